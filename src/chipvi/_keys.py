@@ -1,0 +1,30 @@
+"""Every column, layer and registry name of chipvi, once."""
+
+# Columns of obs that place a region on the genome (0-based, half-open).
+CHROM = "chrom"
+START = "start"
+END = "end"
+
+# Columns of var that describe a track, also of a table of tracks to predict.
+BIOSAMPLE = "biosample"
+ASSAY = "assay"
+DEPTH = "depth"
+IS_CONTROL = "is_control"
+
+# Layers that go in, as our own readers and simulators call them.
+OBSERVED = "observed"
+SIGNAL = "signal"
+
+# Layers of a result, next to the imputed counts in X.
+LOWER = "lower"
+UPPER = "upper"
+DISPERSION = "dispersion"
+DENOISED = "denoised"
+PVAL = "pval"
+PVAL_STD = "pval_std"
+
+# Names under which scvi-tools registers the fields of an AnnData.
+COUNTS_FIELD = "X"
+OBSERVED_FIELD = "observed"
+SIGNAL_FIELD = "signal"
+BATCH_FIELD = "batch"

@@ -1,0 +1,37 @@
+"""Wording that the errors about input data share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+def listed(names: Iterable[object], most: int = 8) -> str:
+    """Names for a message, cut off after a few.
+
+    >>> listed(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    shown = [str(name) for name in names]
+    rest = len(shown) - most
+    return ", ".join(shown) if rest <= 0 else f"{', '.join(shown[:most])} and {rest} more"
+
+
+def and_more(number: int) -> str:
+    """Text for the offenders that are not named, where `number` counts them all.
+
+    >>> and_more(13), and_more(1)
+    (' (and 12 more)', '')
+    """
+    return f" (and {number - 1} more)" if number > 1 else ""
+
+
+def unknown(what: str, name: object, known: Sequence[object], where: str) -> str:
+    """Say that a name is not known, what was probably meant, and what there is.
+
+    >>> unknown("layer", "count", ["counts", "pval"], "adata.layers")
+    "layer 'count' is not in adata.layers; did you mean 'counts'? There is: counts, pval."
+    """
+    near = get_close_matches(str(name), [str(one) for one in known], n=3)
+    guess = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
+    return f"{what} {name!r} is not in {where}{guess} There is: {listed(known, most=20) or 'nothing'}."
