@@ -1,0 +1,42 @@
+# Everything runs in .venv, which is made anew only when the requirements change. Needs Python 3.11+ and a package index.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.complete
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint notebooks clean distclean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
+
+env: $(STAMP) ## make the environment in .venv
+
+demo: $(STAMP) ## run `chipvi demo`
+	$(BIN)/chipvi demo
+
+test: $(STAMP) ## run all tests; ARGS="-k name" picks some
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+lint: $(STAMP) ## check format, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+notebooks: $(STAMP) ## run the tutorials from top to bottom
+	$(BIN)/python .ci/notebooks.py
+
+clean: ## remove caches, builds and what the demo wrote
+	rm -rf build dist chipvi-demo .mypy_cache .pytest_cache .ruff_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove the environment too
+	rm -rf .venv
+
+# torch goes first: the packages that need it would otherwise take whatever release is newest.
+$(STAMP): pyproject.toml constraints-dev.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("chipvi needs Python 3.11 or newer, $(PYTHON) is %d.%d; try: make PYTHON=python3.11" % v[:2])'
+	@echo "Installing into .venv: some minutes the first time."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints-dev.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints-dev.txt -e '.[dev]'
+	@touch $@
