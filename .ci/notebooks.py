@@ -1,0 +1,56 @@
+"""Run every tutorial from top to bottom in a folder of its own, and fail if one of them does; the files stay as they are."""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+TUTORIALS = Path(__file__).resolve().parent.parent / "tutorials"
+
+
+def run(notebook: Path, out: Path) -> str | None:
+    """Execute one notebook and write it, with its outputs, to `out`; what went wrong, or None."""
+    book = nbformat.read(notebook, as_version=4)
+    client = NotebookClient(book, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(out)}})
+    try:
+        client.execute()
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        return str(error)
+    finally:
+        nbformat.write(book, out / notebook.name)
+    return None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, help="folder to keep the executed notebooks in (default: a temporary one)")
+    parser.add_argument("notebooks", nargs="*", type=Path, help="notebooks to run (default: all tutorials)")
+    options = parser.parse_args()
+
+    notebooks = options.notebooks or sorted(TUTORIALS.glob("*.ipynb"))
+    if not notebooks:
+        print(f"no notebooks found in {TUTORIALS.name}/")
+        return 1
+    failed = []
+    with tempfile.TemporaryDirectory() as scratch:
+        out = options.out or Path(scratch)
+        out.mkdir(parents=True, exist_ok=True)
+        for notebook in notebooks:
+            start = time.monotonic()
+            error = run(notebook, out)
+            print(f"{notebook.name}: {'FAILED' if error else 'ok'}, {time.monotonic() - start:.0f} s", flush=True)
+            if error:
+                failed.append(notebook.name)
+                print(error, file=sys.stderr)
+    if failed:
+        print(f"{len(failed)} of {len(notebooks)} notebooks failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
