@@ -1,4 +1,4 @@
-"""Run every tutorial from top to bottom in a folder of its own, and fail if one of them does; the files stay as they are."""
+"""Run every tutorial from top to bottom in another folder, and fail if one of them does; the files do not change."""
 
 import argparse
 import sys
