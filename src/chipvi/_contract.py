@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from dataclasses import dataclass
@@ -232,7 +233,7 @@ def _refuse_tracks(data: TrackData, broken_t: np.ndarray, expected: str, found: 
 
 def _levels_to_caller() -> int:
     """Stack level, seen from where a warning is raised, of the first caller outside this package."""
-    package = str(Path(__file__).parent)
+    package = f"{Path(__file__).parent}{os.sep}"
     level, frame = 0, sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
         level, frame = level + 1, frame.f_back

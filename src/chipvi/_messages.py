@@ -32,6 +32,7 @@ def unknown(what: str, name: object, known: Sequence[object], where: str) -> str
     >>> unknown("layer", "count", ["counts", "pval"], "adata.layers")
     "layer 'count' is not in adata.layers; did you mean 'counts'? There is: counts, pval."
     """
-    near = get_close_matches(str(name), [str(one) for one in known], n=3)
+    by_lower_case = {str(one).lower(): str(one) for one in known}
+    near = [by_lower_case[match] for match in get_close_matches(str(name).lower(), by_lower_case, n=3)]
     guess = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
     return f"{what} {name!r} is not in {where}{guess} There is: {listed(known, most=20) or 'nothing'}."

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from . import _keys
 from ._messages import and_more, unknown
@@ -79,9 +80,8 @@ def find_segments(obs: pd.DataFrame, segment_key: str | None = None) -> Segments
     >>> find_segments(obs).offsets
     array([0, 2, 3])
     """
-    starts_new = _where_key_changes(obs, segment_key) if segment_key is not None else _where_regions_part(obs)
-    first_rows = np.flatnonzero(np.r_[True, starts_new]) if len(obs) else []
-    return Segments(np.r_[first_rows, len(obs)].astype(np.int64))
+    parts = _where_regions_part(obs) if segment_key is None else _where_key_changes(obs, segment_key)
+    return Segments(np.r_[_first_rows(parts, len(obs)), len(obs)].astype(np.int64))
 
 
 def _where_key_changes(obs: pd.DataFrame, segment_key: str) -> np.ndarray:
@@ -118,6 +118,11 @@ def _where_regions_part(obs: pd.DataFrame) -> np.ndarray:
     return ~same_chrom | (start[1:] != end[:-1])
 
 
+def _first_rows(parts: np.ndarray, n_rows: int) -> np.ndarray:
+    """Where each run begins, given between which neighbours there is a gap."""
+    return np.flatnonzero(np.r_[True, parts])[:n_rows]
+
+
 def _codes(obs: pd.DataFrame, key: str, expected: str) -> np.ndarray:
     codes, _ = pd.factorize(obs[key])
     _refuse(obs, codes < 0, expected, "Fill in the missing values, or leave those regions out.", show=key)
@@ -126,17 +131,16 @@ def _codes(obs: pd.DataFrame, key: str, expected: str) -> np.ndarray:
 
 def _positions(obs: pd.DataFrame, key: str) -> np.ndarray:
     expected = f"column {key!r} of obs must hold whole base pairs"
-    try:
-        positions = obs[key].to_numpy(dtype=np.float64, na_value=np.nan)
-    except (TypeError, ValueError):
-        raise ValueError(f"{expected}; its dtype is {obs[key].dtype}. Convert it with .astype(int).") from None
+    if not is_numeric_dtype(obs[key]):
+        raise ValueError(f"{expected}; its dtype is {obs[key].dtype}. Convert the column with .astype(int).")
+    positions = obs[key].to_numpy(dtype=np.float64, na_value=np.nan)
     broken = ~np.isfinite(positions) | (positions != np.floor(positions))
     _refuse(obs, broken, expected, "Convert the column with .astype(int).", show=key)
     return positions.astype(np.int64)
 
 
 def _require_blocks(obs: pd.DataFrame, key: str, codes: np.ndarray, expected: str) -> None:
-    run_starts = np.flatnonzero(np.r_[True, np.diff(codes) != 0])[: len(codes)]
+    run_starts = _first_rows(np.diff(codes) != 0, len(codes))
     comes_back = pd.Series(codes[run_starts]).duplicated().to_numpy()
     broken = np.zeros(len(codes), dtype=bool)
     broken[run_starts[comes_back]] = True
@@ -150,7 +154,7 @@ def _refuse(obs: pd.DataFrame, broken: np.ndarray, expected: str, advice: str, s
     if len(rows):
         row = rows[0]
         if show is not None:
-            found = f"has {obs[show].iloc[row]!r} as {show}"
+            found = f"has {obs[show].iloc[row : row + 1].tolist()[0]!r} as {show}"
         else:
             found = f"is {obs[_keys.CHROM].iloc[row]}:{obs[_keys.START].iloc[row]}-{obs[_keys.END].iloc[row]}"
         raise ValueError(f"{expected}; region {obs.index[row]} {found}{and_more(len(rows))}. {advice}")

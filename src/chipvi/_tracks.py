@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_integer_dtype, is_numeric_dtype
 
 from . import _keys
 from ._messages import and_more, listed, unknown
@@ -207,7 +208,7 @@ def _targets_from_table(table: pd.DataFrame, known: Tracks) -> Targets:
     column_of = {pair: column for column, pair in enumerate(zip(known.biosamples, known.assays, strict=True))}
     pairs = list(zip(biosamples, assays, strict=True))
     columns = np.array([column_of.get(pair, -1) for pair in pairs], dtype=np.int64)
-    if isinstance(table.index, pd.RangeIndex):
+    if is_integer_dtype(table.index):
         made = [f"{biosample}.{assay}" for biosample, assay in pairs]
         names = tuple(known.names[c] if c >= 0 else name for c, name in zip(columns, made, strict=True))
     else:
@@ -265,10 +266,9 @@ def _flags(var: pd.DataFrame, key: str) -> np.ndarray:
 def _depths(frame: pd.DataFrame, key: str) -> np.ndarray:
     column = _column(frame, key, "depth_key", "adata.var")
     expected = f"column {key!r} must hold reads per track, above 0"
-    try:
-        depth = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    except (TypeError, ValueError):
-        raise ValueError(f"{expected}; its dtype is {column.dtype}. Convert it with .astype(float).") from None
+    if not is_numeric_dtype(column):
+        raise ValueError(f"{expected}; its dtype is {column.dtype}. Convert the column with .astype(float).")
+    depth = column.to_numpy(dtype=np.float64, na_value=np.nan)
     _refuse(column, (depth <= 0) | np.isinf(depth), expected, "Correct it, or put NaN where there are no counts.")
     return depth
 
@@ -276,7 +276,7 @@ def _depths(frame: pd.DataFrame, key: str) -> np.ndarray:
 def _refuse(column: pd.Series, broken: np.ndarray, expected: str, advice: str) -> None:
     rows = np.flatnonzero(broken)
     if len(rows):
-        found = f"track {column.index[rows[0]]} has {column.iloc[rows[0]]!r}{and_more(len(rows))}"
+        found = f"track {column.index[rows[0]]} has {column.iloc[rows[:1]].tolist()[0]!r}{and_more(len(rows))}"
         raise ValueError(f"{expected}; {found}. {advice}")
 
 
