@@ -266,6 +266,13 @@ def test_signal_alone_is_enough():
     assert np.isnan(data.depth_t).all()
 
 
+def test_the_advice_to_move_signal_out_of_x_works():
+    adata = example(SIGNAL)
+    adata.layers["signal"] = adata.X
+    adata.X = None
+    np.testing.assert_array_equal(check(adata, signal_layer="signal").read(0, 7).signal_rt, SIGNAL)
+
+
 def test_signal_alone_is_enough_beside_counts_that_are_all_missing():
     data = check(example(without(0, 1, 2, 3, 4), signal=SIGNAL), signal_layer="signal")
     assert (data.has_counts, data.has_signal) == (False, True)
@@ -377,6 +384,7 @@ REFUSED = {
         {},
         ["region chr3:0-25, track NK.ATAC is 0.25."],
     ),
+    "signal in X": (lambda: example(SIGNAL), {}, ["(and 34 more)", "If X is signal, move it", "signal_layer='signal'"]),
     "infinite": (lambda: example(edited(COUNTS, (0, 1, np.inf))), {}, ["track K562.H3K27ac is inf"]),
     "text": (lambda: example(raw=COUNTS.astype(str)), {"layer": "raw"}, ["layer 'raw' must hold numbers", "dtype"]),
     "column-wise sparse": (

@@ -103,23 +103,20 @@ def _open(adata: AnnData, keys: SetupKeys, reference: Tracks | None = None) -> t
     segments = find_segments(adata.obs, keys.segment_key)
     counts, observed, signal = _matrices(adata, keys)
     found = survey(counts, observed, signal, adata.n_obs, adata.n_vars)
-    for matrix, findings, expected, advice in (
-        (observed, found.not_flags, "must be 1 where counts were measured and 0 where not", "Correct the layer."),
-        (
-            counts,
-            found.not_counts,
-            "must hold whole counts",
-            "Count reads with chipvi.io.count_reads, or choose another layer.",
-        ),
-        (
-            signal,
-            found.not_signal,
-            "must hold arcsinh(-log10 p), finite and not negative",
-            "Put NaN where there is no signal, or choose another layer.",
-        ),
-    ):
-        if matrix is not None and findings.number:
-            raise ValueError(f"{matrix.label} {expected}; {findings.describe(adata.obs_names, tracks)}. {advice}")
+
+    def refuse(matrix: Matrix | None, broken: Findings, expected: str, advice: str) -> None:
+        if matrix is not None and broken.number:
+            raise ValueError(f"{matrix.label} {expected}; {broken.describe(adata.obs_names, tracks)}. {advice}")
+
+    refuse(observed, found.not_flags, "must be 1 where counts were measured and 0 where not", "Correct the layer.")
+    advice = "Count reads with chipvi.io.count_reads, or choose another layer."
+    if keys.layer is None and signal is None:
+        advice += (
+            " If X is signal, move it: `adata.layers['signal'] = adata.X; adata.X = None`, with signal_layer='signal'."
+        )
+    refuse(counts, found.not_counts, "must hold whole counts", advice)
+    advice = "Put NaN where there is no signal, or choose another layer."
+    refuse(signal, found.not_signal, "must hold arcsinh(-log10 p), finite and not negative", advice)
     data = TrackData(tracks, segments, adata.obs_names, counts, observed, signal, found.summary)
     _require_depths(data, keys.depth_key)
     return data, found.too_high
