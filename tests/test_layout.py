@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "chipvi"
 
 # A part never imports one of a later row, nor, but for the first row, another part of its own row.
-# A part is a file or a folder right under src/chipvi; `chipvi` is its __init__.py, for the command line alone to import.
+# A part is a file or a folder right under src/chipvi; `chipvi` is its __init__.py, which only the command line imports.
 LAYERS = (
     ("_keys", "_messages", "_regions", "_tracks", "_track_data", "_contract_survey", "_contract", "metrics"),
     ("nn", "io", "pp", "datasets"),
