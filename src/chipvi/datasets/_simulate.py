@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -15,54 +13,48 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import lfilter
 from scipy.special import gammainc, gammaln, hyp1f1
 
-STATES = ("quiescent", "promoter", "enhancer", "transcribed", "repressed", "heterochromatin", "insulator")
+from chipvi import _keys
+from chipvi._messages import unknown
 
-# How a segment of one state (row) is followed by the next (column), its mean length in bp, and how often another
-# biosample has it too: promoters and insulators are mostly shared between cells, enhancers and polycomb are not.
-_TRANSITIONS = np.array(
-    [
-        [0.00, 0.14, 0.36, 0.06, 0.16, 0.14, 0.14],
-        [0.25, 0.00, 0.22, 0.43, 0.10, 0.00, 0.00],
-        [0.52, 0.13, 0.00, 0.20, 0.15, 0.00, 0.00],
-        [0.35, 0.10, 0.40, 0.00, 0.05, 0.00, 0.10],
-        [0.60, 0.10, 0.15, 0.00, 0.00, 0.15, 0.00],
-        [0.80, 0.00, 0.00, 0.00, 0.20, 0.00, 0.00],
-        [0.70, 0.00, 0.00, 0.15, 0.15, 0.00, 0.00],
-    ]
-)
-_LENGTHS = np.array([9_000, 2_000, 1_400, 12_000, 10_000, 18_000, 400])
-_CONSERVED = np.array([0.7, 0.8, 0.5, 0.7, 0.5, 0.6, 0.9])
+from ._states import STATES, biosample_states
 
 
 @dataclass(frozen=True)
 class _Assay:
     """How one assay reads the states."""
 
-    levels: tuple[float, ...]  # expected reads in each state, relative to each other
+    reads: float  # relative to the other assays
+    levels: tuple[float, ...]  # median reads in each state, relative to each other
     spread: float  # s.d. of the log rate between regions of one enriched state
     sharpness: float  # of the peak in an enriched segment: 0 flat, > 0 a summit, < 0 two shoulders
     dispersion: float  # technical negative-binomial dispersion: variance = mean + mean^2 / dispersion
 
 
 _ASSAYS = {
-    "H3K4me3": _Assay((1.0, 28.0, 3.0, 1.0, 1.3, 0.9, 1.0), 1.0, 2.0, 15.0),
-    "H3K4me1": _Assay((1.0, 5.0, 8.0, 1.7, 1.2, 0.7, 1.2), 0.8, -0.7, 15.0),
-    "H3K36me3": _Assay((1.0, 0.9, 1.6, 6.0, 0.7, 0.8, 1.0), 0.5, 0.0, 15.0),
-    "H3K27me3": _Assay((1.0, 0.9, 1.0, 0.7, 3.5, 1.1, 1.0), 0.6, 0.0, 15.0),
-    "H3K9me3": _Assay((1.0, 0.9, 0.9, 0.9, 1.2, 2.6, 1.0), 0.6, 0.0, 15.0),
-    "H3K27ac": _Assay((1.0, 40.0, 16.0, 1.3, 0.8, 0.7, 1.5), 1.1, 1.0, 12.0),
-    "DNase": _Assay((1.0, 30.0, 12.0, 1.1, 0.9, 0.7, 18.0), 1.5, 5.0, 10.0),
-    "ATAC": _Assay((1.0, 25.0, 11.0, 1.1, 0.9, 0.7, 12.0), 1.4, 5.0, 8.0),
-    "CTCF": _Assay((1.0, 6.0, 2.5, 1.0, 1.0, 0.9, 60.0), 1.2, 5.0, 12.0),
-    "H3K9ac": _Assay((1.0, 35.0, 9.0, 1.2, 0.9, 0.8, 1.2), 1.1, 1.5, 12.0),
-    "POLR2A": _Assay((1.0, 30.0, 6.0, 2.5, 0.7, 0.7, 1.2), 1.2, 3.0, 12.0),
+    "H3K4me3": _Assay(1.0, (1.0, 13.0, 1.8, 1.0, 1.2, 0.9, 1.0), 0.9, 1.5, 15.0),
+    "H3K4me1": _Assay(1.0, (1.0, 2.8, 4.8, 1.7, 1.1, 0.7, 1.2), 0.9, -0.7, 15.0),
+    "H3K36me3": _Assay(1.0, (1.0, 0.9, 2.2, 4.3, 0.7, 0.8, 1.0), 0.6, 0.0, 15.0),
+    "H3K27me3": _Assay(0.7, (1.0, 0.9, 0.9, 0.8, 2.7, 1.1, 1.0), 0.5, 0.0, 15.0),
+    "H3K9me3": _Assay(0.9, (1.0, 0.9, 0.9, 0.9, 1.2, 2.0, 1.0), 0.5, 0.0, 15.0),
+    "H3K27ac": _Assay(0.8, (1.0, 18.0, 5.5, 1.3, 0.8, 0.7, 1.5), 1.2, 1.2, 12.0),
+    "DNase": _Assay(1.6, (1.0, 6.0, 2.1, 1.1, 0.9, 0.7, 4.5), 1.6, 4.5, 10.0),
+    "ATAC": _Assay(1.3, (1.0, 6.0, 2.4, 1.1, 0.9, 0.7, 4.0), 1.5, 4.5, 8.0),
+    "CTCF": _Assay(1.0, (1.0, 2.7, 1.3, 1.0, 1.0, 0.9, 27.0), 1.0, 4.0, 12.0),
+    "H3K9ac": _Assay(1.0, (1.0, 15.0, 4.0, 1.2, 0.9, 0.8, 1.2), 1.0, 1.2, 12.0),
+    "POLR2A": _Assay(1.0, (1.0, 12.0, 2.4, 1.5, 0.8, 0.7, 1.2), 1.1, 2.2, 12.0),
+    "Input": _Assay(0.5, (1.0, 1.2, 1.1, 1.0, 1.0, 0.9, 1.1), 0.0, 0.0, 30.0),
 }
-_INPUT = _Assay((1.0, 1.2, 1.1, 1.0, 1.0, 0.9, 1.1), 0.0, 0.0, 30.0)
+_NUMBERS = {name: a for a, name in enumerate(_ASSAYS)}  # of the assays in the seeds: they do not depend on the choice
+_MOST_ASSAYS = len(_ASSAYS) - 1  # without the control
 
-_COMMON_SPREAD = 0.3  # s.d. of the log rate that all tracks share: mappability, GC content, copy number
-_QUIET_SPREAD = 0.35  # s.d. of the log rate of one track outside its enriched states
-_SHARES = np.sqrt([0.35, 0.25, 0.4])  # of the effects: the assay in every biosample, the biosample, the track alone
-_SMOOTH_BP = 500  # over which these effects fade
+_ENRICHED = 1.5  # a state with at least this level is one that the assay marks
+_QUIET_SPREAD = 0.35  # s.d. of the log rate of one track in the states that it does not mark
+_COMMON_SPREAD = 0.42  # s.d. of the log rate that all tracks share: mappability, GC content, copy number
+# Squared shares of the other effects, and the bp over which they fade: of the assay at this place in every biosample,
+# of the biosample's activity around here, and of the track alone.
+_SHARES = np.sqrt([0.55, 0.25, 0.2])
+_MOST_EFFECT = 2.2  # in s.d.: even the highest peak is bounded
+_PEAK_BP, _ACTIVITY_BP = 600, 10_000
 _BACKGROUND_BP = 100_000  # the window in which the signal layer looks for the local background
 
 
@@ -80,102 +72,149 @@ def simulate(
     signal: bool = False,
     seed: int = 0,
 ) -> AnnData:
-    """Counts of regions x tracks with known true rates.
+    """Simulate read counts of regions x tracks, and keep the true rate under each of them.
+
+    Chromatin states follow each other in segments of realistic length. Every biosample keeps most segments of a
+    shared genome and has its own state in the others. The rate of a region and track is
+
+        depth factor x level of the assay in the state x peak shape x smooth log-normal effects,
+
+    with effects common to all tracks, to an assay, to a biosample, and of the track alone. All of this is biology, and
+    what a denoiser should recover. Technical noise comes on top: the count is negative binomial around the rate, with
+    variance ``rate + rate**2 / dispersion`` and one dispersion per assay. Levels, lengths and spreads are set so that
+    mean, variance, zeros, tails and the correlations between neighbours and between biosamples resemble Roadmap and
+    ENCODE counts in bins of 100 to 200 bp.
 
     Parameters
     ----------
     n_regions
-        Regions, of ``bin_size`` bp each, end to end along ``n_chromosomes`` chromosomes.
+        Number of regions, which lie end to end along each chromosome, from 0 on.
+    n_biosamples
+        Number of biosamples, ``cell1``, ``cell2``, ...
+    n_assays
+        Number of assays, 1 to 11: in this order H3K4me3, H3K4me1, H3K36me3, H3K27me3, H3K9me3, H3K27ac, DNase, ATAC,
+        CTCF, H3K9ac, POLR2A. Each is run in every biosample.
+    bin_size
+        Length of a region, in bp. Segments are at least one region long.
+    n_chromosomes
+        Number of chromosomes, ``chr1``, ``chr2``, ..., of equal length and independent of each other.
+    mean_count
+        Expected reads per region of an average track. Assays differ: DNase gets 1.6 times as many, a control half.
+    depth_spread
+        Standard deviation of the log depth between the tracks of one assay.
+    missing
+        Tracks that are wholly missing: their names, or a share of the tracks between 0 and 1, drawn so that every assay
+        and every biosample keeps a measured track.
+    controls
+        Whether every biosample has a control track ``Input``, on top of its assays.
+    signal
+        Whether to add the layer ``signal``.
+    seed
+        Seed of all draws. Neither `missing`, `controls` nor `signal` changes the rates and counts of a track, so the
+        same call with ``missing=0`` gives the counts that were withheld.
+
+    Returns
+    -------
+    AnnData
+        Regions x tracks, float32, dense.
+
+        - ``X``: counts; 0 where missing.
+        - ``layers["observed"]``: 1 measured, 0 missing (int8).
+        - ``layers["rate"]``: expected count at the track's depth, also where missing; above 0.
+        - ``layers["signal"]``: arcsinh(-log10 p), where p is the chance that a Poisson count around the local
+          background is at least as high; NaN for missing and control tracks. The background is the track's mean count
+          per region, or the mean within 50 kb (mirrored at the chromosome's ends) where that is higher.
+        - ``obs``: ``chrom``, ``start``, ``end`` (bp, 0-based, half-open), and ``state`` of the first biosample.
+        - ``obsm["state"]``: the chromatin state in every biosample, a column each.
+        - ``var``: ``biosample``, ``assay``, ``is_control``, ``depth`` (reads drawn, of a missing track too) and the
+          technical ``dispersion``.
+        - ``uns["simulation"]``: the parameters of this call.
+
+    Raises
+    ------
+    ValueError
+        Where a size or share is out of range, or `missing` names unknown tracks or would leave an assay or a biosample
+        without any data.
+
+    Examples
+    --------
+    >>> adata = simulate(n_regions=500, missing=["cell2.H3K4me3"])
+    >>> adata.shape, adata.var_names[0], adata.obs_names[0]
+    ((500, 15), 'cell1.H3K4me3', 'chr1:0-200')
     """
-    _check_sizes(
-        n_regions=n_regions,
-        n_biosamples=n_biosamples,
-        n_assays=n_assays,
-        bin_size=bin_size,
-        n_chromosomes=n_chromosomes,
-    )
-    if n_assays > len(_ASSAYS):
-        raise ValueError(f"n_assays must be at most {len(_ASSAYS)} ({', '.join(_ASSAYS)}); got {n_assays}.")
-    assays = {name: _ASSAYS[name] for name in list(_ASSAYS)[:n_assays]}
-    if controls:
-        assays["Input"] = _INPUT
+    parameters = {name: list(value) if np.ndim(value) else value for name, value in locals().items()}
+    _check(parameters)
+    assays = [*list(_ASSAYS)[:n_assays], *(["Input"] if controls else [])]
     var = _tracks(n_biosamples, assays)
-    missing_t = _choose_missing(missing, var, np.random.default_rng([seed, 1]))
+    missing_t = _choose_missing(missing, var, np.random.default_rng([seed, 0]))
 
     chromosomes = _chromosomes(n_regions, n_chromosomes)
     rate_rt = np.empty((n_regions, len(var)), dtype=np.float32)
     state_rb = np.empty((n_regions, n_biosamples), dtype=np.int8)
     for c, rows in enumerate(chromosomes):
-        _fill_rates(rate_rt[rows], state_rb[rows], list(assays.values()), bin_size, seed=[seed, 2, c])
-    X = np.empty_like(rate_rt)
-    depth_t = np.empty(len(var), dtype=np.int64)
+        _fill_rates(rate_rt[rows], state_rb[rows], assays, bin_size, seed=[seed, 1, c])
+    count_rt = np.empty_like(rate_rt)
     for t, (b, a) in enumerate(np.ndindex(n_biosamples, len(assays))):
-        rng = np.random.default_rng([seed, 3, b, _key(a, n_assays)])
-        depth = mean_count * n_regions * np.exp(depth_spread * rng.standard_normal())
-        rate_rt[:, t] *= depth / rate_rt[:, t].sum(dtype=float)
-        theta = list(assays.values())[a].dispersion
-        X[:, t] = rng.poisson(rng.standard_gamma(theta, n_regions) * (rate_rt[:, t] / theta))
-        depth_t[t] = X[:, t].sum(dtype=float)
-    var["depth"] = depth_t
+        rng = np.random.default_rng([seed, 2, b, _NUMBERS[assays[a]]])
+        _draw_track(rate_rt[:, t], count_rt[:, t], _ASSAYS[assays[a]], mean_count, depth_spread, rng)
+    var[_keys.DEPTH] = count_rt.sum(axis=0, dtype=np.float64).astype(np.int64)
 
-    layers = {"rate": rate_rt, "observed": np.broadcast_to(~missing_t, X.shape).astype(np.int8)}
+    layers = {"rate": rate_rt, _keys.OBSERVED: np.tile((~missing_t).astype(np.int8), (n_regions, 1))}
     if signal:
-        signal_rt = np.full_like(X, np.nan)
-        for t in np.flatnonzero(~missing_t & ~var["is_control"].to_numpy()):
+        signal_rt = layers[_keys.SIGNAL] = np.full_like(count_rt, np.nan)
+        for t in map(int, np.flatnonzero(~missing_t & ~var[_keys.IS_CONTROL].to_numpy())):
+            track_mean = var[_keys.DEPTH].iloc[t] / n_regions
             for rows in chromosomes:
-                signal_rt[rows, t] = _signal(X[rows, t], X[:, t].mean(dtype=float), bin_size)
-        layers["signal"] = signal_rt
-    X[:, missing_t] = 0
+                signal_rt[rows, t] = _signal(count_rt[rows, t].astype(np.float64), track_mean, bin_size)
+    count_rt[:, missing_t] = 0
 
     obs = _regions(chromosomes, bin_size)
-    biosamples = var["biosample"].cat.categories
     states = pd.DataFrame(
         {
             biosample: pd.Categorical.from_codes(state_rb[:, b], categories=list(STATES))
-            for b, biosample in enumerate(biosamples)
+            for b, biosample in enumerate(var[_keys.BIOSAMPLE].cat.categories)
         },
         index=obs.index,
     )
-    obs["state"] = states[biosamples[0]]
-    parameters: dict[str, Any] = {
-        "bin_size": bin_size,
-        "mean_count": mean_count,
-        "depth_spread": depth_spread,
-        "missing": list(var.index[missing_t]),
-        "dispersion": {name: assay.dispersion for name, assay in assays.items()},
-        "seed": seed,
-    }
-    return AnnData(X, obs=obs, var=var, layers=layers, obsm={"state": states}, uns={"simulation": parameters})
+    obs["state"] = states.iloc[:, 0]
+    return AnnData(count_rt, obs=obs, var=var, layers=layers, obsm={"state": states}, uns={"simulation": parameters})
 
 
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1; got {size}.")
-    if sizes["n_chromosomes"] > sizes["n_regions"]:
+def _check(parameters: dict[str, Any]) -> None:
+    for name in ("n_regions", "n_biosamples", "n_assays", "bin_size", "n_chromosomes", "seed"):
+        value, least = parameters[name], 0 if name == "seed" else 1
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+    n_regions, n_chromosomes, n_assays = (parameters[name] for name in ("n_regions", "n_chromosomes", "n_assays"))
+    if n_assays > _MOST_ASSAYS:
         raise ValueError(
-            f"n_chromosomes={sizes['n_chromosomes']} is more than n_regions={sizes['n_regions']}: "
-            "ask for fewer chromosomes or more regions."
+            f"n_assays must be at most {_MOST_ASSAYS} ({', '.join(list(_ASSAYS)[:_MOST_ASSAYS])}); got {n_assays}. "
+            "For more tracks, ask for more biosamples."
         )
+    if n_chromosomes > n_regions:
+        raise ValueError(
+            f"n_chromosomes must be at most n_regions; got {n_chromosomes} chromosomes for {n_regions} regions. "
+            "Ask for fewer chromosomes or more regions."
+        )
+    for name, range_ in (("mean_count", "above 0"), ("depth_spread", "of at least 0")):
+        value = parameters[name]
+        if not 0 <= value < np.inf or (name == "mean_count" and value == 0):
+            raise ValueError(f"{name} must be a finite number {range_}; got {value!r}.")
 
 
-def _key(a: int, n_assays: int) -> int:
-    """A seed for an assay that does not move when a control is added."""
-    return 1_000 if a == n_assays else a
-
-
-def _tracks(n_biosamples: int, assays: dict[str, _Assay]) -> pd.DataFrame:
+def _tracks(n_biosamples: int, assays: list[str]) -> pd.DataFrame:
     biosamples = [f"cell{b + 1}" for b in range(n_biosamples)]
     pairs = [(biosample, assay) for biosample in biosamples for assay in assays]
-    var = pd.DataFrame(pairs, columns=["biosample", "assay"], index=[".".join(pair) for pair in pairs])
-    var["biosample"] = pd.Categorical(var["biosample"], categories=biosamples)
-    var["assay"] = pd.Categorical(var["assay"], categories=list(assays))
-    var["is_control"] = (var["assay"] == "Input").to_numpy()
+    var = pd.DataFrame(pairs, columns=[_keys.BIOSAMPLE, _keys.ASSAY], index=[".".join(pair) for pair in pairs])
+    var[_keys.BIOSAMPLE] = pd.Categorical(var[_keys.BIOSAMPLE], categories=biosamples)
+    var[_keys.ASSAY] = pd.Categorical(var[_keys.ASSAY], categories=assays)
+    var[_keys.IS_CONTROL] = [assay == "Input" for _, assay in pairs]
+    var["dispersion"] = [_ASSAYS[assay].dispersion for _, assay in pairs]
     return var
 
 
 def _chromosomes(n_regions: int, n_chromosomes: int) -> list[slice]:
-    """The rows of each chromosome."""
+    """Give the rows of each chromosome."""
     edges = np.linspace(0, n_regions, n_chromosomes + 1).astype(int)
     return [slice(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
 
@@ -191,104 +230,93 @@ def _regions(chromosomes: list[slice], bin_size: int) -> pd.DataFrame:
 
 
 def _choose_missing(missing: float | Sequence[str], var: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
-    """Which tracks are missing; a share is drawn so that every assay and every biosample keeps a track."""
-    if not isinstance(missing, (int, float)):
-        unknown = [name for name in missing if name not in var.index]
-        if unknown:
-            raise ValueError(f"missing names tracks that are not there: {unknown}; choose from {list(var.index)}.")
-        return var.index.isin(list(missing))
+    """Mark the tracks that are missing: (n_tracks), bool."""
+    if isinstance(missing, str):
+        missing = [missing]
+    if not isinstance(missing, int | float):
+        for name in missing:
+            if name not in var.index:
+                raise ValueError(unknown("missing track", name, list(var.index), "the simulation"))
+        return var.index.isin(missing)
     if not 0 <= missing < 1:
-        raise ValueError(f"missing must be a share in [0, 1) or a list of track names; got {missing}.")
-    targets = var[~var["is_control"]]
+        raise ValueError(f"missing must be a share from 0 to below 1, or the names of tracks; got {missing!r}.")
+    targets = var[~var[_keys.IS_CONTROL]]
+    n_missing = round(missing * len(targets))
     gone: list[str] = []
-    wanted = round(missing * len(targets))
     for name in rng.permutation(targets.index):
         rest = targets.drop(index=[*gone, name])
-        if len(gone) < wanted and all((rest[key] == targets.at[name, key]).any() for key in ("biosample", "assay")):
+        kept = all((rest[key] == targets.at[name, key]).any() for key in (_keys.BIOSAMPLE, _keys.ASSAY))
+        if kept and len(gone) < n_missing:
             gone.append(name)
-    if len(gone) < wanted:
+    if len(gone) < n_missing:
         raise ValueError(
-            f"missing={missing} of {len(targets)} tracks would leave an assay or a biosample without data; "
-            f"name the tracks in a list, or ask for at most {len(gone) / len(targets):.2f}."
+            f"missing={missing} must leave every assay and every biosample a measured track; this draw found room for "
+            f"{len(gone)} missing tracks of {len(targets)}, not {n_missing}. Lower the share, or name the tracks."
         )
     return var.index.isin(gone)
 
 
 def _fill_rates(
-    rate_rt: np.ndarray, state_rb: np.ndarray, assays: list[_Assay], bin_size: int, seed: Sequence[int]
+    rate_rt: np.ndarray, state_rb: np.ndarray, assays: list[str], bin_size: int, seed: Sequence[int]
 ) -> None:
-    """Write the relative rates and the states of one chromosome."""
+    """Write the relative rates and the states of one chromosome into the arrays given."""
     n_regions, n_biosamples = state_rb.shape
-    n_assays = len(assays)
 
-    def field(*key: int) -> np.ndarray:
-        return _smooth_noise(n_regions, bin_size, np.random.default_rng([*seed, *key]))
+    def noise(smooth_bp: int, *key: int) -> np.ndarray:
+        return _smooth_noise(n_regions, bin_size / smooth_bp, np.random.default_rng([*seed, *key]))
 
-    keys = [1_000 if assay is _INPUT else a for a, assay in enumerate(assays)]
-    common = _COMMON_SPREAD * field(0)
-    per_assay = [field(1, key) for key in keys]
-    for b, (states, position) in enumerate(_biosample_states(n_regions, n_biosamples, bin_size, seed)):
-        state_rb[:, b] = states
-        per_biosample = field(2, b)
-        for a, assay in enumerate(assays):
-            levels = np.asarray(assay.levels)
-            enriched = levels > 1.5
-            spread = np.where(enriched, assay.spread, _QUIET_SPREAD if assay is not _INPUT else 0.0)
-            log_level = np.log(levels) - spread**2 / 2
-            effect = _SHARES[0] * per_assay[a] + _SHARES[1] * per_biosample + _SHARES[2] * field(3, b, keys[a])
-            peak = np.where(enriched, -assay.sharpness, 0.0)[states] * (position**2 - 1 / 3)
-            rate_rt[:, b * n_assays + a] = np.exp(log_level[states] + common + spread[states] * effect + peak)
-
-
-def _biosample_states(
-    n_regions: int, n_biosamples: int, bin_size: int, seed: Sequence[int]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The state of every region and its place within the segment (-1 to 1), per biosample.
-
-    A biosample follows the shared chain, but in some of its segments a chain of its own.
-    """
-    shared_state, shared_position, segment = _chain(n_regions, bin_size, np.random.default_rng([*seed, 4]))
-    first = np.flatnonzero(np.diff(segment, prepend=-1))
-    for b in range(n_biosamples):
-        rng = np.random.default_rng([*seed, 5, b])
-        own_state, own_position, _ = _chain(n_regions, bin_size, rng)
-        keep = (rng.random(len(first)) < _CONSERVED[shared_state[first]])[segment]
-        yield np.where(keep, shared_state, own_state), np.where(keep, shared_position, own_position)
+    common = _COMMON_SPREAD * _saturate(noise(_PEAK_BP, 0))
+    of_assay = [noise(_PEAK_BP, 1, _NUMBERS[name]) for name in assays]
+    for b, (state, position) in enumerate(biosample_states(n_regions, n_biosamples, bin_size, seed)):
+        state_rb[:, b] = state
+        of_biosample = noise(_ACTIVITY_BP, 2, b)
+        for a, name in enumerate(assays):
+            assay = _ASSAYS[name]
+            level = np.asarray(assay.levels, dtype=np.float32)
+            spread = np.where(level >= _ENRICHED, assay.spread, min(assay.spread, _QUIET_SPREAD)).astype(np.float32)
+            sharpness = np.where(level >= _ENRICHED, assay.sharpness, 0).astype(np.float32)
+            effects = (of_assay[a], of_biosample, noise(_PEAK_BP, 3, b, _NUMBERS[name]))
+            effect = sum(share * effect for share, effect in zip(_SHARES, effects, strict=True))
+            log_rate = common + np.log(level)[state] - sharpness[state] * (position**2 - 1 / 3)
+            log_rate += spread[state] * _saturate(effect)
+            rate_rt[:, b * len(assays) + a] = np.exp(log_rate)
 
 
-def _chain(n_regions: int, bin_size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """State, place within the segment (-1 to 1) and segment number of each region, from a semi-Markov chain."""
-    cumulative = np.cumsum(_TRANSITIONS, axis=1)
-    cumulative[:, -1] = 1.0
-    rows = cumulative.tolist()
-    draws = rng.random(n_regions).tolist()  # no chain has more segments than regions
-    state_s = np.fromiter(accumulate(draws, lambda state, u: bisect(rows[state], u), initial=0), dtype=np.int8)
-    length_s = np.maximum(1, np.rint(rng.gamma(2.0, _LENGTHS[state_s] / 2 / bin_size))).astype(int)
-    n_segments = int(np.searchsorted(np.cumsum(length_s), n_regions)) + 1
-    state_s, length_s = state_s[:n_segments], length_s[:n_segments]
-    segment = np.repeat(np.arange(n_segments), length_s)[:n_regions]
-    start_s = np.cumsum(length_s) - length_s
-    position = 2 * (np.arange(n_regions) - start_s[segment] + 0.5) / length_s[segment] - 1
-    return state_s[segment], position.astype(np.float32), segment
+def _saturate(effect: np.ndarray) -> np.ndarray:
+    return _MOST_EFFECT * np.tanh(effect / _MOST_EFFECT)
 
 
-def _smooth_noise(n_regions: int, bin_size: int, rng: np.random.Generator) -> np.ndarray:
-    """Unit-variance Gaussian noise that forgets itself over ``_SMOOTH_BP`` (first-order autoregressive)."""
-    keep = np.float32(np.exp(-bin_size / _SMOOTH_BP))
+def _draw_track(
+    rate_r: np.ndarray,
+    count_r: np.ndarray,
+    assay: _Assay,
+    mean_count: float,
+    depth_spread: float,
+    rng: np.random.Generator,
+) -> None:
+    """Scale the rates of one track to its depth, in place, and draw its counts around them."""
+    mean = assay.reads * mean_count * np.exp(depth_spread * rng.standard_normal())
+    rate_r *= mean / rate_r.mean(dtype=np.float64)
+    count_r[:] = rng.poisson(rate_r * rng.standard_gamma(assay.dispersion, len(rate_r)) / assay.dispersion)
+
+
+def _smooth_noise(n_regions: int, step: float, rng: np.random.Generator) -> np.ndarray:
+    """Unit-variance Gaussian noise of which exp(-step) is left from one region to the next."""
+    keep = np.float32(np.exp(-step))
     noise = rng.standard_normal(n_regions, dtype=np.float32)
     noise[1:] *= np.sqrt(1 - keep**2)
     return lfilter(np.ones(1, np.float32), np.array([1, -keep], np.float32), noise)
 
 
 def _signal(count_r: np.ndarray, track_mean: float, bin_size: int) -> np.ndarray:
-    """arcsinh(-log10 p) of each count of one chromosome, p = P(Poisson(background) >= count)."""
-    window = min(len(count_r), 2 * (_BACKGROUND_BP // bin_size // 2) + 1)
-    local = uniform_filter1d(count_r.astype(float), window, mode="nearest")
-    return np.arcsinh(-_log_survival(count_r.astype(float), np.maximum(local, track_mean)) / np.log(10))
+    """Compute arcsinh(-log10 p) of the counts of one chromosome against their local background."""
+    half_window = min(_BACKGROUND_BP // bin_size, len(count_r) - 1) // 2
+    local_mean = uniform_filter1d(count_r, 2 * half_window + 1, mode="reflect")
+    return np.arcsinh(0 - _log_survival(count_r, np.maximum(local_mean, track_mean)) / np.log(10))
 
 
 def _log_survival(count: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """log P(Poisson(mean) >= count), also where the probability is below the smallest float."""
+    """Compute log P(Poisson(mean) >= count), also where the probability is below the smallest float."""
     tail = np.where(count > 0, gammainc(np.maximum(count, 1), mean), 1.0)
     small = tail < 1e-200
     k, m = count[small], mean[small]

@@ -1,0 +1,326 @@
+import tracemalloc
+
+import anndata
+import mpmath
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from chipvi._regions import find_segments
+from chipvi.datasets import simulate
+from chipvi.datasets._simulate import _log_survival
+
+ASSAYS = "H3K4me3 H3K4me1 H3K36me3 H3K27me3 H3K9me3 H3K27ac DNase ATAC CTCF H3K9ac POLR2A".split()
+
+
+@pytest.fixture(scope="module")
+def everything():
+    """All assays and a control in two biosamples, with signal, at the usual depth of each assay."""
+    return simulate(30_000, 2, 11, depth_spread=0.0, controls=True, signal=True, seed=5)
+
+
+@pytest.fixture(scope="module")
+def statistics(everything):
+    """What the counts of each track look like."""
+    return describe(everything)
+
+
+def describe(adata):
+    count = np.asarray(adata.X, dtype=float)
+    log_count = np.log1p(count)
+    mean, variance = count.mean(axis=0), count.var(axis=0)
+    table = pd.DataFrame({"assay": adata.var["assay"].astype(str), "mean": mean, "variance": variance})
+    table["dispersion"] = mean**2 / (variance - mean)
+    table["zeros"] = (count == 0).mean(axis=0)
+    table["p99"] = np.percentile(count, 99, axis=0)
+    for lag in (1, 10):
+        table[f"lag{lag}"] = [pearson(x[:-lag], x[lag:]) for x in log_count.T]
+    return table
+
+
+def pearson(x, y):
+    return np.corrcoef(x, y)[0, 1]
+
+
+def between_biosamples(adata):
+    log_count = pd.DataFrame(np.log1p(adata.X), columns=adata.var_names)
+    first, second = adata.var["biosample"].unique()[:2]
+    assays = adata.var["assay"].astype(str).unique()
+    return pd.Series({a: pearson(log_count[f"{first}.{a}"], log_count[f"{second}.{a}"]) for a in assays})
+
+
+def test_layers_and_tables_keep_the_data_contract():
+    adata = simulate(1_003, 4, 6, n_chromosomes=2, bin_size=100, controls=True, signal=True)
+    assert adata.shape == (1_003, 4 * 7)
+    for array in (adata.X, adata.layers["rate"], adata.layers["signal"]):
+        assert array.dtype == np.float32
+    assert np.all(adata.X == np.floor(adata.X)) and adata.X.min() == 0
+    assert adata.layers["rate"].min() > 0
+    assert np.all(adata.layers["observed"] == 1)
+    assert adata.var_names[:8].tolist() == [*[f"cell1.{assay}" for assay in ASSAYS[:6]], "cell1.Input", "cell2.H3K4me3"]
+    assert (adata.var["biosample"].astype(str) + "." + adata.var["assay"].astype(str)).equals(
+        adata.var_names.to_series()
+    )
+    assert adata.var.index[adata.var["is_control"]].tolist() == [f"cell{b}.Input" for b in (1, 2, 3, 4)]
+    np.testing.assert_array_equal(adata.var["depth"], adata.X.sum(axis=0))
+
+
+def test_regions_lie_end_to_end_along_each_chromosome():
+    obs = simulate(1_003, 1, 1, n_chromosomes=3, bin_size=25).obs
+    assert find_segments(obs).lengths.tolist() == [334, 334, 335]
+    assert obs["chrom"].unique().tolist() == ["chr1", "chr2", "chr3"]
+    assert (obs["end"] - obs["start"] == 25).all()
+    assert obs.index[[0, 335, -1]].tolist() == ["chr1:0-25", "chr2:25-50", "chr3:8350-8375"]
+
+
+@pytest.mark.parametrize(
+    ("assay", "variance_to_mean", "zeros", "dispersion"),
+    [
+        ("H3K4me3", (12, 40), (0.25, 0.45), (0.06, 0.2)),
+        ("H3K4me1", (3.5, 9), (0.2, 0.4), (0.3, 0.7)),
+        ("H3K36me3", (3, 7), (0.2, 0.4), (0.4, 0.9)),
+        ("H3K27me3", (1.5, 3.5), (0.2, 0.45), (0.7, 2.5)),
+        ("H3K9me3", (1.5, 3), (0.15, 0.35), (1.0, 3.5)),
+        ("H3K27ac", (15, 50), (0.35, 0.6), (0.03, 0.12)),
+        ("DNase", (50, 200), (0.2, 0.45), (0.015, 0.07)),
+        ("ATAC", (40, 160), (0.2, 0.5), (0.015, 0.08)),
+        ("CTCF", (15, 150), (0.2, 0.4), (0.01, 0.2)),
+        ("H3K9ac", (12, 50), (0.25, 0.5), (0.05, 0.2)),
+        ("POLR2A", (12, 60), (0.25, 0.5), (0.04, 0.2)),
+        ("Input", (1.1, 1.4), (0.25, 0.45), (3.5, 8)),
+    ],
+)
+def test_counts_are_as_overdispersed_and_sparse_as_real_ones(statistics, assay, variance_to_mean, zeros, dispersion):
+    for _, track in statistics[statistics["assay"] == assay].iterrows():
+        assert variance_to_mean[0] < track["variance"] / track["mean"] < variance_to_mean[1]
+        assert zeros[0] < track["zeros"] < zeros[1]
+        assert dispersion[0] < track["dispersion"] < dispersion[1]
+
+
+def test_counts_resemble_the_real_ones_of_the_same_assays(statistics, everything, shared_data):
+    real_counts = anndata.read_h5ad(shared_data / "roadmap_pilot.h5ad")
+    real = describe(real_counts).groupby("assay").mean(numeric_only=True)
+    mine = statistics.groupby("assay").mean(numeric_only=True).loc[real.index]
+    assert len(real) == 9
+    # H3K27me3 and H3K9me3 are far weaker in the pilot than in the TSS counts (dispersion 0.09 to 1.7 there)
+    assert np.abs(np.log(mine["dispersion"] / real["dispersion"])).max() < np.log(3)
+    assert np.abs(np.log(mine["p99"] / real["p99"])).max() < np.log(2)
+    for key in ("zeros", "lag1", "lag10"):
+        assert np.abs(mine[key] - real[key]).max() < 0.2
+    assert np.abs(between_biosamples(everything)[real.index] - between_biosamples(real_counts)).max() < 0.2
+
+
+def test_an_assay_correlates_between_biosamples_but_does_not_repeat(everything):
+    correlation = between_biosamples(everything)
+    assert correlation.drop("Input").between(0.2, 0.7).all()
+    assert correlation["H3K4me3"] > correlation["H3K9me3"]
+    assert 0.05 < correlation["Input"] < 0.25
+
+
+def test_neighbouring_regions_correlate_and_distant_ones_less(statistics):
+    targets = statistics[statistics["assay"] != "Input"]
+    assert (targets["lag1"] > 0.2).all()
+    assert (targets["lag10"] < targets["lag1"]).all()
+    assert (targets.loc[targets["assay"].isin(["H3K4me1", "H3K36me3"]), "lag10"] > 0.1).all()
+
+
+def test_chromosomes_are_drawn_apart():
+    rate = simulate(4_000, 1, 3, n_chromosomes=2).layers["rate"]
+    assert abs(pearson(np.log(rate[:2_000, 0]), np.log(rate[2_000:, 0]))) < 0.2
+
+
+def test_counts_are_negative_binomial_around_the_rate(everything):
+    rate = everything.layers["rate"].astype(float)
+    error = everything.X - rate
+    variance = rate + rate**2 / everything.var["dispersion"].to_numpy()
+    z = error.sum(axis=0) / np.sqrt(variance.sum(axis=0))
+    assert np.abs(z).max() < 4
+    np.testing.assert_allclose((error**2 / variance).mean(axis=0), 1, atol=0.1)
+    assert all(
+        pearson(everything.X[:, t], rate[:, t]) > 0.9 for t in np.flatnonzero(everything.var["assay"] == "DNase")
+    )
+
+
+def test_counts_and_rates_fit_in_every_state(everything):
+    for state in everything.obs["state"].cat.categories:
+        rows = (everything.obs["state"] == state).to_numpy()
+        rate = everything.layers["rate"][rows].astype(float)
+        variance = rate + rate**2 / everything.var["dispersion"].to_numpy()
+        z = (everything.X[rows] - rate).sum(axis=0) / np.sqrt(variance.sum(axis=0))
+        assert np.abs(z).max() < 5
+
+
+@pytest.mark.parametrize(
+    ("assay", "state"),
+    [
+        ("H3K4me3", "promoter"),
+        ("H3K4me1", "enhancer"),
+        ("H3K36me3", "transcribed"),
+        ("H3K27me3", "repressed"),
+        ("H3K9me3", "heterochromatin"),
+        ("H3K27ac", "promoter"),
+        ("CTCF", "insulator"),
+    ],
+)
+def test_each_assay_marks_its_state_in_every_biosample(everything, assay, state):
+    for biosample in ("cell1", "cell2"):
+        rate = pd.Series(everything[:, f"{biosample}.{assay}"].layers["rate"].ravel(), index=everything.obs_names)
+        mean = rate.groupby(everything.obsm["state"][biosample], observed=False).mean()
+        assert mean.idxmax() == state
+        assert mean[state] > 1.8 * mean["quiescent"]
+
+
+def test_controls_are_flat(everything):
+    for biosample in ("cell1", "cell2"):
+        rate = pd.Series(everything[:, f"{biosample}.Input"].layers["rate"].ravel(), index=everything.obs_names)
+        mean = rate.groupby(everything.obsm["state"][biosample], observed=False).mean()
+        assert mean.max() < 1.5 * mean.min()
+
+
+def test_domains_have_lengths_of_their_own_and_are_shared_in_part():
+    states = simulate(100_000, 2, 1, n_chromosomes=1).obsm["state"]
+    state = states["cell1"].astype(str).to_numpy()
+    starts = np.flatnonzero(np.r_[True, state[1:] != state[:-1]])
+    length = pd.Series(200 * np.diff(np.r_[starts, len(state)])).groupby(state[starts]).mean()
+    assert length["insulator"] < 1_000 < length["promoter"] < 3_000 < length["transcribed"] < length["heterochromatin"]
+    assert 10_000 < length["heterochromatin"] < 25_000
+    assert 0.75 < (states["cell1"] == states["cell2"]).mean() < 0.95
+    share = states["cell1"].value_counts(normalize=True)
+    assert share["quiescent"] > 0.3 and 0.02 < share["promoter"] < 0.1
+    assert len(share) == 7 and (share > 0).all()
+
+
+def test_depth_of_the_tracks_follows_the_options():
+    flat = simulate(2_000, 5, 4, mean_count=3.0, depth_spread=0.0).layers["rate"].mean(axis=0).reshape(5, 4)
+    np.testing.assert_allclose(flat, np.tile([3.0, 3.0, 3.0, 2.1], (5, 1)), rtol=1e-4)
+    depth = simulate(2_000, 5, 11, depth_spread=0.5).layers["rate"].mean(axis=0).reshape(5, 11)
+    assert 0.35 < np.log(depth).std(axis=0).mean() < 0.65
+
+
+def test_a_deeper_simulation_scales_the_rates_and_nothing_else():
+    shallow, deep = simulate(300, mean_count=1.0), simulate(300, mean_count=2.0)
+    np.testing.assert_allclose(deep.layers["rate"], 2 * shallow.layers["rate"], rtol=1e-5)
+
+
+def test_a_missing_track_hides_its_counts_and_keeps_its_rate_and_depth():
+    whole = simulate(700, signal=True)
+    holed = simulate(700, signal=True, missing=["cell2.H3K4me1", "cell3.H3K4me3"])
+    gone = whole.var_names.isin(["cell2.H3K4me1", "cell3.H3K4me3"])
+    np.testing.assert_array_equal(holed.layers["observed"], np.tile(~gone, (700, 1)))
+    assert np.all(holed.X[:, gone] == 0)
+    assert np.isnan(holed.layers["signal"][:, gone]).all() and not np.isnan(holed.layers["signal"][:, ~gone]).any()
+    np.testing.assert_array_equal(holed.X[:, ~gone], whole.X[:, ~gone])
+    np.testing.assert_array_equal(holed.layers["rate"], whole.layers["rate"])
+    np.testing.assert_array_equal(holed.var["depth"], whole.X.sum(axis=0))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_a_missing_share_leaves_every_assay_and_biosample_a_track(share):
+    adata = simulate(50, 4, 5, missing=share, controls=True)
+    observed = adata.layers["observed"].all(axis=0)
+    assert (~observed).sum() == round(share * 20)
+    assert observed[adata.var["is_control"]].all()
+    assert adata.var[observed]["assay"].nunique() == 6
+    targets = adata.var[observed & ~adata.var["is_control"]]
+    assert targets["biosample"].nunique() == 4
+    others = [simulate(50, 4, 5, missing=share, seed=seed).layers["observed"][0].tolist() for seed in range(5)]
+    assert len(set(map(tuple, others))) > 1
+
+
+def test_controls_and_signal_leave_the_other_tracks_as_they_are():
+    plain, full = simulate(400), simulate(400, controls=True, signal=True)
+    targets = full[:, ~full.var["is_control"]]
+    np.testing.assert_array_equal(targets.X, plain.X)
+    np.testing.assert_array_equal(targets.layers["rate"], plain.layers["rate"])
+
+
+@pytest.mark.parametrize("n_regions", [40, 3_000])
+def test_signal_is_the_poisson_p_value_against_the_local_background(n_regions):
+    adata = simulate(n_regions, 2, 3, n_chromosomes=2, signal=True, controls=True, seed=1)
+    half = min(500, n_regions // 2 - 1) // 2
+    chromosome = adata.X[: n_regions // 2].astype(float)
+    mirrored = np.pad(chromosome, ((half, half), (0, 0)), mode="symmetric")
+    for row in (0, 3, n_regions // 4, n_regions // 2 - 1):
+        background = np.maximum(mirrored[row : row + 2 * half + 1].mean(axis=0), adata.X.astype(float).mean(axis=0))
+        expected = np.arcsinh(-scipy.stats.poisson.logsf(chromosome[row] - 1, background) / np.log(10))
+        expected[adata.var["is_control"]] = np.nan
+        np.testing.assert_allclose(adata.layers["signal"][row], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_signal_is_high_in_peaks_and_about_zero_elsewhere(everything):
+    signal = everything[:, "cell1.H3K4me3"].layers["signal"].ravel()
+    promoter = (everything.obs["state"] == "promoter").to_numpy()
+    assert np.median(signal[promoter]) > 1 > 0.1 > np.median(signal[~promoter]) >= 0
+
+
+@pytest.mark.parametrize("mean", [1e-3, 0.7, 40.0, 900.0])
+@pytest.mark.parametrize("count", [0, 1, 12, 700, 5_000])
+def test_log_p_values_match_exact_sums_beyond_the_smallest_float(count, mean):
+    with mpmath.workdps(60):
+        exact = mpmath.log(mpmath.gammainc(count, 0, mean, regularized=True)) if count else mpmath.mpf(0)
+    found = _log_survival(np.array([float(count)]), np.array([mean]))
+    np.testing.assert_allclose(found, [float(exact)], rtol=1e-10, atol=1e-14)
+
+
+def test_same_seed_same_arrays_and_other_seed_other_arrays():
+    state = np.random.get_state()[1].copy()
+    first, again, other = (simulate(600, controls=True, signal=True, missing=0.2, seed=seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first.X, again.X)
+    for layer in ("rate", "observed", "signal"):
+        np.testing.assert_array_equal(first.layers[layer], again.layers[layer])
+    pd.testing.assert_frame_equal(first.var, again.var)
+    pd.testing.assert_frame_equal(first.obsm["state"], again.obsm["state"])
+    assert (first.X != other.X).any() and (first.layers["rate"] != other.layers["rate"]).any()
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+
+@pytest.mark.parametrize("missing", [0.2, ["cell1.H3K4me3"], []], ids=["share", "names", "none"])
+def test_a_simulation_survives_writing_and_reading(tmp_path, missing):
+    adata = simulate(60, missing=missing, signal=True)
+    adata.write_h5ad(tmp_path / "simulated.h5ad")
+    read = anndata.read_h5ad(tmp_path / "simulated.h5ad")
+    np.testing.assert_array_equal(read.layers["signal"], adata.layers["signal"])
+    pd.testing.assert_frame_equal(read.obs, adata.obs)
+    assert list(read.obsm["state"]["cell2"]) == list(adata.obsm["state"]["cell2"])
+    assert read.uns["simulation"]["n_regions"] == 60
+
+
+def test_memory_stays_below_three_times_the_result():
+    tracemalloc.start()
+    adata = simulate(60_000, 3, 6, signal=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * (adata.X.nbytes + sum(layer.nbytes for layer in adata.layers.values()))
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (5, 2, 3, 5), (7, 1, 11, 2)])
+@pytest.mark.parametrize("bin_size", [1, 25, 100_000, 1_000_000])
+def test_the_smallest_sizes_and_odd_bins_work(sizes, bin_size):
+    n_regions, n_biosamples, n_assays, n_chromosomes = sizes
+    adata = simulate(n_regions, n_biosamples, n_assays, n_chromosomes=n_chromosomes, bin_size=bin_size, signal=True)
+    assert adata.shape == (n_regions, n_biosamples * n_assays)
+    assert np.isfinite(adata.layers["rate"]).all() and np.isfinite(adata.layers["signal"]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_regions": 0}, "n_regions must be a whole number of at least 1; got 0"),
+        ({"n_regions": 1e4}, "n_regions must be a whole number of at least 1; got 10000.0"),
+        ({"n_biosamples": -2}, "n_biosamples must be a whole number"),
+        ({"bin_size": True}, "bin_size must be a whole number"),
+        ({"seed": -1}, "seed must be a whole number of at least 0; got -1"),
+        ({"n_assays": 12}, r"n_assays must be at most 11 \(H3K4me3, .*\); got 12"),
+        ({"n_regions": 3}, "4 chromosomes for 3 regions. Ask for fewer"),
+        ({"mean_count": 0.0}, "mean_count must be a finite number above 0; got 0.0"),
+        ({"mean_count": float("nan")}, "mean_count must be a finite number"),
+        ({"depth_spread": -0.1}, "depth_spread must be a finite number of at least 0; got -0.1"),
+        ({"missing": 1.0}, "missing must be a share from 0 to below 1, or the names of tracks; got 1.0"),
+        ({"missing": ["cell1.H3K4me3", "cell9.H3K4me3"]}, "missing track 'cell9.H3K4me3' is not in the simulation"),
+        ({"missing": 0.9}, r"found room for \d+ missing tracks of 15, not 14. Lower the share, or name the tracks"),
+    ],
+)
+def test_nonsense_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        simulate(**arguments)
