@@ -275,7 +275,9 @@ def test_same_seed_same_arrays_and_other_seed_other_arrays():
     np.testing.assert_array_equal(np.random.get_state()[1], state)
 
 
-@pytest.mark.parametrize("missing", [0.2, ["cell1.H3K4me3"], []], ids=["share", "names", "none"])
+@pytest.mark.parametrize(
+    "missing", [0.2, "cell1.H3K4me3", ("cell1.H3K4me3",), pd.Index(["cell1.H3K4me3"]), []], ids=repr
+)
 def test_a_simulation_survives_writing_and_reading(tmp_path, missing):
     adata = simulate(60, missing=missing, signal=True)
     adata.write_h5ad(tmp_path / "simulated.h5ad")
@@ -284,6 +286,7 @@ def test_a_simulation_survives_writing_and_reading(tmp_path, missing):
     pd.testing.assert_frame_equal(read.obs, adata.obs)
     assert list(read.obsm["state"]["cell2"]) == list(adata.obsm["state"]["cell2"])
     assert read.uns["simulation"]["n_regions"] == 60
+    assert np.all(read.uns["simulation"]["missing"] == (np.array(missing) if np.ndim(missing) else missing))
 
 
 def test_memory_stays_below_three_times_the_result():

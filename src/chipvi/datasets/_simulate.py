@@ -77,9 +77,9 @@ def simulate(
     Chromatin states follow each other in segments of realistic length. Every biosample keeps most segments of a
     shared genome and has its own state in the others. The rate of a region and track is
 
-        depth factor x level of the assay in the state x peak shape x smooth log-normal effects,
+        depth factor x level of the assay in the state x peak shape x smooth effects,
 
-    with effects common to all tracks, to an assay, to a biosample, and of the track alone. All of this is biology, and
+    with bounded log-normal effects common to all tracks, to an assay, to a biosample, and of the track alone. All of this is biology, and
     what a denoiser should recover. Technical noise comes on top: the count is negative binomial around the rate, with
     variance ``rate + rate**2 / dispersion`` and one dispersion per assay. Levels, lengths and spreads are set so that
     mean, variance, zeros, tails and the correlations between neighbours and between biosamples resemble Roadmap and
@@ -97,7 +97,8 @@ def simulate(
     bin_size
         Length of a region, in bp. Segments are at least one region long.
     n_chromosomes
-        Number of chromosomes, ``chr1``, ``chr2``, ..., of equal length and independent of each other.
+        Number of chromosomes, ``chr1``, ``chr2``, ..., of equal length (to one region) and drawn
+        independently of each other.
     mean_count
         Expected reads per region of an average track. Assays differ: DNase gets 1.6 times as many, a control half.
     depth_spread
@@ -142,7 +143,7 @@ def simulate(
     >>> adata.shape, adata.var_names[0], adata.obs_names[0]
     ((500, 15), 'cell1.H3K4me3', 'chr1:0-200')
     """
-    parameters = {name: list(value) if np.ndim(value) else value for name, value in locals().items()}
+    parameters = dict(locals(), missing=list(missing) if np.ndim(missing) else missing)
     _check(parameters)
     assays = [*list(_ASSAYS)[:n_assays], *(["Input"] if controls else [])]
     var = _tracks(n_biosamples, assays)
