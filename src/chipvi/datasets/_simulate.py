@@ -79,11 +79,11 @@ def simulate(
 
         depth factor x level of the assay in the state x peak shape x smooth effects,
 
-    with bounded log-normal effects common to all tracks, to an assay, to a biosample, and of the track alone. All of this is biology, and
-    what a denoiser should recover. Technical noise comes on top: the count is negative binomial around the rate, with
-    variance ``rate + rate**2 / dispersion`` and one dispersion per assay. Levels, lengths and spreads are set so that
-    mean, variance, zeros, tails and the correlations between neighbours and between biosamples resemble Roadmap and
-    ENCODE counts in bins of 100 to 200 bp.
+    with bounded log-normal effects common to all tracks, to an assay, to a biosample, and of the track alone. All of
+    this is biology, and what a denoiser should recover. Technical noise comes on top: the count is negative binomial
+    around the rate, with variance ``rate + rate**2 / dispersion`` and one dispersion per assay. Levels, lengths and
+    spreads are set so that mean, variance, zeros, tails and the correlations between neighbours and between biosamples
+    resemble Roadmap and ENCODE counts in bins of 100 to 200 bp.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def simulate(
     >>> adata.shape, adata.var_names[0], adata.obs_names[0]
     ((500, 15), 'cell1.H3K4me3', 'chr1:0-200')
     """
-    parameters = dict(locals(), missing=list(missing) if np.ndim(missing) else missing)
+    parameters = dict(locals(), missing=missing if isinstance(missing, int | float | str) else list(missing))
     _check(parameters)
     assays = [*list(_ASSAYS)[:n_assays], *(["Input"] if controls else [])]
     var = _tracks(n_biosamples, assays)
