@@ -15,10 +15,12 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "chipvi"
 # A part is a file or a folder right under src/chipvi; `chipvi` is its __init__.py, which only the command line imports.
 LAYERS = (
     ("_keys", "_messages", "_regions", "_tracks", "_track_data", "_contract_survey", "_contract", "metrics"),
-    ("nn", "io", "pp", "datasets"),
+    ("_layout", "_minibatch"),
+    ("nn", "io", "pp", "datasets", "_sink"),
     ("module",),
     ("train",),
-    ("_imputation",),
+    ("_field", "_predictor"),
+    ("_imputation", "_evidence"),
     ("model",),
     ("pl",),
     ("chipvi",),
@@ -31,7 +33,7 @@ MAY_IMPORT_SCVI = (
     "chipvi.nn._heads",
     "chipvi.module",
     "chipvi.train",
-    "chipvi._imputation",
+    "chipvi._field",
     "chipvi.model",
 )
 # The only libraries that these parts know, so that they stay quick to import and easy to reuse.

@@ -2,4 +2,9 @@
 
 from importlib.metadata import version
 
+from . import datasets, metrics
+from .model import ChipVI
+
 __version__ = version("chipvi")
+
+__all__ = ["ChipVI", "datasets", "metrics"]

@@ -1,5 +1,7 @@
 """Networks and distributions, in plain torch: what a module is built from."""
 
+from ._coders import BiosampleEmbedding, Decoder, Encoder
+from ._context import HALF_WIDTHS, window_means
 from ._distributions import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from ._heads import (
     COUNT_HEADS,
@@ -15,9 +17,13 @@ from ._heads import (
 
 __all__ = [
     "COUNT_HEADS",
+    "HALF_WIDTHS",
+    "BiosampleEmbedding",
     "ClampedNP",
     "CountHead",
     "CountLogits",
+    "Decoder",
+    "Encoder",
     "GaussianHead",
     "MeanDispersion",
     "NegativeBinomial",
@@ -26,4 +32,5 @@ __all__ = [
     "ZeroInflated",
     "ZeroInflatedNegativeBinomial",
     "make_count_head",
+    "window_means",
 ]

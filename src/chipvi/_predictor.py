@@ -1,0 +1,198 @@
+"""Predictions of a trained module, a batch of regions at a time, so that memory does not grow with the genome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._layout import Layout
+from ._track_data import TrackData
+from ._tracks import Targets
+from .module import NO_ASSAY, ChipVAE
+from .nn import NegativeBinomial
+from .train import FixedMinibatches
+
+AVERAGE_SHARE = 0.5  # of the average of the other biosamples in the mean of an experiment that training never saw
+_MOST_QUERIES = 16_384  # regions times queries in one pass through the network
+_MOST_TARGETS = 256
+_MOST_REGIONS = 2_048
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """What to ask the module for a list of targets.
+
+    Parameters
+    ----------
+    target_n
+        Which targets these are.
+    biosample_q, embedding_q, leave_out_q, assay_qg
+        As in :class:`chipvi.module.ChipVAE`.
+    query_n, place_n
+        Where among (q, g) each target stands.
+    """
+
+    target_n: Tensor
+    biosample_q: Tensor
+    embedding_q: Tensor
+    leave_out_q: Tensor
+    assay_qg: Tensor
+    query_n: Tensor
+    place_n: Tensor
+
+
+class Predictor:
+    """Predicts targets in the regions of a data set.
+
+    Parameters
+    ----------
+    module, layout
+        Trained, and its grid.
+    data
+        Where to predict; its tracks are those of the layout.
+    targets
+        What to predict.
+    log_depth_t, log_depth_n
+        Log depth of the tracks of the data, and of the targets to predict, less the module's centre.
+    """
+
+    def __init__(
+        self,
+        module: ChipVAE,
+        layout: Layout,
+        data: TrackData,
+        targets: Targets,
+        log_depth_t: np.ndarray,
+        log_depth_n: np.ndarray,
+    ) -> None:
+        self._module, self._data = module, data
+        self._device = module.assay_t.device
+        self._log_depth_t = torch.as_tensor(log_depth_t, dtype=torch.float32, device=self._device)
+        self.log_depth_n = log_depth_n
+        self._log_depth_n = torch.as_tensor(log_depth_n, dtype=torch.float32, device=self._device)
+        self._biosample_n = self._indices([layout.biosamples.index(label) for label in targets.biosamples])
+        self._assay_n = self._indices([layout.assays.index(label) for label in targets.assays])
+        self._is_known_n = module.known_ba[self._biosample_n, self._assay_n]
+        # a never-seen combination would make the biosample's own vector extrapolate
+        generic = torch.full_like(self._biosample_n, module.biosamples.generic)
+        self._embedding_n = torch.where(self._is_known_n, self._biosample_n, generic)
+
+    def _indices(self, values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self._device)
+
+    def without_own_data(self) -> list[Queries]:
+        """Ask for each target without its own counts and signal."""
+        everything = torch.arange(len(self._assay_n), device=self._device)
+        return [
+            Queries(
+                target_n=part_n,
+                biosample_q=self._biosample_n[part_n],
+                embedding_q=self._embedding_n[part_n],
+                leave_out_q=self._assay_n[part_n],
+                assay_qg=self._assay_n[part_n][:, None],
+                query_n=torch.arange(len(part_n), device=self._device),
+                place_n=torch.zeros_like(part_n),
+            )
+            for part_n in everything.split(_MOST_TARGETS)
+        ]
+
+    def with_own_data(self) -> list[Queries]:
+        """Ask for all targets of a biosample together, with all of its data."""
+        both_n2 = torch.stack([self._biosample_n, self._embedding_n], dim=1)
+        both_q2, query_n = both_n2.unique(dim=0, return_inverse=True)
+        place_n = torch.zeros_like(query_n)
+        for q in range(len(both_q2)):
+            is_here_n = query_n == q
+            place_n[is_here_n] = torch.arange(int(is_here_n.sum()), device=self._device)
+        assay_qg = torch.zeros(len(both_q2), int(place_n.max()) + 1, dtype=torch.int64, device=self._device)
+        assay_qg[query_n, place_n] = self._assay_n
+        return [
+            Queries(
+                target_n=torch.arange(len(query_n), device=self._device),
+                biosample_q=both_q2[:, 0],
+                embedding_q=both_q2[:, 1],
+                leave_out_q=torch.full_like(both_q2[:, 0], NO_ASSAY),
+                assay_qg=assay_qg,
+                query_n=query_n,
+                place_n=place_n,
+            )
+        ]
+
+    def n_batches(self, n_rows: int, batch_size: int | None) -> int:
+        """Number of batches of that many rows."""
+        return -(-n_rows // self._size(batch_size))
+
+    def _size(self, batch_size: int | None) -> int:
+        n_queries = max(1, min(len(self._assay_n), _MOST_TARGETS))
+        return batch_size or max(32, min(_MOST_REGIONS, _MOST_QUERIES // n_queries))
+
+    def batches(self, rows: np.ndarray, batch_size: int | None) -> Iterator[dict[str, Tensor]]:
+        """Minibatches of ascending rows, ready for the module."""
+        for minibatch in FixedMinibatches(self._data, rows, self._size(batch_size)):
+            tensors = {name: values.to(self._device) for name, values in minibatch.items()}
+            tensors["visible_rt"] = torch.ones(
+                len(tensors["low_rs"]), len(self._log_depth_t), dtype=torch.bool, device=self._device
+            )
+            yield tensors | {"log_depth_t": self._log_depth_t, "log_keep": torch.zeros((), device=self._device)}
+
+    @torch.no_grad()
+    def predict(
+        self, tensors: dict[str, Tensor], queries: list[Queries], generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Moments of the targets.
+
+        Parameters
+        ----------
+        tensors
+            Of :meth:`batches`.
+        queries
+            Of :meth:`without_own_data` or :meth:`with_own_data`.
+        generator
+            Draws the latent; None takes its posterior mean.
+
+        Returns
+        -------
+        `mean` and `dispersion` of the negative binomial with the moments of the counts, `signal` and `signal_std`: as
+        far as the module has them, each (regions, targets).
+        """
+        parts = [self._predict(tensors, part, generator) for part in queries]
+        return {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
+
+    def _predict(
+        self, tensors: dict[str, Tensor], queries: Queries, generator: torch.Generator | None
+    ) -> dict[str, Tensor]:
+        module, n, q, g = self._module, queries.target_n, queries.query_n, queries.place_n
+        inferred = module.inference(
+            tensors, queries.biosample_q, queries.embedding_q, queries.leave_out_q, tensors["log_keep"], generator
+        )
+        log_depth_qg = torch.zeros(queries.assay_qg.shape, device=self._device)
+        log_depth_qg[q, g] = self._log_depth_n[n]
+        average_rqaxv = inferred["average_rqaxv"]
+        generated = module.generative(
+            inferred["qz"].loc if generator is None else inferred["z_rqk"],
+            average_rqaxv,
+            inferred["reference_rqai"],
+            queries.biosample_q,
+            queries.embedding_q,
+            queries.assay_qg,
+            log_depth_qg[None],
+        )
+        # where training never saw the combination and there is an average: half of each, so as not to extrapolate
+        share_rnv = AVERAGE_SHARE * ~self._is_known_n[n, None] * average_rqaxv[:, q, self._assay_n[n], 2]
+        average_rnv = average_rqaxv[:, q, self._assay_n[n], 1]
+        predicted = {}
+        if generated["counts"] is not None:
+            mean_rn = generated["counts"].mean[:, q, g]
+            dispersion_rn = NegativeBinomial.from_moments(mean_rn, generated["counts"].variance[:, q, g]).theta
+            average_rn = average_rnv[..., 0] * torch.exp(self._log_depth_n[n])
+            predicted["mean"] = torch.lerp(mean_rn, average_rn, share_rnv[..., 0])
+            predicted["dispersion"] = dispersion_rn
+        if generated["signal"] is not None:
+            signal_rn = generated["signal"].mean[:, q, g]
+            predicted["signal"] = torch.lerp(signal_rn, average_rnv[..., -1], share_rnv[..., -1])
+            predicted["signal_std"] = generated["signal"].stddev[:, q, g]
+        return predicted

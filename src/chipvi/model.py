@@ -1,0 +1,322 @@
+"""ChipVI: the model as users of scvi-tools know it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
+from scvi.data.fields import CategoricalObsField, LayerField
+from scvi.model.base import BaseModelClass
+
+from . import _keys
+from ._contract import SetupKeys, check_anndata, open_track_data
+from ._evidence import EvidenceMixin
+from ._field import TRACKS_FIELD, TracksField, registered_tracks
+from ._imputation import ImputationMixin
+from ._layout import Layout, Start
+from ._minibatch import take_regions
+from ._track_data import TrackData
+from .module import ChipVAE
+from .nn import HALF_WIDTHS
+from .train import PlanOptions, fit, split_regions
+
+_STEPS = 4_000
+_SAMPLE = 4_096  # regions to standardise the inputs on
+
+
+class ChipVI(ImputationMixin, EvidenceMixin, BaseModelClass):
+    """Imputes and denoises ChIP-seq, ATAC-seq and DNase-seq tracks from raw counts and p-value signal.
+
+    Parameters
+    ----------
+    adata
+        Regions x tracks, set up with :meth:`setup_anndata`.
+    n_latent
+        Size of the latent of a region in a biosample.
+    n_hidden
+        Width of the two hidden layers of the encoder.
+    dropout
+        Share of hidden units dropped in training, 0 to below 1.
+    head
+        Count head: "mean_dispersion", "count_logits", "clamped_np", "poisson" or "zero_inflated".
+    head_options
+        Options of the head's constructor, such as `{"logit_clamp": None}` of "clamped_np".
+    kl_weight, mean_weight, denoise_weight
+        Weights in the loss; see :class:`chipvi.module.ChipVAE`.
+
+    Examples
+    --------
+    >>> import chipvi
+    >>> adata = chipvi.datasets.simulate(n_regions=1_000)
+    >>> chipvi.ChipVI.setup_anndata(adata, observed_layer="observed", depth_key="depth")
+    >>> model = chipvi.ChipVI(adata)
+    >>> model.train(max_steps=20, enable_progress_bar=False)
+    >>> model.get_imputed_counts(indices=[0, 1, 2], tracks=["cell1.H3K4me3"]).shape
+    (3, 1)
+    """
+
+    _module_cls = ChipVAE
+
+    def __init__(
+        self,
+        adata: AnnData,
+        n_latent: int = 32,
+        n_hidden: int = 256,
+        dropout: float = 0.1,
+        head: str = "mean_dispersion",
+        head_options: dict[str, float | None] | None = None,
+        kl_weight: float = 0.01,
+        mean_weight: float = 1.0,
+        denoise_weight: float = 0.5,
+    ) -> None:
+        super().__init__(adata)
+        self._module_options = {
+            "n_latent": n_latent,
+            "n_hidden": n_hidden,
+            "dropout": dropout,
+            "head": head,
+            "head_options": head_options,
+            "kl_weight": kl_weight,
+            "mean_weight": mean_weight,
+            "denoise_weight": denoise_weight,
+        }
+        state = self._tracks_state
+        self._layout = Layout.of(registered_tracks(state), state["has_counts"], state["has_signal"])
+        self.module = self._make_module()
+        self._model_summary_string = (
+            f"ChipVI: {len(self._layout.biosamples)} biosamples x {len(self._layout.assays)} assays, "
+            f"{len(self._layout.biosample_t)} tracks, n_latent: {n_latent}, n_hidden: {n_hidden}, head: {head}"
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        layer: str | None = None,
+        observed_layer: str | None = None,
+        signal_layer: str | None = None,
+        biosample_key: str = _keys.BIOSAMPLE,
+        assay_key: str = _keys.ASSAY,
+        depth_key: str | None = None,
+        control_key: str | None = None,
+        segment_key: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Check an AnnData and register it. If the check fails, the AnnData is as it was.
+
+        Parameters
+        ----------
+        adata
+            Regions (rows) x tracks (columns). Without `segment_key`, `obs` places the regions with `chrom`, `start` and
+            `end` (0-based, half-open), sorted.
+        layer
+            Layer with counts, whole numbers from 0, NaN where missing; None for X.
+        observed_layer
+            Layer that is 1 where counts were measured and 0 where they are missing.
+        signal_layer
+            Layer with arcsinh(-log10 p), NaN where missing.
+        biosample_key, assay_key
+            Columns of `var` that say what was measured.
+        depth_key
+            Column of `var` with reads per track; None adds up the counts.
+        control_key
+            Column of `var` that is true for controls: input only, always visible, never a target.
+        segment_key
+            Column of `obs` whose equal values mark neighbouring rows, where there are no coordinates.
+        **kwargs
+            `source_registry`, with which scvi-tools sets up data for a saved model.
+
+        Raises
+        ------
+        ValueError
+            For data that break the contract: what was expected, what was found and where, and what to do.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        keys = SetupKeys(**setup_method_args["setup_args"])
+        source_registry = kwargs.pop("source_registry", None)
+        if source_registry is None:
+            data = check_anndata(adata, keys)
+        else:
+            state = source_registry["field_registries"][TRACKS_FIELD]["state_registry"]
+            data = open_track_data(adata, keys, registered_tracks(state))
+        if adata.is_view:
+            adata._init_as_actual(adata.copy())
+        fields: list = [
+            TracksField(keys, data.has_counts, data.has_signal),
+            CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, None),  # without one, predictions poison the registry
+        ]
+        if keys.layer is not None or adata.X is not None:
+            fields.append(LayerField(REGISTRY_KEYS.X_KEY, keys.layer, is_count_data=False, correct_data_format=False))
+        manager = AnnDataManager(
+            fields=fields,
+            setup_method_args=setup_method_args,
+            validation_checks=AnnDataManagerValidationCheck(check_if_view=False),
+        )
+        manager.register_fields(adata, source_registry, **kwargs)
+        cls.register_manager(manager)
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        max_steps: int | None = None,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        batch_size: int = 512,
+        validation_size: float = 0.1,
+        split_key: str | None = None,
+        early_stopping: bool = True,
+        seed: int | None = None,
+        plan_kwargs: dict[str, Any] | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Train the model.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes over the training regions; ignored if `max_steps` is given.
+        max_steps
+            Minibatches to train on. Without either: 4,000, or one pass if that is more.
+        accelerator, devices
+            Where to train, as Lightning has it: "cpu", "gpu", "auto", ...
+        batch_size
+            Regions in a minibatch.
+        validation_size
+            Share of the regions to hold out, in whole stretches, 0 to below 1.
+        split_key
+            Column of `obs`: with the values "train", "valid" and "test" it is the split (test regions are not looked
+            at); with others, such as chromosomes, whole groups are held out.
+        early_stopping
+            Stop when the imputation loss on held-out regions no longer falls; the best weights are kept.
+        seed
+            Makes training reproducible: the first training starts from weights drawn with it. None draws a seed from
+            torch's own generator, which `scvi.settings.seed` sets.
+        plan_kwargs
+            Options of :class:`chipvi.train.PlanOptions`.
+        **trainer_kwargs
+            Go to :class:`scvi.train.Trainer`, such as `precision="bf16-mixed"`, `enable_progress_bar=False` or
+            `callbacks`.
+
+        Raises
+        ------
+        ValueError
+            For an unknown `split_key`, or sizes out of range.
+        """
+        data = self._open_data(None)
+        labels = None
+        if split_key is not None:
+            if split_key not in self.adata.obs:
+                raise ValueError(f"split_key {split_key!r} is not in adata.obs; there is {list(self.adata.obs)}.")
+            labels = self.adata.obs[split_key]
+        for name, value in (("batch_size", batch_size), ("max_steps", max_steps), ("max_epochs", max_epochs)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        if seed is None:
+            seed = int(torch.randint(2**31, ()))
+        split = split_regions(data.segments, labels, validation_size, np.random.default_rng(seed))
+        steps_per_pass = -(-len(split.train) // batch_size)
+        if max_steps is None:
+            max_steps = max(_STEPS, steps_per_pass) if max_epochs is None else max_epochs * steps_per_pass
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            if not self.is_trained_:
+                self.module = self._make_module()
+            plan = fit(
+                self.module,
+                data,
+                split,
+                n_steps=max_steps,
+                batch_size=batch_size,
+                seed=seed,
+                early_stopping=early_stopping,
+                options=PlanOptions(**(plan_kwargs or {})),
+                accelerator=accelerator,
+                devices=devices,
+                **trainer_kwargs,
+            )
+        self._extend_history(plan.history)
+        self.is_trained_ = True
+
+    def _extend_history(self, history: dict[str, pd.DataFrame]) -> None:
+        """Add a training to those before, steps counted on."""
+        before = self.history_ or {}
+        last = max((int(table.index[-1]) for table in before.values()), default=-1) + 1
+        for name, table in history.items():
+            table.index = table.index + last
+            before[name] = pd.concat([before[name], table]) if name in before else table
+        self.history_ = before
+
+    def _make_module(self) -> ChipVAE:
+        """A module that starts from the data."""
+        data = self._open_data(None)
+        module = ChipVAE(self._layout, Start.of(data, self._layout), **self._module_options)
+        rows = np.unique(np.linspace(0, data.n_regions - 1, min(_SAMPLE, data.n_regions)).astype(np.int64))
+        tensors = {k: torch.from_numpy(v) for k, v in take_regions(data, rows, HALF_WIDTHS).items()}
+        visible_rt = torch.ones(len(rows), data.n_tracks, dtype=torch.bool)
+        module.fit_features(
+            tensors | {"visible_rt": visible_rt, "log_keep": torch.zeros(()), "log_depth_t": module.log_depth_t}
+        )
+        return module
+
+    @property
+    def _tracks_state(self) -> dict[str, Any]:
+        return self.registry_["field_registries"][TRACKS_FIELD]["state_registry"]
+
+    @property
+    def _setup_keys(self) -> SetupKeys:
+        arguments = self.registry_["setup_args"]
+        return SetupKeys(**{name: arguments[name] for name in asdict(SetupKeys())})
+
+    def _open_data(self, adata: AnnData | None) -> TrackData:
+        """Check and open an AnnData, the model's own if None."""
+        source = self.adata if adata is None else adata
+        return open_track_data(source, self._setup_keys, registered_tracks(self._tracks_state))
+
+    def _log_depths(self, data: TrackData) -> np.ndarray:
+        """Log depth of each track less the centre: of the data if they give depth, else as in training."""
+        log_depth_t = self.module.log_depth_t.double().cpu().numpy()
+        if self._setup_keys.depth_key is None:
+            return log_depth_t
+        given_t = np.log(data.depth_t) - float(self.module.log_center)
+        return np.where(np.isfinite(given_t), given_t, log_depth_t)
+
+    @property
+    def history(self) -> dict[str, pd.DataFrame] | None:
+        """A table per quantity logged in training, indexed by step; None before training."""
+        return self.history_
+
+    def get_latent_representation(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        per_biosample: bool = False,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Posterior mean of the latent, from all data.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            See :class:`chipvi._imputation.ImputationMixin`.
+        per_biosample
+            One latent for each biosample, in the order of :attr:`biosamples`; otherwise their mean.
+
+        Returns
+        -------
+        Shape (regions, n_latent), or (regions, biosamples, n_latent), float32.
+        """
+        latent_rbk = self._latents(adata, indices, batch_size)
+        return latent_rbk if per_biosample else latent_rbk.mean(axis=1)
+
+    @property
+    def biosamples(self) -> tuple[str, ...]:
+        """Names of the biosamples."""
+        return self._layout.biosamples

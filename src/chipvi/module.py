@@ -1,0 +1,325 @@
+"""ChipVAE: what one biosample shows in a region, and what the others show there, to any of its tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from scvi.module.base import BaseModuleClass, LossOutput
+from torch import Tensor, nn
+from torch.distributions import Distribution, Normal, kl_divergence
+
+from ._layout import Layout, Start
+from .nn import HALF_WIDTHS, BiosampleEmbedding, Decoder, Encoder, GaussianHead, make_count_head, window_means
+
+NO_ASSAY = -1
+_REFERENCE_FLOOR = 0.15  # of the mean rate of an assay: keeps the log of an empty reference finite
+
+
+class ChipVAE(BaseModuleClass):
+    """Variational autoencoder with one latent per region and biosample, shared over biosamples.
+
+    The encoder of biosample b sees its visible tracks and, for every assay, the average of the other biosamples, each
+    as means over windows of several widths. The decoder of a target (biosample, assay) sees the latent and the average
+    of the same assay in the others, which also enters the mean as an offset with a learned weight. A target or a
+    biosample that was never seen uses the same weights with a generic embedding.
+
+    A query (q) is a biosample and, at will, an assay that it is asked without; all regions of a minibatch share the
+    queries. Axes: rows read l, regions r, tracks t, queries q, assays a, targets of a query g, latents k, windows s.
+
+    Parameters
+    ----------
+    layout, start
+        The grid of tracks and the numbers to start from.
+    n_latent, n_hidden, n_decoder_hidden, n_embedding
+        Sizes.
+    dropout
+        Share of the encoder's hidden units dropped in training.
+    head, head_options
+        Count head by name (:data:`chipvi.nn.COUNT_HEADS`), and options of its constructor.
+    kl_weight
+        Weight of the KL divergence per assay. The full weight destroys imputation.
+    mean_weight
+        Weight of the mean-matching terms beside the likelihoods.
+    denoise_weight
+        Weight of the likelihood of the reads that thinning set aside.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        start: Start,
+        n_latent: int = 32,
+        n_hidden: int = 256,
+        n_decoder_hidden: int = 96,
+        n_embedding: int = 16,
+        dropout: float = 0.1,
+        head: str = "mean_dispersion",
+        head_options: dict[str, float | None] | None = None,
+        kl_weight: float = 0.01,
+        mean_weight: float = 1.0,
+        denoise_weight: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.has_counts, self.has_signal = layout.has_counts, layout.has_signal
+        self.n_latent = n_latent
+        self.kl_weight, self.mean_weight, self.denoise_weight = kl_weight, mean_weight, denoise_weight
+        n_biosamples, n_assays = len(layout.biosamples), len(layout.assays)
+        n_slot = (len(HALF_WIDTHS) + 1) * (self.has_counts + self.has_signal)
+        self.count_head = make_count_head(head, **(head_options or {}))
+        self.signal_head = GaussianHead()
+        self.n_count_outputs = self.count_head.n_outputs * self.has_counts
+        n_outputs = self.n_count_outputs + self.signal_head.n_outputs * self.has_signal
+        self.biosamples = BiosampleEmbedding(n_biosamples, n_embedding)
+        self.encoder = Encoder(2 * n_assays * n_slot, n_embedding, n_hidden, n_latent, dropout)
+        self.decoder = Decoder(n_assays, n_latent, n_embedding, n_slot, n_decoder_hidden, n_outputs)
+        # weights of the reference's windows (softmax) and of the reference itself, for counts and for signal
+        self.reference_windows_vs = nn.Parameter(torch.zeros(2, len(HALF_WIDTHS)))
+        self.reference_weight_v = nn.Parameter(torch.zeros(2))
+        self._register(layout, start)
+
+    def _register(self, layout: Layout, start: Start) -> None:
+        """Keep as buffers what prediction needs, so that a saved model carries it."""
+        self.register_buffer("assay_t", torch.as_tensor(layout.assay_t))
+        self.register_buffer("biosample_t", torch.as_tensor(layout.biosample_t))
+        self.register_buffer("track_ba", torch.as_tensor(layout.track_ba))
+        self.register_buffer("target_bg", torch.as_tensor(layout.target_bg))
+        self.register_buffer("log_center", torch.tensor(start.log_center, dtype=torch.float64))
+        for name in ("log_depth_t", "log_rate_ba", "log_dispersion_ba", "signal_ba", "log_std_ba", "known_ba"):
+            self.register_buffer(name, torch.as_tensor(getattr(start, name)))
+        self.register_buffer("rate_a", torch.as_tensor(np.exp(start.log_rate_ba).mean(axis=0)))
+        self.register_buffer("feature_shift_va", torch.zeros(2, len(layout.assays)))
+        self.register_buffer("feature_scale_va", torch.ones(2, len(layout.assays)))
+
+    @torch.no_grad()
+    def fit_features(self, tensors: dict[str, Tensor]) -> None:
+        """Standardise the inputs of each assay by what they are in these regions, at the scale of single regions."""
+        for v, value_rts, present_rt in self._views(tensors):
+            value_rt = (torch.log1p(value_rts) if v == 0 else value_rts)[..., 0].double()
+            for a in range(self.feature_shift_va.shape[1]):
+                entries = value_rt[(present_rt > 0) & (self.assay_t == a)]
+                if len(entries) > 1:
+                    self.feature_shift_va[v, a] = entries.mean()
+                    self.feature_scale_va[v, a] = entries.std().clamp_min(0.05)
+
+    def _views(self, tensors: dict[str, Tensor]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Counts as rates (0) and signal (1): window means (r, t, s), and 1 where visible with any value (r, t)."""
+        for v, (has, values, present) in enumerate(
+            [(self.has_counts, "counts_lt", "counted_lt"), (self.has_signal, "signal_lt", "signalled_lt")]
+        ):
+            if has:
+                value_rts, any_rt = window_means(
+                    tensors[values], tensors[present], tensors["low_rs"], tensors["high_rs"]
+                )
+                if v == 0:
+                    value_rts = value_rts * torch.exp(-tensors["log_depth_t"] - tensors["log_keep"])[:, None]
+                yield v, value_rts, (any_rt & tensors["visible_rt"]).float()
+
+    def _own_slots(
+        self, v: int, value_rts: Tensor, present_rt: Tensor, biosample_q: Tensor, leave_out_q: Tensor
+    ) -> Tensor:
+        """Features of a biosample's own visible tracks, a slot per assay."""
+        track_qa = self.track_ba[biosample_q]
+        assay_a = torch.arange(track_qa.shape[1], device=track_qa.device)
+        may_see_qa = (track_qa >= 0) & (assay_a != leave_out_q[:, None])
+        track_qa = track_qa.clamp_min(0)
+        return self._slots(v, value_rts[:, track_qa], present_rt[:, track_qa] * may_see_qa)
+
+    def _average_of_others(self, value_rts: Tensor, present_rt: Tensor, biosample_q: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean of each assay over the other biosamples in which it is visible, and 1 where there is any."""
+        # summed over the others, never as a difference, so that not even rounding tells of the biosample's own track
+        is_other_qt = self.biosample_t != biosample_q[:, None]
+        is_assay_at = self.assay_t == torch.arange(self.track_ba.shape[1], device=self.assay_t.device)[:, None]
+        member_qat = (is_other_qt[:, None] & is_assay_at).float()
+        number_rqa = torch.einsum("rt,qat->rqa", present_rt, member_qat)
+        total_rqas = torch.einsum("rts,qat->rqas", value_rts * present_rt[..., None], member_qat)
+        return total_rqas / number_rqa.clamp_min(1)[..., None], (number_rqa > 0).float()
+
+    def _slots(self, v: int, value_rqas: Tensor, present_rqa: Tensor) -> Tensor:
+        """Standardised features and their presence; all 0 where there is nothing."""
+        feature_rqas = torch.log1p(value_rqas) if v == 0 else value_rqas
+        feature_rqas = (feature_rqas - self.feature_shift_va[v][:, None]) / self.feature_scale_va[v][:, None]
+        present_rqa1 = present_rqa[..., None]
+        return torch.cat([feature_rqas * present_rqa1, present_rqa1], dim=-1)
+
+    @staticmethod
+    def _pick(average_rqax: Tensor, assay_qg: Tensor) -> tuple[Tensor, ...]:
+        """The three averages of each target's assay, each (r, q, g)."""
+        n_regions, _, _, n_kinds = average_rqax.shape
+        index_rqgx = assay_qg[None, :, :, None].expand(n_regions, -1, -1, n_kinds)
+        return average_rqax.gather(2, index_rqgx).unbind(dim=-1)
+
+    # --- what scvi-tools asks for ---
+
+    def _get_inference_input(self, tensors: dict[str, Tensor], **_: Any) -> dict[str, Any]:
+        names = ("biosample_q", "embedding_q", "leave_out_q", "log_keep")
+        return {"tensors": tensors} | {name: tensors[name] for name in names}
+
+    def _get_generative_input(
+        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Any], **_: Any
+    ) -> dict[str, Any]:
+        names = ("biosample_q", "embedding_q", "assay_qg", "log_depth_rqg")
+        return {name: tensors[name] for name in names} | {
+            name: inference_outputs[name] for name in ("z_rqk", "average_rqaxv", "reference_rqai")
+        }
+
+    def inference(
+        self,
+        tensors: dict[str, Tensor],
+        biosample_q: Tensor,
+        embedding_q: Tensor,
+        leave_out_q: Tensor,
+        log_keep: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Any]:
+        """Latent of each query in each region, from visible data only.
+
+        Parameters
+        ----------
+        tensors
+            A minibatch of :func:`chipvi._minibatch.take_regions`, with `log_depth_t` and `visible_rt`.
+        biosample_q, embedding_q
+            Biosample of each query, and the embedding to use for it.
+        leave_out_q
+            Assay that each query must not see of its own biosample; `NO_ASSAY` for none.
+        log_keep
+            Log of the share of the reads that the counts at hand are, 0 for all.
+        generator
+            Of the sample `z_rqk`; None for torch's own.
+
+        Returns
+        -------
+        `qz`, `z_rqk`, and for the decoder: `average_rqaxv`, the average of the other biosamples (x: with learnt weights
+        over windows, of the region alone, whether there is one) as rates or signal, and `reference_rqai`, its features.
+        """
+        own, reference, average = [], [], []
+        with torch.autocast(biosample_q.device.type, enabled=False):
+            for v, value_rts, present_rt in self._views(tensors):
+                own.append(self._own_slots(v, value_rts, present_rt, biosample_q, leave_out_q))
+                mean_rqas, has_rqa = self._average_of_others(value_rts, present_rt, biosample_q)
+                reference.append(self._slots(v, mean_rqas, has_rqa))
+                weight_s = torch.softmax(self.reference_windows_vs[v], dim=0)
+                average.append(torch.stack([(mean_rqas * weight_s).sum(-1), mean_rqas[..., 0], has_rqa], dim=-1))
+        own_rqai, reference_rqai = torch.cat(own, dim=-1), torch.cat(reference, dim=-1)
+        n_regions, n_queries = own_rqai.shape[:2]
+        features_rqi = torch.cat([own_rqai, reference_rqai], dim=-1).flatten(2)
+        embedding_e = self.biosamples(embedding_q.expand(n_regions, -1).flatten())
+        log_keep_q = log_keep.expand(n_regions * n_queries)
+        mean, std = self.encoder(features_rqi.flatten(0, 1), embedding_e, log_keep_q)
+        shape = (n_regions, n_queries, self.n_latent)
+        qz = Normal(mean.float().view(shape), std.float().view(shape), validate_args=False)
+        noise = torch.randn(shape, generator=generator, device=qz.loc.device)
+        return {
+            "qz": qz,
+            "z_rqk": qz.loc + qz.scale * noise,
+            "average_rqaxv": torch.stack(average, dim=-1),
+            "reference_rqai": reference_rqai,
+        }
+
+    def generative(
+        self,
+        z_rqk: Tensor,
+        average_rqaxv: Tensor,
+        reference_rqai: Tensor,
+        biosample_q: Tensor,
+        embedding_q: Tensor,
+        assay_qg: Tensor,
+        log_depth_rqg: Tensor,
+    ) -> dict[str, Distribution | None]:
+        """Distributions of the targets of each query.
+
+        Parameters
+        ----------
+        z_rqk, average_rqaxv, reference_rqai
+            From :meth:`inference`.
+        biosample_q, embedding_q
+            Biosample of each query, and its embedding.
+        assay_qg
+            Assays to predict for each query.
+        log_depth_rqg
+            Log depth of each target, less the centre; broadcasts over regions.
+
+        Returns
+        -------
+        `counts`, a distribution of shape (r, q, g) or None, and `signal`, a normal distribution or None.
+        """
+        n_regions, n_queries = z_rqk.shape[:2]
+        n_targets = assay_qg.shape[1]
+        shape = (n_regions, n_queries, n_targets)
+        index_rqg1 = assay_qg[None, :, :, None].expand(*shape, 1)
+        reference_rqgi = reference_rqai.gather(2, index_rqg1.expand(*shape, reference_rqai.shape[-1]))
+        raw = self.decoder(
+            z_rqk.flatten(0, 1),
+            self.biosamples(embedding_q.expand(n_regions, -1).flatten()),
+            assay_qg.expand(shape).flatten(0, 1),
+            reference_rqgi.flatten(0, 1),
+        )
+        raw_rqgo = raw.view(*shape, -1).float()
+        counts = signal = None
+        cell = (biosample_q[:, None], assay_qg)
+        if self.has_counts:
+            average_rqg, _, present_rqg = self._pick(average_rqaxv[..., 0], assay_qg)
+            rate_g = self.rate_a[assay_qg]
+            floor_g = _REFERENCE_FLOOR * rate_g
+            offset_rqg = torch.log((average_rqg + floor_g) / (rate_g + floor_g))
+            log_mean_rqg = (
+                log_depth_rqg + self.log_rate_ba[cell] + self.reference_weight_v[0] * present_rqg * offset_rqg
+            )
+            counts = self.count_head(
+                raw_rqgo[..., : self.n_count_outputs], log_mean_rqg, self.log_dispersion_ba[cell].expand(shape)
+            )
+        if self.has_signal:
+            average_rqg, _, present_rqg = self._pick(average_rqaxv[..., -1], assay_qg)
+            start_qg = self.signal_ba[cell]
+            mean_rqg = start_qg + self.reference_weight_v[1] * present_rqg * (average_rqg - start_qg)
+            signal = self.signal_head(raw_rqgo[..., self.n_count_outputs :], mean_rqg, self.log_std_ba[cell])
+        return {"counts": counts, "signal": signal}
+
+    def loss(
+        self,
+        tensors: dict[str, Tensor],
+        inference_outputs: dict[str, Any],
+        generative_outputs: dict[str, Distribution | None],
+        kl_weight: float = 1.0,
+    ) -> LossOutput:
+        """Negative evidence lower bound per entry, hidden and set-aside entries in their own mean.
+
+        Parameters
+        ----------
+        tensors
+            With the targets: `target_counts_rqg` and `target_signal_rqg`, and their weights, 1 or 0, for hidden
+            (`hidden_counts_rqg`, `hidden_signal_rqg`) and for set-aside (`spared_counts_rqg`) entries.
+        inference_outputs, generative_outputs
+            As returned.
+        kl_weight
+            Factor of the KL divergence, 0 to 1.
+        """
+        kl_rq = kl_divergence(inference_outputs["qz"], Normal(0.0, 1.0)).sum(dim=-1)
+        terms: dict[str, Tensor] = {}
+        loss = kl_weight * self.kl_weight / self.track_ba.shape[1] * kl_rq.mean()
+        counts, signal = generative_outputs["counts"], generative_outputs["signal"]
+        cell = (tensors["biosample_q"][:, None], tensors["assay_qg"])
+        if counts is not None:
+            target, hidden, spared = (tensors[f"{name}_counts_rqg"] for name in ("target", "hidden", "spared"))
+            nll = -counts.log_prob(target)
+            terms["imp_count_loss"] = _mean(nll, hidden)
+            terms["obs_count_loss"] = _mean(nll, spared)
+            # quasi-Poisson: the likelihood alone hardly cares about the height of peaks where dispersion is low
+            excess_rqg = torch.exp(self.log_rate_ba[cell] + tensors["log_depth_rqg"] - self.log_dispersion_ba[cell])
+            mismatch = (counts.mean - target * torch.log(counts.mean)) / (1 + excess_rqg)
+            weight = hidden + self.denoise_weight * spared
+            loss = loss + terms["imp_count_loss"] + self.denoise_weight * terms["obs_count_loss"]
+            loss = loss + self.mean_weight * _mean(mismatch, weight)
+        if signal is not None:
+            target, hidden = tensors["target_signal_rqg"], tensors["hidden_signal_rqg"]
+            terms["imp_signal_loss"] = _mean(-signal.log_prob(target), hidden)
+            squared = ((target - signal.mean) / torch.exp(self.log_std_ba[cell])).square()
+            loss = loss + terms["imp_signal_loss"] + self.mean_weight * _mean(squared, hidden)
+        return LossOutput(loss=loss, kl_local={"kl": kl_rq.mean()}, extra_metrics=terms, n_obs_minibatch=kl_rq.shape[0])
+
+
+def _mean(value: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean; 0 where all weights are."""
+    return (value * weight).sum() / weight.sum().clamp_min(1)

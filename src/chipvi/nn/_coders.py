@@ -1,0 +1,112 @@
+"""Encoder and decoder: what is shared over regions, biosamples and assays, and what is not."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+GENERIC_SHARE = 0.3
+
+
+class BiosampleEmbedding(nn.Module):
+    """A vector per biosample, and a generic one for those that are new.
+
+    In training a share of the entries gets the generic vector, so that it is learnt as well.
+
+    Parameters
+    ----------
+    n_biosamples, n_embedding
+        Sizes.
+    """
+
+    def __init__(self, n_biosamples: int, n_embedding: int) -> None:
+        super().__init__()
+        self.generic = n_biosamples
+        self.vectors = nn.Embedding(n_biosamples + 1, n_embedding)
+        nn.init.normal_(self.vectors.weight, std=0.1)
+
+    def forward(self, biosample_q: Tensor) -> Tensor:
+        """Vectors, shape (q, n_embedding); the index `generic` stands for any biosample."""
+        if self.training:
+            drop_q = torch.rand(biosample_q.shape, device=biosample_q.device) < GENERIC_SHARE
+            biosample_q = torch.where(drop_q, self.generic, biosample_q)
+        return self.vectors(biosample_q)
+
+
+class Encoder(nn.Module):
+    """From what is visible of a biosample in a region, and of the others there, to the latent.
+
+    Parameters
+    ----------
+    n_input
+        Features of a query.
+    n_embedding, n_hidden, n_latent
+        Sizes.
+    dropout
+        Share of hidden units dropped in training.
+    """
+
+    def __init__(self, n_input: int, n_embedding: int, n_hidden: int, n_latent: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(n_input + n_embedding + 1, n_hidden),
+            nn.LayerNorm(n_hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(n_hidden, n_hidden),
+            nn.LayerNorm(n_hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+        )
+        self.mean = nn.Linear(n_hidden, n_latent)
+        self.log_variance = nn.Linear(n_hidden, n_latent)
+        nn.init.zeros_(self.log_variance.weight)
+        nn.init.constant_(self.log_variance.bias, -3.0)  # nearly certain at first: noise would hide the signal
+
+    def forward(self, features_qi: Tensor, embedding_qe: Tensor, log_keep_q: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latent, each (q, n_latent)."""
+        hidden_qh = self.layers(torch.cat([features_qi, embedding_qe, log_keep_q[:, None]], dim=-1))
+        return self.mean(hidden_qh), torch.exp(0.5 * self.log_variance(hidden_qh).clamp(-12, 4))
+
+
+class Decoder(nn.Module):
+    """From the latent of a biosample in a region to raw numbers for the heads of each target.
+
+    The sum of a small network shared over all assays, which sees the reference, and of a linear map per assay, which
+    sees the latent only. Both start at zero, where the heads give their starting point.
+
+    Parameters
+    ----------
+    n_assays, n_latent, n_embedding, n_reference, n_hidden, n_outputs
+        Sizes; `n_reference` features of the same assay in the other biosamples.
+    """
+
+    def __init__(
+        self, n_assays: int, n_latent: int, n_embedding: int, n_reference: int, n_hidden: int, n_outputs: int
+    ) -> None:
+        super().__init__()
+        self.assays = nn.Embedding(n_assays, n_embedding)
+        nn.init.normal_(self.assays.weight, std=0.1)
+        self.shared = nn.Sequential(
+            nn.Linear(n_latent + 2 * n_embedding + n_reference, n_hidden),
+            nn.LayerNorm(n_hidden),
+            nn.GELU(),
+            nn.Linear(n_hidden, n_hidden),
+            nn.GELU(),
+            nn.Linear(n_hidden, n_outputs),
+        )
+        nn.init.zeros_(self.shared[-1].weight)
+        nn.init.zeros_(self.shared[-1].bias)
+        self.weight_ako = nn.Parameter(torch.zeros(n_assays, n_latent, n_outputs))
+        self.bias_ao = nn.Parameter(torch.zeros(n_assays, n_outputs))
+
+    def forward(self, z_qk: Tensor, embedding_qe: Tensor, assay_qg: Tensor, reference_qgi: Tensor) -> Tensor:
+        """Raw numbers of each target (g) of each query, shape (q, g, n_outputs)."""
+        shape = (*assay_qg.shape, -1)
+        inputs_qgi = torch.cat(
+            [z_qk[:, None].expand(shape), self.assays(assay_qg), embedding_qe[:, None].expand(shape), reference_qgi],
+            dim=-1,
+        )
+        per_assay_qao = torch.einsum("qk,ako->qao", z_qk, self.weight_ako) + self.bias_ao
+        index_qgo = assay_qg[..., None].expand(*assay_qg.shape, per_assay_qao.shape[-1])
+        return self.shared(inputs_qgi) + per_assay_qao.gather(1, index_qgo)

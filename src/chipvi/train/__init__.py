@@ -1,0 +1,21 @@
+"""Training: what to hide, in which order to read, when to stop, what to write down."""
+
+from ._loader import RegionLoader, FixedMinibatches
+from ._masking import Task, apply_task, draw_task, hide_nothing
+from ._plan import PlanOptions, TrainingPlan
+from ._runner import fit
+from ._splits import Split, split_regions
+
+__all__ = [
+    "PlanOptions",
+    "RegionLoader",
+    "Split",
+    "Task",
+    "TrainingPlan",
+    "apply_task",
+    "draw_task",
+    "fit",
+    "FixedMinibatches",
+    "hide_nothing",
+    "split_regions",
+]

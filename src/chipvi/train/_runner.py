@@ -1,0 +1,125 @@
+"""One run of the trainer, from data to the best weights."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import signal
+import threading
+import warnings
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+from scvi.train import Trainer
+
+from .._track_data import TrackData
+from ..module import ChipVAE
+from ._loader import RegionLoader, FixedMinibatches
+from ._plan import PlanOptions, TrainingPlan
+from ._splits import Split
+
+logger = logging.getLogger(__name__)
+
+_CHECKS = 20  # validations in a run
+_PATIENCE = 8
+_MOST_VALIDATED = 8192
+
+
+class KeepBest(pl.Callback):
+    """Keeps the weights with the lowest validation loss, and puts them back at the end."""
+
+    def __init__(self) -> None:
+        self.loss = np.inf
+        self.step = 0
+        self._weights: dict[str, torch.Tensor] | None = None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: TrainingPlan) -> None:
+        """Compare."""
+        loss = float(trainer.callback_metrics["validation_loss"])
+        if loss < self.loss:
+            self.loss, self.step = loss, trainer.global_step
+            self._weights = copy.deepcopy(pl_module.module.state_dict())
+
+    def restore(self, module: ChipVAE) -> None:
+        """Put the best weights back, if there are any."""
+        if self._weights is not None:
+            module.load_state_dict(self._weights)
+
+
+def fit(
+    module: ChipVAE,
+    data: TrackData,
+    split: Split,
+    n_steps: int,
+    batch_size: int,
+    seed: int,
+    early_stopping: bool,
+    options: PlanOptions,
+    accelerator: str,
+    devices: Any,
+    **trainer_kwargs: Any,
+) -> TrainingPlan:
+    """Train a module in place; if it is interrupted, the module keeps what it has learnt.
+
+    Parameters
+    ----------
+    module, data, split
+        What to train, on which rows of which data.
+    n_steps, batch_size, seed, options
+        Length, regions in a minibatch, order and masks, and the plan's options.
+    early_stopping
+        Stop when the validation loss no longer falls, and return to the best weights.
+    accelerator, devices, trainer_kwargs
+        Of :class:`scvi.train.Trainer`.
+
+    Returns
+    -------
+    The plan, with the history.
+    """
+    plan = TrainingPlan(module, n_steps, seed, options)
+    loader = RegionLoader(data, split.train, batch_size, n_steps, np.random.default_rng(seed))
+    callbacks = list(trainer_kwargs.pop("callbacks", []))
+    best = KeepBest()
+    validated = split.validation[:: max(1, -(-len(split.validation) // _MOST_VALIDATED))]
+    validation = FixedMinibatches(data, validated, batch_size)
+    if len(validation) and early_stopping:
+        callbacks += [best, EarlyStopping("validation_loss", patience=_PATIENCE)]
+    trainer = Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        max_epochs=1,
+        benchmark=False,
+        simple_progress_bar=False,
+        check_val_every_n_epoch=1,
+        val_check_interval=max(1, n_steps // _CHECKS),
+        callbacks=callbacks,
+        **trainer_kwargs,
+    )
+    _run(trainer, plan, loader, validation)
+    best.restore(module)
+    module.eval()
+    return plan
+
+
+def _run(trainer: Trainer, plan: TrainingPlan, loader: RegionLoader, validation: FixedMinibatches) -> None:
+    """Fit; an interrupt ends it early without ending the program."""
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        with warnings.catch_warnings():
+            # the loader reads arrays, which workers would not make faster
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            trainer.fit(plan, loader, validation if len(validation) else None)
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        warnings.warn(
+            f"training was interrupted at step {trainer.global_step}; the model keeps the best weights so far.",
+            UserWarning,
+            stacklevel=4,
+        )
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, on_interrupt)
