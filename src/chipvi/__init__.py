@@ -2,9 +2,9 @@
 
 from importlib.metadata import version
 
-from . import datasets, metrics
+from . import datasets, metrics, pl
 from .model import ChipVI
 
 __version__ = version("chipvi")
 
-__all__ = ["ChipVI", "datasets", "metrics"]
+__all__ = ["ChipVI", "datasets", "metrics", "pl"]

@@ -15,6 +15,9 @@ IS_CONTROL = "is_control"
 OBSERVED = "observed"
 SIGNAL = "signal"
 
+# Layer of simulated data: the true rate under the counts.
+RATE = "rate"
+
 # Layers of a result, next to the imputed counts in X.
 LOWER = "lower"
 UPPER = "upper"

@@ -160,7 +160,7 @@ def simulate(
         _draw_track(rate_rt[:, t], count_rt[:, t], _ASSAYS[assays[a]], mean_count, depth_spread, rng)
     var[_keys.DEPTH] = count_rt.sum(axis=0, dtype=np.float64).astype(np.int64)
 
-    layers = {"rate": rate_rt, _keys.OBSERVED: np.tile((~missing_t).astype(np.int8), (n_regions, 1))}
+    layers = {_keys.RATE: rate_rt, _keys.OBSERVED: np.tile((~missing_t).astype(np.int8), (n_regions, 1))}
     if signal:
         signal_rt = layers[_keys.SIGNAL] = np.full_like(count_rt, np.nan)
         for t in map(int, np.flatnonzero(~missing_t & ~var[_keys.IS_CONTROL].to_numpy())):

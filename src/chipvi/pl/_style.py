@@ -1,0 +1,64 @@
+"""What the pictures share. They are made without pyplot, so that none is left open behind the caller's back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+
+LIGHT, GREY, DARK = "#eceef0", "#c6ccd2", "#3c4248"
+BLUE, ORANGE, GREEN, PURPLE = "#2f6db3", "#d9722e", "#3a8f4b", "#7d5ba6"
+WORST_R2 = -0.5  # further down, only that it is bad matters
+
+Path = str | os.PathLike[str]
+
+_OTHER_ASSAY = "#5d6d7e"
+_ASSAYS = {
+    "H3K4me3": "#c8322b",
+    "H3K9ac": "#d9608a",
+    "H3K27ac": "#e0782f",
+    "H3K4me1": "#cf9a0c",
+    "H3K36me3": "#3a8f4b",
+    "H3K27me3": "#7d5ba6",
+    "H3K9me3": "#2a9d9d",
+    "DNase": "#2f6db3",
+    "ATAC": "#4a90d9",
+    "CTCF": "#8a5a3b",
+    "POLR2A": "#a8476f",
+}
+
+
+def assay_colour(assay: str) -> str:
+    """Colour of an assay, whatever its case and a suffix such as -seq; slate for one that is not known."""
+    known = {name.lower(): colour for name, colour in _ASSAYS.items()}
+    return known.get(assay.lower().removesuffix("-seq"), _OTHER_ASSAY)
+
+
+def darker(colour: str) -> str:
+    """Half of the light of a colour."""
+    red, green, blue = to_rgb(colour)
+    return to_hex((red / 2, green / 2, blue / 2))
+
+
+def strip(ax: Axes) -> None:
+    """Leave of the frame what is read: the axes below and on the left."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(DARK)
+    ax.tick_params(labelsize=7, color=DARK, labelcolor=DARK, length=2.5)
+
+
+def legend_above(figure: Figure, handles: Iterable[Artist]) -> None:
+    """One legend for all panels, above them."""
+    handles = list(handles)
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8)
+
+
+def saved(figure: Figure, path: Path | None) -> Figure:
+    """Write the figure, if a path is given."""
+    if path is not None:
+        figure.savefig(path, dpi=160)
+    return figure

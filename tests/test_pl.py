@@ -1,0 +1,236 @@
+"""Figures hold what they claim: panels, colours, gaps where data are missing, every curve that was recorded."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.patches import StepPatch
+
+from chipvi import datasets, pl
+from chipvi.pl._style import assay_colour
+
+NEVER = "cell2.H3K4me3"
+
+
+@pytest.fixture(scope="module")
+def adata() -> AnnData:
+    adata = datasets.simulate(n_regions=60, n_biosamples=2, n_assays=3, n_chromosomes=2, missing=[NEVER], seed=1)
+    adata.layers["observed"][4:7, 0] = 0
+    adata.X[4:7, 0] = 99.0  # a missing entry may hold anything
+    return adata
+
+
+@pytest.fixture(scope="module")
+def result(adata) -> AnnData:
+    rate_rt = adata.layers["rate"]
+    layers = {"lower": rate_rt * 0.5, "upper": rate_rt * 3 + 1, "denoised": rate_rt * 1.1}
+    return AnnData(rate_rt * 0.9, obs=adata.obs, var=adata.var[["biosample", "assay"]], layers=layers)
+
+
+def drawn(ax: Axes) -> dict[str, StepPatch]:
+    return {patch.get_label(): patch for patch in ax.patches}
+
+
+def values(ax: Axes, label: str) -> np.ndarray:
+    return drawn(ax)[label].get_data().values
+
+
+def test_there_is_a_panel_per_track_with_its_name_and_the_colour_of_its_assay(adata, result):
+    names = ["cell2.H3K36me3", "cell1.H3K4me3"]
+    figure = pl.tracks(adata, result, tracks=names, rows=slice(0, 20))
+    assert [ax.get_ylabel() for ax in figure.axes] == ["cell2\nH3K36me3", "cell1\nH3K4me3"]
+    for ax, assay in zip(figure.axes, ("H3K36me3", "H3K4me3"), strict=True):
+        assert to_hex(drawn(ax)["imputed"].get_edgecolor()) == assay_colour(assay)
+        assert to_hex(drawn(ax)["interval"].get_facecolor()) == assay_colour(assay)
+    assert len(pl.tracks(adata, result, rows=slice(0, 20)).axes) == 6
+
+
+def test_colours_tell_assays_apart_and_know_their_other_spellings():
+    assays = ["H3K4me3", "H3K4me1", "H3K36me3", "H3K27me3", "H3K9me3", "H3K27ac", "DNase", "ATAC", "CTCF", "POLR2A"]
+    assert len({assay_colour(assay) for assay in [*assays, "REST"]}) == len(assays) + 1
+    assert assay_colour("ATAC-seq") == assay_colour("atac") == assay_colour("ATAC")
+    red, green, blue = to_rgb(assay_colour("H3K4me3"))
+    assert red > 2 * max(green, blue)
+
+
+def test_panels_show_the_numbers_they_claim(adata, result):
+    (ax,) = pl.tracks(adata, result, tracks=["cell1.H3K4me1"], rows=slice(3, 12)).axes
+    t = adata.var_names.get_loc("cell1.H3K4me1")
+    np.testing.assert_allclose(values(ax, "observed"), adata.X[3:12, t])
+    np.testing.assert_allclose(values(ax, "imputed"), result.X[3:12, t])
+    np.testing.assert_allclose(values(ax, "denoised"), result.layers["denoised"][3:12, t])
+    np.testing.assert_allclose(values(ax, "true rate"), adata.layers["rate"][3:12, t])
+    np.testing.assert_allclose(values(ax, "interval"), result.layers["upper"][3:12, t])
+    np.testing.assert_allclose(drawn(ax)["interval"].get_data().baseline, result.layers["lower"][3:12, t])
+
+
+def test_missing_counts_are_gaps_and_neither_zero_nor_what_the_layer_holds_there(adata, result):
+    (ax,) = pl.tracks(adata, result, tracks=["cell1.H3K4me3"], rows=slice(0, 20)).axes
+    for label in ("observed", "denoised"):
+        assert np.flatnonzero(np.isnan(values(ax, label))).tolist() == [4, 5, 6]
+    assert not np.isnan(values(ax, "imputed")).any()
+    assert ax.get_ylim()[1] < 50
+
+
+def test_counts_that_are_nan_are_gaps_without_a_mask_too(adata, result):
+    bare = AnnData(np.where(adata.layers["observed"] == 1, adata.X, np.nan), obs=adata.obs, var=adata.var)
+    (ax,) = pl.tracks(bare, result, tracks=["cell1.H3K4me3"], rows=slice(0, 20)).axes
+    assert np.flatnonzero(np.isnan(values(ax, "observed"))).tolist() == [4, 5, 6]
+    assert "true rate" not in drawn(ax)
+
+
+def test_a_track_that_was_never_measured_shows_its_imputation_only_and_says_so(adata, result):
+    (ax,) = pl.tracks(adata, result, tracks=[NEVER], rows=slice(0, 20)).axes
+    assert set(drawn(ax)) == {"interval", "imputed", "true rate"}
+    assert ax.get_title(loc="right") == "not measured"
+
+
+def test_an_experiment_that_is_no_track_of_adata_shows_its_imputation(adata, result):
+    var = pd.DataFrame({"biosample": ["cell2"], "assay": ["CTCF"]}, index=["new"])
+    new = AnnData(result.X[:, :1], obs=result.obs, var=var)
+    (ax,) = pl.tracks(adata, new, rows=slice(0, 20)).axes
+    assert set(drawn(ax)) == {"imputed"}
+    assert ax.get_ylabel() == "cell2\nCTCF"
+
+
+def test_sparse_counts_are_drawn_like_dense_ones(adata, result):
+    sparse = adata.copy()
+    sparse.X = sp.csr_matrix(adata.X)
+    ((ax,), (other,)) = (pl.tracks(a, result, tracks=["cell1.H3K4me3"], rows=slice(0, 9)).axes for a in (adata, sparse))
+    np.testing.assert_array_equal(values(ax, "observed"), values(other, "observed"))
+
+
+def test_a_region_chooses_what_touches_it_and_the_axis_is_in_genome_coordinates(adata, result):
+    (ax,) = pl.tracks(adata, result, tracks=["cell1.H3K4me3"], region="chr2:1,100-3,000").axes
+    assert ax.get_xlim() == (1.0, 3.0)  # bins of 200 bp
+    assert ax.get_xlabel() == "chr2 (kb)"
+    rows = np.flatnonzero((adata.obs["chrom"] == "chr2") & (adata.obs["end"] > 1100) & (adata.obs["start"] < 3000))
+    np.testing.assert_allclose(values(ax, "imputed"), result.X[rows, 0])
+
+
+def test_stretches_without_regions_are_gaps(adata, result):
+    keep = np.r_[0:5, 9:12]
+    (ax,) = pl.tracks(adata, result[keep], tracks=["cell1.H3K4me1"], region="chr1:0-2400").axes
+    expected = np.r_[result.X[0:5, 1], np.nan, result.X[9:12, 1]]
+    np.testing.assert_allclose(values(ax, "imputed"), expected)
+    np.testing.assert_allclose(drawn(ax)["imputed"].get_data().edges, np.r_[0:1001:200, 1800:2401:200] / 1000)
+
+
+def test_regions_without_coordinates_are_numbered(adata, result):
+    numbered = AnnData(adata.X, obs=pd.DataFrame(index=adata.obs_names), var=adata.var)
+    bare = AnnData(result.X, obs=numbered.obs, var=result.var)
+    (ax,) = pl.tracks(numbered, bare, tracks=["cell1.H3K4me3"], rows=slice(8, 20)).axes
+    assert (ax.get_xlim(), ax.get_xlabel()) == ((8.0, 20.0), "region")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(
+            {"tracks": ["cell1.H3K4me33"]}, "track 'cell1.H3K4me33' .* did you mean 'cell1.H3K4me3'", id="track"
+        ),
+        pytest.param({}, "must lie on one chromosome to be drawn; got chr1, chr2", id="two chromosomes"),
+        pytest.param({"region": "chr3:0-100"}, "no region in chr3:0-100", id="nothing there"),
+        pytest.param({"region": "chr1"}, "must look like 'chr1:10,000-20,000'", id="spelling"),
+        pytest.param({"region": "chr1:0-9", "rows": slice(3)}, "give one of them", id="both"),
+        pytest.param({"rows": slice(3), "layer": "count"}, "layer 'count' is not in adata.layers", id="layer"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(adata, result, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        pl.tracks(adata, result, **arguments)
+
+
+def test_other_data_than_those_imputed_are_refused(adata, result):
+    with pytest.raises(ValueError, match="region chr1:0-200 of the result is not in adata"):
+        pl.tracks(adata[5:], result, rows=slice(3))
+
+
+def curve(name: str, *points: float) -> dict[str, pd.DataFrame]:
+    return {name: pd.DataFrame({name: points}, index=pd.RangeIndex(10, 10 * len(points) + 1, 10, name="step"))}
+
+
+HISTORY = (
+    curve("imp_count_loss", 3.0, 2.0)
+    | curve("validation_imp_count_loss", 3.5, 2.5)
+    | curve("obs_count_loss", 2.0, 1.0)
+    | curve("train_loss", 900.0, 800.0)
+    | curve("imp_count_r2", -300.0, -0.93, -0.93)
+    | curve("imp_count_pcc", -0.003, 0.1)
+    | curve("grad_norm_trunk", 0.5, 0.1)
+    | curve("predicted_mean", 1.3, 1.3)
+    | curve("true_mean", 2.2, 2.1)
+    | curve("kl_weight", 0.0, 1.0)
+)
+
+
+def test_training_shows_every_curve_by_step():
+    figure = pl.training(HISTORY)
+    panels = {ax.get_title(loc="left"): {line.get_label(): line for line in ax.lines} for ax in figure.axes}
+    assert {title: set(lines) for title, lines in panels.items()} == {
+        "Loss (nat per entry)": {"hidden counts", "hidden counts, validation", "visible counts"},
+        "R²": {"hidden counts"},
+        "Pearson": {"hidden counts"},
+        "Gradient norm": {"trunk"},
+        "Mean of the hidden counts": {"predicted", "true"},
+    }
+    line = panels["Loss (nat per entry)"]["hidden counts, validation"]
+    np.testing.assert_array_equal(line.get_xydata(), [[10, 3.5], [20, 2.5]])
+    assert figure.axes[3].get_yscale() == "log"
+
+
+def test_an_r2_that_never_rises_stays_in_sight_and_a_wild_start_does_not_hide_it():
+    low, high = pl.training(HISTORY).axes[1].get_ylim()
+    assert -2 < low < -0.93 < high
+
+
+def test_training_leaves_out_what_was_not_recorded():
+    figure = pl.training(curve("imp_pval_r2", 0.1, 0.2))
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["R²"]
+    with pytest.raises(ValueError, match="train the model first"):
+        pl.training({})
+
+
+TABLE = pd.DataFrame(
+    {
+        "r2": [0.5, 0.4, 0.45],
+        "pearson": [0.8, 0.7, 0.75],
+        "average_r2": [-4.0, np.nan, -4.0],
+        "average_pearson": [0.6, np.nan, 0.6],
+    },
+    index=["cell1.H3K4me3", "cell2.H3K4me3", "macro_mean"],
+)
+
+
+def dots(ax: Axes) -> list[list[float]]:
+    return sorted(point for collection in ax.collections[1:] for point in np.asarray(collection.get_offsets()).tolist())
+
+
+def test_quality_has_a_dot_per_track_and_score_and_none_where_there_is_no_score():
+    pearson, r2 = pl.quality(TABLE).axes
+    assert dots(pearson) == [[0.6, 0.0], [0.6, 2.5], [0.7, 1.0], [0.75, 2.5], [0.8, 0.0]]
+    assert dots(r2) == [[-0.5, 0.0], [-0.5, 2.5], [0.4, 1.0], [0.45, 2.5], [0.5, 0.0]]  # far below: at the edge
+    labels = [label.get_text() for label in pearson.get_yticklabels()]
+    assert labels == ["cell1.H3K4me3", "cell2.H3K4me3", "mean over tracks"]
+
+
+def test_quality_needs_a_score():
+    assert len(pl.quality(TABLE[["pearson"]]).axes) == 1
+    with pytest.raises(ValueError, match="must have a column pearson or r2; it has mse"):
+        pl.quality(pd.DataFrame({"mse": [1.0]}))
+
+
+def test_figures_are_written_and_leave_nothing_open(adata, result, tmp_path: Path):
+    before = plt.get_fignums()
+    pl.tracks(adata, result, rows=slice(0, 20), save=tmp_path / "tracks.png")
+    pl.training(HISTORY, save=tmp_path / "training.pdf")
+    pl.quality(TABLE, save=str(tmp_path / "quality.svg"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["quality.svg", "tracks.png", "training.pdf"]
+    assert (tmp_path / "tracks.png").read_bytes().startswith(b"\x89PNG")
+    assert plt.get_fignums() == before
