@@ -26,7 +26,7 @@ def nb_nll(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike) -> np.ndar
 
     Returns
     -------
-    float64 of the common shape, NaN where `counts` is. Exact to about 1e-9 for means and counts up to 1e6, at any
+    float64 of the common shape, NaN where `counts` is. Exact to about 1e-8 for means and counts up to 1e6, at any
     dispersion from 1e-3 to infinity.
 
     Examples
