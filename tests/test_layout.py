@@ -20,6 +20,7 @@ LAYERS = (
     ("module",),
     ("train",),
     ("_field", "_predictor"),
+    ("_request",),
     ("_imputation", "_evidence"),
     ("model",),
     ("pl",),

@@ -11,8 +11,8 @@ from anndata import AnnData
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from ._imputation import _rows
-from .train import apply_task, FixedMinibatches, hide_nothing
+from ._request import asked_rows
+from .train import FixedMinibatches, apply_task, hide_nothing
 
 if TYPE_CHECKING:
     from ._layout import Layout
@@ -76,7 +76,7 @@ class EvidenceMixin:
     def _asked_rows(self, adata: AnnData | None, indices: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray]:
         self._check_if_trained(warn=False)
         source = self.adata if adata is None else adata
-        return np.unique(_rows(indices, source.n_obs), return_inverse=True)
+        return np.unique(asked_rows(indices, source.n_obs), return_inverse=True)
 
     def _visible(self, adata: AnnData | None, rows: np.ndarray, batch_size: int | None) -> Iterator[dict[str, Tensor]]:
         """Minibatches with everything visible, and everything observed as target."""

@@ -1,58 +1,29 @@
-"""What a trained model says: imputed and denoised tracks, intervals, the latent space."""
+"""What a trained model says of tracks: imputed and denoised counts, p-values, intervals, samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
-from rich.progress import track
 from torch import Tensor
 
 from . import _keys
 from ._predictor import Predictor
+from ._request import Request, RequestMixin, TracksArgument, require_level, stack
 from ._sink import write_in_parts
-from ._track_data import TrackData
-from ._tracks import Targets, parse_targets
 from .metrics import nb_quantile
 from .nn import NegativeBinomial
 
-if TYPE_CHECKING:
-    from ._layout import Layout
-    from .module import ChipVAE
-
 _SCVI_COLUMNS = ["_scvi_batch", "_indices"]  # what scvi-tools adds to obs
-_LONG = 20  # batches from which on a progress bar is shown
-
-TracksArgument = Sequence[str] | pd.DataFrame | None
 
 
-@dataclass(frozen=True, eq=False)
-class Request:
-    """A prediction to be made.
-
-    Parameters
-    ----------
-    data, targets, predictor
-        Where, what, and by whom.
-    rows, back
-        Ascending regions without repeats, and the position of each region asked for among them.
-    """
-
-    data: TrackData
-    targets: Targets
-    predictor: Predictor
-    rows: np.ndarray
-    back: np.ndarray
-
-
-class ImputationMixin:
+class ImputationMixin(RequestMixin):
     """The predictions of :class:`chipvi.ChipVI`.
 
     In all of them `adata` is another AnnData with the same tracks (None: that of the model), `indices` are regions (row
@@ -62,15 +33,6 @@ class ImputationMixin:
     of its assay. Context is taken from the whole AnnData, whatever the indices. The latent is its posterior mean, so
     the same call gives the same numbers.
     """
-
-    if TYPE_CHECKING:
-        adata: AnnData
-        module: ChipVAE
-        _layout: Layout
-
-        def _check_if_trained(self, warn: bool = True) -> None: ...
-        def _open_data(self, adata: AnnData | None) -> TrackData: ...
-        def _log_depths(self, data: TrackData) -> np.ndarray: ...
 
     def impute(
         self,
@@ -107,7 +69,7 @@ class ImputationMixin:
         ValueError
             For unknown tracks, a level or depth out of range, or a single track, which has nothing to go by.
         """
-        _require_level(level)
+        require_level(level)
         request = self._request(adata, indices, tracks, depth)
         self._require_others(request)
 
@@ -133,7 +95,7 @@ class ImputationMixin:
         parts = self._run(request, everything, batch_size)
         if out is not None:
             return write_in_parts(Path(out), regions.iloc[request.rows], var, parts, len(request.rows))
-        arrays = _stack(parts, request.back)
+        arrays = stack(parts, request.back)
         obs = regions.iloc[request.rows[request.back]].copy()
         return AnnData(X=arrays.pop("X"), obs=obs, var=var, layers=arrays)
 
@@ -251,7 +213,7 @@ class ImputationMixin:
         def denoised(predictor: Predictor, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
             return _to_numpy(predictor.predict(tensors, predictor.with_own_data()))
 
-        arrays = _stack(self._run(request, denoised, batch_size), request.back)
+        arrays = stack(self._run(request, denoised, batch_size), request.back)
         return self._frame(request, arrays["mean"], return_numpy)
 
     def get_prediction_interval(
@@ -286,7 +248,7 @@ class ImputationMixin:
         ValueError
             As :meth:`get_imputed_counts`, and for a level out of range.
         """
-        _require_level(level)
+        require_level(level)
         request = self._counts_request(adata, indices, tracks, depth)
         lower, upper = _interval(self._imputed(request, batch_size), level)
         return self._frame(request, lower, return_numpy), self._frame(request, upper, return_numpy)
@@ -360,104 +322,13 @@ class ImputationMixin:
             ]
             return {"counts": torch.stack(counts, dim=-1).float().numpy()}
 
-        return _stack(self._run(request, draws, batch_size), request.back)["counts"]
-
-    # --- how a request is answered ---
-
-    def _request(
-        self, adata: AnnData | None, indices: Sequence[int] | None, tracks: TracksArgument, depth: float | None
-    ) -> Request:
-        self._check_if_trained(warn=False)
-        data = self._open_data(adata)
-        targets = parse_targets(tracks, data.tracks)
-        if depth is not None and not (np.isscalar(depth) and np.isfinite(depth) and depth > 0):
-            raise ValueError(f"depth must be a positive number of reads, got {depth!r}.")
-        log_depth_t = self._log_depths(data)
-        log_depth_n = self._target_depths(targets, log_depth_t, depth)
-        self.module.eval()
-        predictor = Predictor(self.module, self._layout, data, targets, log_depth_t, log_depth_n)
-        rows, back = np.unique(_rows(indices, data.n_regions), return_inverse=True)
-        return Request(data, targets, predictor, rows, back)
-
-    def _counts_request(self, *arguments: Any) -> Request:
-        self._require_counts()
-        request = self._request(*arguments)
-        self._require_others(request)
-        return request
-
-    def _target_depths(self, targets: Targets, log_depth_t: np.ndarray, depth: float | None) -> np.ndarray:
-        """Log depth of each target less the centre."""
-        log_center = float(self.module.log_center)
-        own_n = log_depth_t[targets.columns]
-        for n in np.flatnonzero(targets.columns < 0):
-            same_assay_t = self._layout.assay_t == self._layout.assays.index(targets.assays[n])
-            own_n[n] = np.median(log_depth_t[same_assay_t])
-        asked_n = np.where(np.isnan(targets.depth), own_n, np.log(targets.depth) - log_center)
-        return asked_n if depth is None else np.full(len(targets), np.log(depth) - log_center)
-
-    def _require_counts(self) -> None:
-        if not self._layout.has_counts:
-            raise ValueError("the model was trained on signal only; use get_imputed_pvalues, or give it counts.")
-
-    def _require_others(self, request: Request) -> None:
-        if request.data.n_tracks == 1:
-            raise ValueError(
-                f"{request.data.tracks.names[0]} is the only track, so there is nothing to impute it from. "
-                "Add other tracks, or denoise it with get_normalized_expression."
-            )
+        return stack(self._run(request, draws, batch_size), request.back)["counts"]
 
     def _imputed(self, request: Request, batch_size: int | None) -> dict[str, np.ndarray]:
         def imputed(predictor: Predictor, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
             return _to_numpy(predictor.predict(tensors, predictor.without_own_data()))
 
-        return _stack(self._run(request, imputed, batch_size), request.back)
-
-    def _run(
-        self,
-        request: Request,
-        answer: Callable[[Predictor, dict[str, Tensor]], dict[str, np.ndarray]],
-        batch_size: int | None,
-    ) -> Iterator[dict[str, np.ndarray]]:
-        """Answer batch by batch, in ascending order of the regions."""
-        n_batches = request.predictor.n_batches(len(request.rows), batch_size)
-        batches = request.predictor.batches(request.rows, batch_size)
-        for tensors in track(batches, "Predicting", total=n_batches, disable=n_batches < _LONG, transient=True):
-            yield answer(request.predictor, tensors)
-
-    def _frame(self, request: Request, values: np.ndarray, return_numpy: bool) -> pd.DataFrame | np.ndarray:
-        if return_numpy:
-            return values
-        names = request.data.region_names[request.rows[request.back]]
-        return pd.DataFrame(values, index=names, columns=list(request.targets.names))
-
-    def _target_table(self, request: Request) -> pd.DataFrame:
-        targets = request.targets
-        depth = np.exp(request.predictor.log_depth_n + float(self.module.log_center))
-        columns = {_keys.BIOSAMPLE: list(targets.biosamples), _keys.ASSAY: list(targets.assays)}
-        if self._layout.has_counts:
-            columns[_keys.DEPTH] = depth
-        return pd.DataFrame(columns, index=list(targets.names))
-
-
-def _rows(indices: Sequence[int] | None, n_regions: int) -> np.ndarray:
-    """Row numbers of the regions asked for."""
-    if indices is None:
-        return np.arange(n_regions)
-    rows = np.asarray(indices)
-    if rows.dtype == bool:
-        if rows.shape != (n_regions,):
-            raise ValueError(f"a boolean mask of indices must have {n_regions} entries, got {rows.shape}.")
-        return np.flatnonzero(rows)
-    if rows.ndim != 1 or not len(rows) or rows.dtype.kind not in "iu":
-        raise ValueError(f"indices must be a list of row numbers, or a boolean mask; got {indices!r}.")
-    if rows.min() < -n_regions or rows.max() >= n_regions:
-        raise IndexError(f"indices reach from {rows.min()} to {rows.max()}, but there are {n_regions} regions.")
-    return np.where(rows < 0, rows + n_regions, rows)
-
-
-def _require_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, such as 0.95; got {level}.")
+        return stack(self._run(request, imputed, batch_size), request.back)
 
 
 def _interval(imputed: dict[str, np.ndarray], level: float) -> tuple[np.ndarray, np.ndarray]:
@@ -468,12 +339,6 @@ def _interval(imputed: dict[str, np.ndarray], level: float) -> tuple[np.ndarray,
 
 def _to_numpy(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
     return {name: values.cpu().numpy() for name, values in tensors.items()}
-
-
-def _stack(parts: Iterator[dict[str, np.ndarray]], back: np.ndarray) -> dict[str, np.ndarray]:
-    """Put batches below each other, in the order asked for."""
-    collected = list(parts)
-    return {name: np.concatenate([part[name] for part in collected])[back] for name in collected[0]}
 
 
 def _on_cpu(generator: torch.Generator) -> torch.Generator:

@@ -1,0 +1,153 @@
+"""A request for predictions: what is asked, checked, and answered batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from rich.progress import track
+from torch import Tensor
+
+from . import _keys
+from ._predictor import Predictor
+from ._track_data import TrackData
+from ._tracks import Targets, parse_targets
+
+if TYPE_CHECKING:
+    from ._layout import Layout
+    from .module import ChipVAE
+
+_LONG = 20  # batches from which on a progress bar is shown
+
+TracksArgument = Sequence[str] | pd.DataFrame | None
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A prediction to be made.
+
+    Parameters
+    ----------
+    data, targets, predictor
+        Where, what, and by whom.
+    rows, back
+        Ascending regions without repeats, and the position of each region asked for among them.
+    """
+
+    data: TrackData
+    targets: Targets
+    predictor: Predictor
+    rows: np.ndarray
+    back: np.ndarray
+
+
+class RequestMixin:
+    """What :class:`chipvi.ChipVI` does with a request, whatever the question."""
+
+    if TYPE_CHECKING:
+        adata: AnnData
+        module: ChipVAE
+        _layout: Layout
+
+        def _check_if_trained(self, warn: bool = True) -> None: ...
+        def _open_data(self, adata: AnnData | None) -> TrackData: ...
+        def _log_depths(self, data: TrackData) -> np.ndarray: ...
+
+    def _request(
+        self, adata: AnnData | None, indices: Sequence[int] | None, tracks: TracksArgument, depth: float | None
+    ) -> Request:
+        self._check_if_trained(warn=False)
+        data = self._open_data(adata)
+        targets = parse_targets(tracks, data.tracks)
+        if depth is not None and not (np.isscalar(depth) and np.isfinite(depth) and depth > 0):
+            raise ValueError(f"depth must be a positive number of reads, got {depth!r}.")
+        log_depth_t = self._log_depths(data)
+        log_depth_n = self._target_depths(targets, log_depth_t, depth)
+        self.module.eval()
+        predictor = Predictor(self.module, self._layout, data, targets, log_depth_t, log_depth_n)
+        rows, back = np.unique(asked_rows(indices, data.n_regions), return_inverse=True)
+        return Request(data, targets, predictor, rows, back)
+
+    def _counts_request(self, *arguments: Any) -> Request:
+        self._require_counts()
+        request = self._request(*arguments)
+        self._require_others(request)
+        return request
+
+    def _target_depths(self, targets: Targets, log_depth_t: np.ndarray, depth: float | None) -> np.ndarray:
+        """Log depth of each target less the centre."""
+        log_center = float(self.module.log_center)
+        own_n = log_depth_t[targets.columns]
+        for n in np.flatnonzero(targets.columns < 0):
+            same_assay_t = self._layout.assay_t == self._layout.assays.index(targets.assays[n])
+            own_n[n] = np.median(log_depth_t[same_assay_t])
+        asked_n = np.where(np.isnan(targets.depth), own_n, np.log(targets.depth) - log_center)
+        return asked_n if depth is None else np.full(len(targets), np.log(depth) - log_center)
+
+    def _require_counts(self) -> None:
+        if not self._layout.has_counts:
+            raise ValueError("the model was trained on signal only; use get_imputed_pvalues, or give it counts.")
+
+    def _require_others(self, request: Request) -> None:
+        if request.data.n_tracks == 1:
+            raise ValueError(
+                f"{request.data.tracks.names[0]} is the only track, so there is nothing to impute it from. "
+                "Add other tracks, or denoise it with get_normalized_expression."
+            )
+
+    def _run(
+        self,
+        request: Request,
+        answer: Callable[[Predictor, dict[str, Tensor]], dict[str, np.ndarray]],
+        batch_size: int | None,
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Answer batch by batch, in ascending order of the regions."""
+        n_batches = request.predictor.n_batches(len(request.rows), batch_size)
+        batches = request.predictor.batches(request.rows, batch_size)
+        for tensors in track(batches, "Predicting", total=n_batches, disable=n_batches < _LONG, transient=True):
+            yield answer(request.predictor, tensors)
+
+    def _frame(self, request: Request, values: np.ndarray, return_numpy: bool) -> pd.DataFrame | np.ndarray:
+        if return_numpy:
+            return values
+        names = request.data.region_names[request.rows[request.back]]
+        return pd.DataFrame(values, index=names, columns=list(request.targets.names))
+
+    def _target_table(self, request: Request) -> pd.DataFrame:
+        targets = request.targets
+        depth = np.exp(request.predictor.log_depth_n + float(self.module.log_center))
+        columns = {_keys.BIOSAMPLE: list(targets.biosamples), _keys.ASSAY: list(targets.assays)}
+        if self._layout.has_counts:
+            columns[_keys.DEPTH] = depth
+        return pd.DataFrame(columns, index=list(targets.names))
+
+
+def asked_rows(indices: Sequence[int] | None, n_regions: int) -> np.ndarray:
+    """Row numbers of the regions asked for."""
+    if indices is None:
+        return np.arange(n_regions)
+    rows = np.asarray(indices)
+    if rows.dtype == bool:
+        if rows.shape != (n_regions,):
+            raise ValueError(f"a boolean mask of indices must have {n_regions} entries, got {rows.shape}.")
+        return np.flatnonzero(rows)
+    if rows.ndim != 1 or not len(rows) or rows.dtype.kind not in "iu":
+        raise ValueError(f"indices must be a list of row numbers, or a boolean mask; got {indices!r}.")
+    if rows.min() < -n_regions or rows.max() >= n_regions:
+        raise IndexError(f"indices reach from {rows.min()} to {rows.max()}, but there are {n_regions} regions.")
+    return np.where(rows < 0, rows + n_regions, rows)
+
+
+def require_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, such as 0.95; got {level}.")
+
+
+def stack(parts: Iterator[dict[str, np.ndarray]], back: np.ndarray) -> dict[str, np.ndarray]:
+    """Put batches below each other, in the order asked for."""
+    collected = list(parts)
+    return {name: np.concatenate([part[name] for part in collected])[back] for name in collected[0]}
