@@ -59,7 +59,7 @@ def survey(
     counts: Matrix | None, observed: Matrix | None, signal: Matrix | None, n_regions: int, n_tracks: int
 ) -> Survey:
     """Go through all rows once, a chunk at a time."""
-    result = Survey(Summary(_no_moments(n_tracks), _no_moments(n_tracks)))
+    result = Survey(Summary(Moments.none(n_tracks), Moments.none(n_tracks)))
     step = max(1, CHUNK_ENTRIES // n_tracks)
     for start in range(0, n_regions, step):
         stop = min(start + step, n_regions)
@@ -73,31 +73,18 @@ def survey(
             counted_rt = find_present(values_rt, observed_rt)
             result.not_counts.add(counted_rt & ~_are_counts(values_rt), values_rt, start)
             if not result.not_counts.number:
-                _add_moments(result.summary.counts, values_rt, counted_rt)
+                result.summary.counts.add(values_rt, counted_rt)
         if signal is not None:
             values_rt = signal.read(start, stop)
             signalled_rt = find_present(values_rt)
             result.not_signal.add((values_rt < LOWEST_SIGNAL) | np.isinf(values_rt), values_rt, start)
             result.too_high.add(values_rt > PLAUSIBLE_SIGNAL, values_rt, start)
             if not result.not_signal.number:
-                _add_moments(result.summary.signal, values_rt, signalled_rt)
+                result.summary.signal.add(values_rt, signalled_rt)
     return result
-
-
-def _no_moments(n_tracks: int) -> Moments:
-    return Moments(np.zeros(n_tracks, dtype=np.int64), np.zeros(n_tracks), np.zeros(n_tracks))
 
 
 def _are_counts(values_rt: np.ndarray) -> np.ndarray:
     if values_rt.dtype.kind == "f":
         return (values_rt >= 0) & (values_rt < np.inf) & (values_rt == np.floor(values_rt))
     return values_rt >= 0
-
-
-def _add_moments(moments: Moments, values_rt: np.ndarray, present_rt: np.ndarray) -> None:
-    values_rt = values_rt.astype(np.float64)
-    if not present_rt.all():
-        values_rt[~present_rt] = 0
-    moments.number_t[:] += np.count_nonzero(present_rt, axis=0)
-    moments.total_t[:] += values_rt.sum(axis=0)
-    moments.squares_t[:] += np.einsum("rt,rt->t", values_rt, values_rt)

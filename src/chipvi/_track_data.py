@@ -12,6 +12,8 @@ import scipy.sparse as sp
 from ._regions import Segments
 from ._tracks import Tracks
 
+_CHUNK_ROWS = 16_384  # read together
+
 
 @dataclass(frozen=True, eq=False)
 class Block:
@@ -50,6 +52,20 @@ class Moments:
     number_t: np.ndarray
     total_t: np.ndarray
     squares_t: np.ndarray
+
+    @classmethod
+    def none(cls, n_tracks: int) -> Moments:
+        """Of no entry yet."""
+        return cls(np.zeros(n_tracks, dtype=np.int64), np.zeros(n_tracks), np.zeros(n_tracks))
+
+    def add(self, values_rt: np.ndarray, present_rt: np.ndarray) -> None:
+        """Count in the entries that are present, in place."""
+        values_rt = values_rt.astype(np.float64)
+        if not present_rt.all():
+            values_rt[~present_rt] = 0
+        self.number_t[:] += np.count_nonzero(present_rt, axis=0)
+        self.total_t[:] += values_rt.sum(axis=0)
+        self.squares_t[:] += np.einsum("rt,rt->t", values_rt, values_rt)
 
     @property
     def mean_t(self) -> np.ndarray:
@@ -191,6 +207,20 @@ class TrackData:
         if len(rows) and not (0 <= rows.min() and rows.max() < self.n_regions):
             raise IndexError(f"rows {rows.min()} to {rows.max()} are not within the {self.n_regions} regions.")
         return self._block(len(rows), lambda matrix: matrix.read_rows(rows))
+
+    def within(self, segments: Segments, rows: np.ndarray) -> TrackData:
+        """The same data, neighbours as in these segments, moments over these ascending rows alone."""
+        summary = self.summary
+        if len(rows) < self.n_regions:
+            summary = Summary(Moments.none(self.n_tracks), Moments.none(self.n_tracks))
+            for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
+                for start in range(int(run[0]), int(run[-1]) + 1, _CHUNK_ROWS):
+                    block = self.read(start, min(start + _CHUNK_ROWS, int(run[-1]) + 1))
+                    summary.counts.add(block.counts_rt, block.counted_rt)
+                    if block.signal_rt is not None and block.signalled_rt is not None:
+                        summary.signal.add(block.signal_rt, block.signalled_rt)
+        matrices = (self._counts, self._observed, self._signal)
+        return TrackData(self.tracks, segments, self.region_names, *matrices, summary)
 
     def _block(self, n_rows: int, read: Any) -> Block:
         if self._counts is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,7 +20,9 @@ from ._evidence import EvidenceMixin
 from ._field import TRACKS_FIELD, TracksField, registered_tracks
 from ._imputation import ImputationMixin
 from ._layout import Layout, Start
+from ._messages import unknown
 from ._minibatch import take_regions
+from ._request import Indices
 from ._track_data import TrackData
 from .module import ChipVAE
 from .nn import HALF_WIDTHS
@@ -77,7 +78,9 @@ class ChipVI(ImputationMixin, EvidenceMixin, BaseModelClass):
         denoise_weight: float = 0.5,
     ) -> None:
         super().__init__(adata)
-        self._module_options = {
+        self.is_trained_: bool
+        self.history_: dict[str, pd.DataFrame] | None
+        self._module_options: dict[str, Any] = {
             "n_latent": n_latent,
             "n_hidden": n_hidden,
             "dropout": dropout,
@@ -89,7 +92,7 @@ class ChipVI(ImputationMixin, EvidenceMixin, BaseModelClass):
         }
         state = self._tracks_state
         self._layout = Layout.of(registered_tracks(state), state["has_counts"], state["has_signal"])
-        self.module = self._make_module()
+        self.module = self._make_module(self._open_data(None))
         self._model_summary_string = (
             f"ChipVI: {len(self._layout.biosamples)} biosamples x {len(self._layout.assays)} assays, "
             f"{len(self._layout.biosample_t)} tracks, n_latent: {n_latent}, n_hidden: {n_hidden}, head: {head}"
@@ -153,7 +156,10 @@ class ChipVI(ImputationMixin, EvidenceMixin, BaseModelClass):
             TracksField(keys, data.has_counts, data.has_signal),
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, None),  # without one, predictions poison the registry
         ]
-        if keys.layer is not None or adata.X is not None:
+        has_matrix = keys.layer is not None or adata.X is not None
+        if source_registry is not None:
+            has_matrix = has_matrix and REGISTRY_KEYS.X_KEY in source_registry["field_registries"]
+        if has_matrix:
             fields.append(LayerField(REGISTRY_KEYS.X_KEY, keys.layer, is_count_data=False, correct_data_format=False))
         manager = AnnDataManager(
             fields=fields,
@@ -214,21 +220,22 @@ class ChipVI(ImputationMixin, EvidenceMixin, BaseModelClass):
         labels = None
         if split_key is not None:
             if split_key not in self.adata.obs:
-                raise ValueError(f"split_key {split_key!r} is not in adata.obs; there is {list(self.adata.obs)}.")
+                raise ValueError(unknown("split_key", split_key, list(self.adata.obs), "adata.obs"))
             labels = self.adata.obs[split_key]
         for name, value in (("batch_size", batch_size), ("max_steps", max_steps), ("max_epochs", max_epochs)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
+            if value is not None and (not isinstance(value, int | np.integer) or value < 1):
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
         if seed is None:
             seed = int(torch.randint(2**31, ()))
         split = split_regions(data.segments, labels, validation_size, np.random.default_rng(seed))
+        data = data.within(split.cut(data.segments), split.rows)
         steps_per_pass = -(-len(split.train) // batch_size)
         if max_steps is None:
             max_steps = max(_STEPS, steps_per_pass) if max_epochs is None else max_epochs * steps_per_pass
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
             if not self.is_trained_:
-                self.module = self._make_module()
+                self.module = self._make_module(data, split.rows)
             plan = fit(
                 self.module,
                 data,
@@ -254,11 +261,11 @@ class ChipVI(ImputationMixin, EvidenceMixin, BaseModelClass):
             before[name] = pd.concat([before[name], table]) if name in before else table
         self.history_ = before
 
-    def _make_module(self) -> ChipVAE:
-        """A module that starts from the data."""
-        data = self._open_data(None)
+    def _make_module(self, data: TrackData, rows: np.ndarray | None = None) -> ChipVAE:
+        """A module that starts from the data, inputs standardised on some of these rows (None: of all)."""
         module = ChipVAE(self._layout, Start.of(data, self._layout), **self._module_options)
-        rows = np.unique(np.linspace(0, data.n_regions - 1, min(_SAMPLE, data.n_regions)).astype(np.int64))
+        rows = np.arange(data.n_regions) if rows is None else rows
+        rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).astype(np.int64))]
         tensors = {k: torch.from_numpy(v) for k, v in take_regions(data, rows, HALF_WIDTHS).items()}
         visible_rt = torch.ones(len(rows), data.n_tracks, dtype=torch.bool)
         module.fit_features(
@@ -296,7 +303,7 @@ class ChipVI(ImputationMixin, EvidenceMixin, BaseModelClass):
     def get_latent_representation(
         self,
         adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Indices = None,
         per_biosample: bool = False,
         batch_size: int | None = None,
     ) -> np.ndarray:
@@ -313,8 +320,7 @@ class ChipVI(ImputationMixin, EvidenceMixin, BaseModelClass):
         -------
         Shape (regions, n_latent), or (regions, biosamples, n_latent), float32.
         """
-        latent_rbk = self._latents(adata, indices, batch_size)
-        return latent_rbk if per_biosample else latent_rbk.mean(axis=1)
+        return self._latents(adata, indices, batch_size, per_biosample)
 
     @property
     def biosamples(self) -> tuple[str, ...]:

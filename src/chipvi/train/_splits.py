@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from .._regions import Segments
+from ..nn import HALF_WIDTHS
 
 _LABELS = {"train": "train", "valid": "validation", "validation": "validation", "val": "validation", "test": "test"}
 _FEWEST_REGIONS = 200  # below, held-out regions say nothing
@@ -20,6 +22,17 @@ class Split:
 
     train: np.ndarray
     validation: np.ndarray
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Rows that are used at all, ascending."""
+        return np.union1d(self.train, self.validation)
+
+    def cut(self, segments: Segments) -> Segments:
+        """Segments cut wherever the use of the rows changes, so that no context reaches across."""
+        use_r = np.zeros(segments.n_regions, dtype=np.int8)
+        use_r[self.train], use_r[self.validation] = 1, 2
+        return Segments(np.union1d(segments.offsets, np.flatnonzero(np.diff(use_r)) + 1))
 
 
 def split_regions(
@@ -43,6 +56,11 @@ def split_regions(
     ------
     ValueError
         For a share out of range, missing labels, or labels that leave nothing to train on.
+
+    Warns
+    -----
+    UserWarning
+        If labels change so often along the genome that regions lose their context.
     """
     if not 0 <= validation_size < 1:
         raise ValueError(f"validation_size must be at least 0 and below 1, got {validation_size}.")
@@ -56,6 +74,7 @@ def split_regions(
             split = Split(np.flatnonzero(part == "train"), np.flatnonzero(part == "validation"))
             if not len(split.train):
                 raise ValueError(f"column {labels.name!r} of obs labels no region 'train'; found {sorted(values)}.")
+            _warn_of_short_pieces(split, segments, labels.name)
             return split
         group_r, _ = pd.factorize(labels)
         if len(values) < 2:
@@ -72,7 +91,22 @@ def split_regions(
         group_r = np.cumsum(np.r_[0, (np.diff(low_r) != 0) | (np.diff(piece_r) != 0)])
     held = _draw_groups(group_r, validation_size * n_regions, random)
     is_held_r = held[group_r]
-    return Split(np.flatnonzero(~is_held_r), np.flatnonzero(is_held_r))
+    split = Split(np.flatnonzero(~is_held_r), np.flatnonzero(is_held_r))
+    if labels is not None:
+        _warn_of_short_pieces(split, segments, labels.name)
+    return split
+
+
+def _warn_of_short_pieces(split: Split, segments: Segments, name: object) -> None:
+    """Context ends where the split does: whoever labels single regions at random trains without it."""
+    before, after = (s.lengths[s.index(split.train)].mean() for s in (segments, split.cut(segments)))
+    if after < min(max(HALF_WIDTHS), before / 2):
+        warnings.warn(
+            f"column {name!r} of obs cuts the training regions into stretches of {after:.0f} neighbours on average, "
+            f"from {before:.0f}, and context ends with a stretch. Label whole chromosomes or long stretches.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _draw_groups(group_r: np.ndarray, n_wanted: float, random: np.random.Generator) -> np.ndarray:
