@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from anndata import AnnData
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from ._request import asked_rows
+from ._request import Indices, asked_rows, require_batch_size
 from .train import FixedMinibatches, apply_task, hide_nothing
 
 if TYPE_CHECKING:
@@ -38,15 +38,13 @@ class EvidenceMixin:
         def _open_data(self, adata: AnnData | None) -> TrackData: ...
         def _log_depths(self, data: TrackData) -> np.ndarray: ...
 
-    def get_elbo(
-        self, adata: AnnData | None = None, indices: Sequence[int] | None = None, batch_size: int | None = None
-    ) -> float:
+    def get_elbo(self, adata: AnnData | None = None, indices: Indices = None, batch_size: int | None = None) -> float:
         """Evidence lower bound per region, the expectation over the latent by one seeded sample."""
         likelihood_r, kl_r = self._evidence(adata, indices, batch_size, n_samples=1)[:2]
         return float((likelihood_r - kl_r).mean())
 
     def get_reconstruction_error(
-        self, adata: AnnData | None = None, indices: Sequence[int] | None = None, batch_size: int | None = None
+        self, adata: AnnData | None = None, indices: Indices = None, batch_size: int | None = None
     ) -> dict[str, float]:
         """Negative log-likelihood of the observed entries per region: `reconstruction_loss`."""
         likelihood_r = self._evidence(adata, indices, batch_size, n_samples=1)[0]
@@ -55,7 +53,7 @@ class EvidenceMixin:
     def get_marginal_ll(
         self,
         adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Indices = None,
         n_mc_samples: int = 100,
         batch_size: int | None = None,
     ) -> float:
@@ -67,19 +65,29 @@ class EvidenceMixin:
             raise ValueError(f"n_mc_samples must be at least 1, got {n_mc_samples}.")
         return float(self._evidence(adata, indices, batch_size, n_mc_samples)[2].mean())
 
-    def _latents(self, adata: AnnData | None, indices: Sequence[int] | None, batch_size: int | None) -> np.ndarray:
-        """Posterior means of the latents, (regions, biosamples, latents), in the order asked for."""
+    def _latents(
+        self, adata: AnnData | None, indices: Indices, batch_size: int | None, per_biosample: bool
+    ) -> np.ndarray:
+        """Posterior means of the latents, of each biosample or averaged over them, in the order asked for."""
         rows, back = self._asked_rows(adata, indices)
-        parts = [self._infer(inputs)["qz"].loc.cpu() for inputs in self._visible(adata, rows, batch_size)]
+        generator = self._generator()
+        parts = []
+        for inputs in self._visible(adata, rows, batch_size):
+            latent_rqk = self._infer(inputs, generator)["qz"].loc
+            parts.append((latent_rqk if per_biosample else latent_rqk.mean(dim=1)).cpu())
         return torch.cat(parts).numpy()[back]
 
-    def _asked_rows(self, adata: AnnData | None, indices: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray]:
+    def _generator(self) -> torch.Generator:
+        return torch.Generator(self.module.assay_t.device).manual_seed(0)
+
+    def _asked_rows(self, adata: AnnData | None, indices: Indices) -> tuple[np.ndarray, np.ndarray]:
         self._check_if_trained(warn=False)
         source = self.adata if adata is None else adata
         return np.unique(asked_rows(indices, source.n_obs), return_inverse=True)
 
     def _visible(self, adata: AnnData | None, rows: np.ndarray, batch_size: int | None) -> Iterator[dict[str, Tensor]]:
         """Minibatches with everything visible, and everything observed as target."""
+        require_batch_size(batch_size)
         data = self._open_data(adata)
         module, device = self.module.eval(), self.module.assay_t.device
         log_depth_t = torch.as_tensor(self._log_depths(data), dtype=torch.float32, device=device)
@@ -89,16 +97,16 @@ class EvidenceMixin:
             yield apply_task(module, tensors, task, None, log_depth_t)
 
     @torch.no_grad()
-    def _infer(self, inputs: dict[str, Tensor], generator: torch.Generator | None = None) -> dict[str, Any]:
+    def _infer(self, inputs: dict[str, Tensor], generator: torch.Generator) -> dict[str, Any]:
         return self.module.inference(**self.module._get_inference_input(inputs), generator=generator)
 
     @torch.no_grad()
     def _evidence(
-        self, adata: AnnData | None, indices: Sequence[int] | None, batch_size: int | None, n_samples: int
+        self, adata: AnnData | None, indices: Indices, batch_size: int | None, n_samples: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Log-likelihood given one sample, KL divergence, and marginal log-likelihood, each per region."""
         rows, _ = self._asked_rows(adata, indices)
-        generator = torch.Generator(self.module.assay_t.device).manual_seed(0)
+        generator = self._generator()
         prior, parts = Normal(0.0, 1.0), []
         for inputs in self._visible(adata, rows, batch_size):
             weights = []
@@ -118,9 +126,9 @@ class EvidenceMixin:
     @staticmethod
     def _log_likelihood(inputs: dict[str, Tensor], generated: dict[str, Any]) -> Tensor:
         """Of the observed entries, per region and biosample."""
-        total_rq: Tensor | float = 0.0
+        terms_rq = []
         for view in ("counts", "signal"):
             if generated[view] is not None:
                 entry_rqg = generated[view].log_prob(inputs[f"target_{view}_rqg"])
-                total_rq = total_rq + (entry_rqg * inputs[f"observed_{view}_rqg"]).sum(dim=-1)
-        return total_rq
+                terms_rq.append((entry_rqg * inputs[f"observed_{view}_rqg"]).sum(dim=-1))
+        return torch.stack(terms_rq).sum(dim=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from . import _keys
 from ._predictor import Predictor
-from ._request import Request, RequestMixin, TracksArgument, require_level, stack
+from ._request import Indices, Request, RequestMixin, TracksArgument, require_level, stack
 from ._sink import write_in_parts
 from .metrics import nb_quantile
 from .nn import NegativeBinomial
@@ -37,7 +36,7 @@ class ImputationMixin(RequestMixin):
     def impute(
         self,
         adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Indices = None,
         tracks: TracksArgument = None,
         depth: float | None = None,
         level: float = 0.95,
@@ -102,7 +101,7 @@ class ImputationMixin(RequestMixin):
     def get_imputed_counts(
         self,
         adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Indices = None,
         tracks: TracksArgument = None,
         depth: float | None = None,
         batch_size: int | None = None,
@@ -134,7 +133,7 @@ class ImputationMixin(RequestMixin):
     def get_imputed_pvalues(
         self,
         adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Indices = None,
         tracks: TracksArgument = None,
         scale: Literal["arcsinh", "-log10p"] = "arcsinh",
         return_std: bool = False,
@@ -181,7 +180,7 @@ class ImputationMixin(RequestMixin):
     def get_normalized_expression(
         self,
         adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Indices = None,
         tracks: TracksArgument = None,
         depth: float | None = None,
         batch_size: int | None = None,
@@ -219,7 +218,7 @@ class ImputationMixin(RequestMixin):
     def get_prediction_interval(
         self,
         adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Indices = None,
         tracks: TracksArgument = None,
         level: float = 0.95,
         depth: float | None = None,
@@ -256,7 +255,7 @@ class ImputationMixin(RequestMixin):
     def get_likelihood_parameters(
         self,
         adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Indices = None,
         tracks: TracksArgument = None,
         depth: float | None = None,
         batch_size: int | None = None,
@@ -286,7 +285,7 @@ class ImputationMixin(RequestMixin):
     def posterior_predictive_sample(
         self,
         adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
+        indices: Indices = None,
         tracks: TracksArgument = None,
         depth: float | None = None,
         n_samples: int = 1,

@@ -78,7 +78,7 @@ class Start:
     log_center
         Mean log depth of the counted tracks. Rates are counts at this depth.
     log_depth_t
-        Log depth of each track less `log_center`; 0 where unknown.
+        Log depth of each track less `log_center`; where unknown the median depth of the assay, or failing that 0.
     log_rate_ba, log_dispersion_ba
         Log of the mean count at the central depth, and of the moment estimate of the dispersion.
     signal_ba, log_std_ba
@@ -102,7 +102,7 @@ class Start:
         counts, signal = data.summary.counts, data.summary.signal
         is_counted = (counts.number_t > 0) & np.isfinite(log_depth_t)
         log_center = float(log_depth_t[is_counted].mean()) if is_counted.any() else 0.0
-        log_depth_t = np.where(np.isfinite(log_depth_t), log_depth_t - log_center, 0.0)
+        log_depth_t = _fill_depths(log_depth_t - log_center, layout.assay_t)
         mean_t, excess_t = counts.mean_t, counts.variance_t - counts.mean_t
         with np.errstate(divide="ignore", invalid="ignore"):
             log_rate_t = np.log(mean_t) - log_depth_t
@@ -124,6 +124,17 @@ class Start:
             log_std_ba=fill(log_std_t),
             known_ba=known_ba,
         )
+
+
+def _fill_depths(log_depth_t: np.ndarray, assay_t: np.ndarray) -> np.ndarray:
+    """Depths where they are known, else the median of the assay, or failing that 0."""
+    is_known_t = np.isfinite(log_depth_t)
+    filled_t = np.where(is_known_t, log_depth_t, 0.0)
+    for t in np.flatnonzero(~is_known_t):
+        same_t = is_known_t & (assay_t == assay_t[t])
+        if same_t.any():
+            filled_t[t] = np.log(np.median(np.exp(log_depth_t[same_t])))
+    return filled_t
 
 
 def _fill(value_t: np.ndarray, layout: Layout, shape: tuple[int, int]) -> np.ndarray:

@@ -152,7 +152,7 @@ class Predictor:
         queries
             Of :meth:`without_own_data` or :meth:`with_own_data`.
         generator
-            Draws the latent; None takes its posterior mean.
+            Draws the latent; None takes its posterior mean, and leaves torch's own random state alone.
 
         Returns
         -------
@@ -166,8 +166,9 @@ class Predictor:
         self, tensors: dict[str, Tensor], queries: Queries, generator: torch.Generator | None
     ) -> dict[str, Tensor]:
         module, n, q, g = self._module, queries.target_n, queries.query_n, queries.place_n
+        noise = generator or torch.Generator(self._device)
         inferred = module.inference(
-            tensors, queries.biosample_q, queries.embedding_q, queries.leave_out_q, tensors["log_keep"], generator
+            tensors, queries.biosample_q, queries.embedding_q, queries.leave_out_q, tensors["log_keep"], noise
         )
         log_depth_qg = torch.zeros(queries.assay_qg.shape, device=self._device)
         log_depth_qg[q, g] = self._log_depth_n[n]

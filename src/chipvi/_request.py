@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
 from . import _keys
+from ._messages import listed
 from ._predictor import Predictor
 from ._track_data import TrackData
 from ._tracks import Targets, parse_targets
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 
 _LONG = 20  # batches from which on a progress bar is shown
 
-TracksArgument = Sequence[str] | pd.DataFrame | None
+TracksArgument: TypeAlias = Sequence[str] | pd.DataFrame | None
+Indices: TypeAlias = Sequence[int] | np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +60,12 @@ class RequestMixin:
         def _open_data(self, adata: AnnData | None) -> TrackData: ...
         def _log_depths(self, data: TrackData) -> np.ndarray: ...
 
-    def _request(
-        self, adata: AnnData | None, indices: Sequence[int] | None, tracks: TracksArgument, depth: float | None
-    ) -> Request:
+    def _request(self, adata: AnnData | None, indices: Indices, tracks: TracksArgument, depth: float | None) -> Request:
         self._check_if_trained(warn=False)
         data = self._open_data(adata)
         targets = parse_targets(tracks, data.tracks)
-        if depth is not None and not (np.isscalar(depth) and np.isfinite(depth) and depth > 0):
-            raise ValueError(f"depth must be a positive number of reads, got {depth!r}.")
+        if depth is not None:
+            depth = require_depth(depth)
         log_depth_t = self._log_depths(data)
         log_depth_n = self._target_depths(targets, log_depth_t, depth)
         self.module.eval()
@@ -84,7 +85,7 @@ class RequestMixin:
         own_n = log_depth_t[targets.columns]
         for n in np.flatnonzero(targets.columns < 0):
             same_assay_t = self._layout.assay_t == self._layout.assays.index(targets.assays[n])
-            own_n[n] = np.median(log_depth_t[same_assay_t])
+            own_n[n] = np.log(np.median(np.exp(log_depth_t[same_assay_t])))
         asked_n = np.where(np.isnan(targets.depth), own_n, np.log(targets.depth) - log_center)
         return asked_n if depth is None else np.full(len(targets), np.log(depth) - log_center)
 
@@ -93,10 +94,13 @@ class RequestMixin:
             raise ValueError("the model was trained on signal only; use get_imputed_pvalues, or give it counts.")
 
     def _require_others(self, request: Request) -> None:
-        if request.data.n_tracks == 1:
+        summary, columns = request.data.summary, request.targets.columns
+        has_data_t = (summary.counts.number_t > 0) | (summary.signal.number_t > 0)
+        others_n = has_data_t.sum() - np.where(columns >= 0, has_data_t[columns], False)
+        if not others_n.any():
             raise ValueError(
-                f"{request.data.tracks.names[0]} is the only track, so there is nothing to impute it from. "
-                "Add other tracks, or denoise it with get_normalized_expression."
+                f"no track but {listed(request.targets.names)} has data, so there is nothing to go by in imputation. "
+                "Add other tracks, or denoise with get_normalized_expression."
             )
 
     def _run(
@@ -106,9 +110,12 @@ class RequestMixin:
         batch_size: int | None,
     ) -> Iterator[dict[str, np.ndarray]]:
         """Answer batch by batch, in ascending order of the regions."""
+        require_batch_size(batch_size)
         n_batches = request.predictor.n_batches(len(request.rows), batch_size)
         batches = request.predictor.batches(request.rows, batch_size)
-        for tensors in track(batches, "Predicting", total=n_batches, disable=n_batches < _LONG, transient=True):
+        console = Console(stderr=True)  # standard output belongs to results
+        hidden = n_batches < _LONG
+        for tensors in track(batches, "Predicting", total=n_batches, console=console, disable=hidden, transient=True):
             yield answer(request.predictor, tensors)
 
     def _frame(self, request: Request, values: np.ndarray, return_numpy: bool) -> pd.DataFrame | np.ndarray:
@@ -120,29 +127,54 @@ class RequestMixin:
     def _target_table(self, request: Request) -> pd.DataFrame:
         targets = request.targets
         depth = np.exp(request.predictor.log_depth_n + float(self.module.log_center))
-        columns = {_keys.BIOSAMPLE: list(targets.biosamples), _keys.ASSAY: list(targets.assays)}
+        columns: dict[str, Any] = {_keys.BIOSAMPLE: list(targets.biosamples), _keys.ASSAY: list(targets.assays)}
         if self._layout.has_counts:
             columns[_keys.DEPTH] = depth
         return pd.DataFrame(columns, index=list(targets.names))
 
 
-def asked_rows(indices: Sequence[int] | None, n_regions: int) -> np.ndarray:
-    """Row numbers of the regions asked for."""
+def asked_rows(indices: Indices, n_regions: int) -> np.ndarray:
+    """Row numbers of the regions asked for, in the order asked for."""
     if indices is None:
         return np.arange(n_regions)
     rows = np.asarray(indices)
     if rows.dtype == bool:
         if rows.shape != (n_regions,):
-            raise ValueError(f"a boolean mask of indices must have {n_regions} entries, got {rows.shape}.")
-        return np.flatnonzero(rows)
-    if rows.ndim != 1 or not len(rows) or rows.dtype.kind not in "iu":
-        raise ValueError(f"indices must be a list of row numbers, or a boolean mask; got {indices!r}.")
+            raise ValueError(
+                f"indices as a boolean mask must have an entry for each of the {n_regions} regions; "
+                f"got shape {rows.shape}."
+            )
+        rows = np.flatnonzero(rows)
+    if not rows.size:
+        raise ValueError("indices choose no region; name at least one, or pass indices=None for all.")
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        raise ValueError(
+            "indices must be a list of row numbers, or a boolean mask; "
+            f"got shape {rows.shape} of dtype {rows.dtype}. For names, use adata.obs_names.get_indexer(names)."
+        )
     if rows.min() < -n_regions or rows.max() >= n_regions:
         raise IndexError(f"indices reach from {rows.min()} to {rows.max()}, but there are {n_regions} regions.")
     return np.where(rows < 0, rows + n_regions, rows)
 
 
+def require_depth(depth: Any) -> float:
+    """Depth as a number, refused unless positive."""
+    if not isinstance(depth, int | float | np.number) or isinstance(depth, bool) or not 0 < depth < np.inf:
+        raise ValueError(
+            f"depth must be one positive number of reads, got {depth!r}. "
+            "For a depth per track, pass tracks as a table with a column 'depth'."
+        )
+    return float(depth)
+
+
+def require_batch_size(batch_size: int | None) -> None:
+    """Refuse batches of less than one region."""
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}. None chooses one.")
+
+
 def require_level(level: float) -> None:
+    """Refuse what is no probability."""
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, such as 0.95; got {level}.")
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anndata
 import h5py
@@ -35,7 +36,7 @@ def write_in_parts(
 
     Returns
     -------
-    The path. Until all is written the data are in a file beside it, which an error removes.
+    The path. Until all is written the data are in a file beside it, which an error or an interrupt removes.
 
     Raises
     ------
@@ -43,19 +44,24 @@ def write_in_parts(
         For another ending.
     FileExistsError
         If there is such a file.
+    FileNotFoundError
+        If there is no such folder.
     """
     if path.suffix not in (".h5ad", ".zarr"):
         raise ValueError(f"out must end in .h5ad or .zarr, got {path.name!r}.")
     if path.exists():
         raise FileExistsError(f"{path} exists already. Remove it, or write elsewhere.")
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    _remove(partial)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent} is no folder. Make it first.")
+    partial = path.with_name(f".{path.stem}.{uuid4().hex[:8]}{path.suffix}")
     try:
         if path.suffix == ".h5ad":
             with h5py.File(partial, "w") as file:
                 _write(file, obs, var, parts, n_regions)
         else:
-            _write(zarr.open_group(partial, mode="w", zarr_format=2), obs, var, parts, n_regions)
+            # anndata before 0.12, which comes with zarr 2, reads this format only
+            version: dict[str, Any] = {} if zarr.__version__.startswith("2.") else {"zarr_format": 2}
+            _write(zarr.open_group(str(partial), mode="w", **version), obs, var, parts, n_regions)
         partial.rename(path)
     except BaseException:
         _remove(partial)
@@ -78,7 +84,7 @@ def _write(group: Any, obs: pd.DataFrame, var: pd.DataFrame, parts: Iterator[dic
 def _create(group: Any, place: str, shape: tuple[int, int], dtype: np.dtype) -> None:
     if place in group:
         del group[place]
-    create = group.create_dataset if isinstance(group, h5py.Group) else group.create_array
+    create = group.create_array if hasattr(group, "create_array") else group.create_dataset
     array = create(place, shape=shape, dtype=dtype, chunks=(min(_CHUNK_ROWS, shape[0]), shape[1]))
     array.attrs.update(_ARRAY)
 

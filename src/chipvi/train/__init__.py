@@ -1,6 +1,6 @@
 """Training: what to hide, in which order to read, when to stop, what to write down."""
 
-from ._loader import RegionLoader, FixedMinibatches
+from ._loader import FixedMinibatches, RegionLoader
 from ._masking import Task, apply_task, draw_task, hide_nothing
 from ._plan import PlanOptions, TrainingPlan
 from ._runner import fit

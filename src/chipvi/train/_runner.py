@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import logging
 import signal
 import threading
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -17,11 +16,9 @@ from scvi.train import Trainer
 
 from .._track_data import TrackData
 from ..module import ChipVAE
-from ._loader import RegionLoader, FixedMinibatches
+from ._loader import FixedMinibatches, RegionLoader
 from ._plan import PlanOptions, TrainingPlan
 from ._splits import Split
-
-logger = logging.getLogger(__name__)
 
 _CHECKS = 20  # validations in a run
 _PATIENCE = 8
@@ -36,17 +33,16 @@ class KeepBest(pl.Callback):
         self.step = 0
         self._weights: dict[str, torch.Tensor] | None = None
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: TrainingPlan) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare."""
         loss = float(trainer.callback_metrics["validation_loss"])
         if loss < self.loss:
             self.loss, self.step = loss, trainer.global_step
-            self._weights = copy.deepcopy(pl_module.module.state_dict())
+            self._weights = copy.deepcopy(cast(TrainingPlan, pl_module).module.state_dict())
 
-    def restore(self, module: ChipVAE) -> None:
-        """Put the best weights back, if there are any."""
-        if self._weights is not None:
-            module.load_state_dict(self._weights)
+    def restore(self, plan: TrainingPlan) -> None:
+        """Put the best weights back, or else the averaged ones."""
+        plan.module.load_state_dict(plan.average.module.state_dict() if self._weights is None else self._weights)
 
 
 def fit(
@@ -77,8 +73,15 @@ def fit(
 
     Returns
     -------
-    The plan, with the history.
+    The plan, with the history. The module stays on the device where it was trained.
+
+    Raises
+    ------
+    ValueError
+        If more than one device is asked for.
     """
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"  # sums in float64 rule out Apple's GPU
     plan = TrainingPlan(module, n_steps, seed, options)
     loader = RegionLoader(data, split.train, batch_size, n_steps, np.random.default_rng(seed))
     callbacks = list(trainer_kwargs.pop("callbacks", []))
@@ -87,20 +90,24 @@ def fit(
     validation = FixedMinibatches(data, validated, batch_size)
     if len(validation) and early_stopping:
         callbacks += [best, EarlyStopping("validation_loss", patience=_PATIENCE)]
+    defaults = {
+        "benchmark": False,
+        "simple_progress_bar": False,
+        "check_val_every_n_epoch": 1,
+        "val_check_interval": max(1, n_steps // _CHECKS),
+    }
     trainer = Trainer(
         accelerator=accelerator,
-        devices=devices,
+        devices=1 if devices == "auto" else devices,
         max_epochs=1,
-        benchmark=False,
-        simple_progress_bar=False,
-        check_val_every_n_epoch=1,
-        val_check_interval=max(1, n_steps // _CHECKS),
         callbacks=callbacks,
-        **trainer_kwargs,
+        **(defaults | trainer_kwargs),
     )
+    if trainer.world_size > 1:
+        raise ValueError(f"devices must be one device, got {devices!r}, which are {trainer.world_size}.")
     _run(trainer, plan, loader, validation)
-    best.restore(module)
-    module.eval()
+    best.restore(plan)
+    module.to(trainer.strategy.root_device).eval()
     return plan
 
 
@@ -121,5 +128,5 @@ def _run(trainer: Trainer, plan: TrainingPlan, loader: RegionLoader, validation:
             stacklevel=4,
         )
     finally:
-        if threading.current_thread() is threading.main_thread():
+        if on_interrupt is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, on_interrupt)
