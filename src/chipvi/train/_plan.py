@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import pandas as pd
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from ..module import ChipVAE
 from ._history import FitScores
 from ._masking import apply_task, draw_task
+
+_LEAST_SCHEDULE = 10  # steps: shorter ones leave the schedule's rise without a step
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class PlanOptions:
         Largest norm of the gradient.
     kl_warmup
         Share of the steps over which the KL weight rises from 0 to 1.
+    ema_decay
+        Of the moving average of the weights, which is what is validated and kept, 0 to below 1.
     biosamples_per_step
         Biosamples to predict in a step, at most.
     log_every_n_steps
@@ -39,6 +45,7 @@ class PlanOptions:
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
     kl_warmup: float = 0.3
+    ema_decay: float = 0.998
     biosamples_per_step: int = 2
     log_every_n_steps: int = 50
 
@@ -63,6 +70,7 @@ class TrainingPlan(pl.LightningModule):
         self.module = module
         self.records: dict[str, dict[int, float]] = {}
         self._n_steps, self._seed, self._options = n_steps, seed, options
+        self.average = AveragedModel(module, multi_avg_fn=self._average_weights, use_buffers=False)
 
     def on_fit_start(self) -> None:
         """Make the generators and sums where the module is."""
@@ -79,6 +87,18 @@ class TrainingPlan(pl.LightningModule):
         _, generative, losses = self.module(inputs, loss_kwargs={"kl_weight": self._kl_weight()})
         self._note(inputs, generative, losses)
         return losses.loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Move the weights, and their average after them."""
+        super().optimizer_step(*args, **kwargs)
+        self.average.update_parameters(self.module)
+
+    @torch.no_grad()
+    def _average_weights(self, average: list[Tensor], current: list[Tensor], n_averaged: Tensor | int) -> None:
+        """Exponential moving average, over fewer steps while there have been few."""
+        n = int(n_averaged)
+        decay = min(self._options.ema_decay, (1 + n) / (10 + n))
+        torch._foreach_lerp_(average, current, 1 - decay)
 
     def _kl_weight(self) -> float:
         return min(1.0, self.global_step / max(1.0, self._options.kl_warmup * self._n_steps))
@@ -111,11 +131,12 @@ class TrainingPlan(pl.LightningModule):
         """Norm of the gradient that reaches the trunk, and each head's own rows of the decoder."""
         module, n_counts = self.module, self.module.n_count_outputs
         branches = {"trunk": [p.grad for p in module.encoder.parameters()]}
-        last = module.decoder.shared[-1].weight.grad, module.decoder.weight_ako.grad
-        if module.has_counts:
-            branches["count_head"] = [last[0][:n_counts], last[1][..., :n_counts]]
-        if module.has_signal:
-            branches["signal_head"] = [last[0][n_counts:], last[1][..., n_counts:]]
+        shared_oh, own_ako = cast(nn.Linear, module.decoder.shared[-1]).weight.grad, module.decoder.weight_ako.grad
+        if shared_oh is not None and own_ako is not None:
+            if module.has_counts:
+                branches["count_head"] = [shared_oh[:n_counts], own_ako[..., :n_counts]]
+            if module.has_signal:
+                branches["signal_head"] = [shared_oh[n_counts:], own_ako[..., n_counts:]]
         return {f"grad_norm_{name}": float(_norm(gradients)) for name, gradients in branches.items()}
 
     def _summarise(self) -> dict[str, float]:
@@ -153,9 +174,10 @@ class TrainingPlan(pl.LightningModule):
     def validation_step(self, tensors: dict[str, Tensor], batch_idx: int) -> None:
         """Imputation loss of one minibatch of held-out regions."""
         n_biosamples = len(self.module.track_ba)
-        task = draw_task(self.module, len(tensors["low_rs"]), n_biosamples, self._validation_generator, thin=False)
-        inputs = apply_task(self.module, tensors, task, None)
-        _, generative, losses = self.module(inputs)
+        module = self.average.module
+        task = draw_task(module, len(tensors["low_rs"]), n_biosamples, self._validation_generator, thin=False)
+        inputs = apply_task(module, tensors, task, None)
+        _, generative, losses = module(inputs)
         for name in ("imp_count_loss", "imp_signal_loss"):
             if name in losses.extra_metrics:
                 self._validation_losses.setdefault(name, []).append(losses.extra_metrics[name])
@@ -174,12 +196,13 @@ class TrainingPlan(pl.LightningModule):
         self.record(losses)
         self.log("validation_loss", losses["validation_loss"], logger=False, prog_bar=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, one cycle of the learning rate over all steps."""
         embeddings = {id(p) for m in self.module.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-        decayed, plain = [], []
-        for parameter in self.module.parameters():
-            is_matrix = parameter.ndim >= 2 and id(parameter) not in embeddings
+        decayed: list[nn.Parameter] = []
+        plain: list[nn.Parameter] = []
+        for name, parameter in self.module.named_parameters():
+            is_matrix = parameter.ndim >= 2 and id(parameter) not in embeddings and "bias" not in name
             (decayed if is_matrix else plain).append(parameter)
         groups = [
             {"params": decayed, "weight_decay": self._options.weight_decay},
@@ -187,7 +210,7 @@ class TrainingPlan(pl.LightningModule):
         ]
         optimizer = torch.optim.AdamW(groups, lr=self._options.lr, betas=(0.9, 0.99))
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self._options.lr, total_steps=max(2, self._n_steps), pct_start=0.2
+            optimizer, self._options.lr, total_steps=max(_LEAST_SCHEDULE, self._n_steps), pct_start=0.2
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
