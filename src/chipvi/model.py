@@ -29,6 +29,7 @@ from .nn import HALF_WIDTHS
 from .train import PlanOptions, fit, split_regions
 
 _STEPS = 4_000
+_HELD_OUT = 0.1
 _SAMPLE = 4_096  # regions to standardise the inputs on
 
 
@@ -176,9 +177,9 @@ class ChipVI(ImputationMixin, EvidenceMixin, BaseModelClass):
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
         batch_size: int = 512,
-        validation_size: float = 0.1,
+        validation_size: float | None = None,
         split_key: str | None = None,
-        early_stopping: bool = True,
+        early_stopping: bool = False,
         seed: int | None = None,
         plan_kwargs: dict[str, Any] | None = None,
         **trainer_kwargs: Any,
@@ -196,7 +197,8 @@ class ChipVI(ImputationMixin, EvidenceMixin, BaseModelClass):
         batch_size
             Regions in a minibatch.
         validation_size
-            Share of the regions to hold out, in whole stretches, 0 to below 1.
+            Share of the regions to hold out, in whole stretches, 0 to below 1. None: 0.1 with early stopping or a
+            `split_key`, or else 0, for every region helps: a tenth less cost 0.03 of R2 on 28,000 regions.
         split_key
             Column of `obs`: with the values "train", "valid" and "test" it is the split (test regions are not looked
             at); with others, such as chromosomes, whole groups are held out.
@@ -227,6 +229,8 @@ class ChipVI(ImputationMixin, EvidenceMixin, BaseModelClass):
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
         if seed is None:
             seed = int(torch.randint(2**31, ()))
+        if validation_size is None:
+            validation_size = _HELD_OUT if early_stopping or split_key is not None else 0.0
         split = split_regions(data.segments, labels, validation_size, np.random.default_rng(seed))
         data = data.within(split.cut(data.segments), split.rows)
         steps_per_pass = -(-len(split.train) // batch_size)
