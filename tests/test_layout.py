@@ -24,8 +24,10 @@ LAYERS = (
     ("_imputation", "_evidence"),
     ("model",),
     ("pl",),
+    ("_demo",),
     ("chipvi",),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
 ROW = {part: row for row, parts in enumerate(LAYERS) for part in parts}
 

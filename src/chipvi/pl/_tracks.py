@@ -123,7 +123,9 @@ def _draw(ax: Axes, edges: np.ndarray, series: dict[str, np.ndarray], colour: st
         if key in drawn:
             ax.stairs(series[key], edges, label=key, **style)
     top = max(np.nanmax(series[key]) for key in drawn - {"interval"})
-    ax.set_ylim(0, 1.08 * top if top > 0 else 1)
+    if "interval" in drawn:  # as much of it as leaves the rest legible
+        top = max(top, min(np.nanmax(series["interval"]), 1.4 * top))
+    ax.set_ylim(0, 1.05 * top if top > 0 else 1)
     ax.yaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))
     strip(ax)
     if "observed" not in drawn:

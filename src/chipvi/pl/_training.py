@@ -81,6 +81,8 @@ def training(model_or_history: ChipVI | Mapping[str, pd.DataFrame], save: Path |
 
 
 def _draw(ax: Axes, title: str, curves: dict[str, pd.Series]) -> None:
+    if title == "Gradient norm":  # zero where a layer starts at zero
+        curves = {name: curve[curve > 0] for name, curve in curves.items()}
     for name, curve in curves.items():
         is_validation = name.startswith("validation_")
         label, colour = _CURVES.get(_quantity(name), (_quantity(name).replace("_", " "), PURPLE))
@@ -95,7 +97,7 @@ def _draw(ax: Axes, title: str, curves: dict[str, pd.Series]) -> None:
     ax.grid(axis="y", color=LIGHT)
     ax.set_axisbelow(True)
     strip(ax)
-    if title == "Gradient norm":
+    if title == "Gradient norm" and any(map(len, curves.values())):
         ax.set_yscale("log")
     if title == "R²":  # the first steps may be so bad that nothing else could be told apart
         low, high = ax.get_ylim()

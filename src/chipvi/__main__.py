@@ -1,0 +1,5 @@
+"""``python -m chipvi``."""
+
+from .cli import app
+
+app(prog_name="chipvi")
