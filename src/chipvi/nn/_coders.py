@@ -95,8 +95,8 @@ class Decoder(nn.Module):
             nn.GELU(),
             nn.Linear(n_hidden, n_outputs),
         )
-        nn.init.zeros_(self.shared[-1].weight)
-        nn.init.zeros_(self.shared[-1].bias)
+        for parameter in self.shared[-1].parameters():
+            nn.init.zeros_(parameter)
         self.weight_ako = nn.Parameter(torch.zeros(n_assays, n_latent, n_outputs))
         self.bias_ao = nn.Parameter(torch.zeros(n_assays, n_outputs))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import lightning.pytorch as pl
 import pandas as pd
@@ -15,6 +15,8 @@ from torch.optim.swa_utils import AveragedModel
 from ..module import ChipVAE
 from ._history import FitScores
 from ._masking import apply_task, draw_task
+
+_Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 _LEAST_SCHEDULE = 10  # steps: shorter ones leave the schedule's rise without a step
 
@@ -94,7 +96,7 @@ class TrainingPlan(pl.LightningModule):
         self.average.update_parameters(self.module)
 
     @torch.no_grad()
-    def _average_weights(self, average: list[Tensor], current: list[Tensor], n_averaged: Tensor | int) -> None:
+    def _average_weights(self, average: _Tensors, current: _Tensors, n_averaged: Tensor | int) -> None:
         """Exponential moving average, over fewer steps while there have been few."""
         n = int(n_averaged)
         decay = min(self._options.ema_decay, (1 + n) / (10 + n))
@@ -165,8 +167,9 @@ class TrainingPlan(pl.LightningModule):
         }
 
     def on_validation_epoch_start(self) -> None:
-        """Hide the same entries in every validation."""
+        """Hide the same entries in every validation, and draw the same latents."""
         self._validation_generator = torch.Generator().manual_seed(0)
+        self._validation_noise = torch.Generator(self.device).manual_seed(0)
         self._validation_losses: dict[str, list[Tensor]] = {}
         n_tracks = len(self.module.assay_t)
         self._validation_scores = {name: FitScores(n_tracks, self.device) for name in ("counts", "signal")}
@@ -174,10 +177,10 @@ class TrainingPlan(pl.LightningModule):
     def validation_step(self, tensors: dict[str, Tensor], batch_idx: int) -> None:
         """Imputation loss of one minibatch of held-out regions."""
         n_biosamples = len(self.module.track_ba)
-        module = self.average.module
+        module = cast(ChipVAE, self.average.module)
         task = draw_task(module, len(tensors["low_rs"]), n_biosamples, self._validation_generator, thin=False)
         inputs = apply_task(module, tensors, task, None)
-        _, generative, losses = module(inputs)
+        _, generative, losses = module(inputs, inference_kwargs={"generator": self._validation_noise})
         for name in ("imp_count_loss", "imp_signal_loss"):
             if name in losses.extra_metrics:
                 self._validation_losses.setdefault(name, []).append(losses.extra_metrics[name])

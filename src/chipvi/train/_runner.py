@@ -38,7 +38,7 @@ class KeepBest(pl.Callback):
         loss = float(trainer.callback_metrics["validation_loss"])
         if loss < self.loss:
             self.loss, self.step = loss, trainer.global_step
-            self._weights = copy.deepcopy(cast(TrainingPlan, pl_module).module.state_dict())
+            self._weights = copy.deepcopy(cast(TrainingPlan, pl_module).average.module.state_dict())
 
     def restore(self, plan: TrainingPlan) -> None:
         """Put the best weights back, or else the averaged ones."""
@@ -82,6 +82,7 @@ def fit(
     """
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"  # sums in float64 rule out Apple's GPU
+    module.train()  # a module that was trained before is left in evaluation mode
     plan = TrainingPlan(module, n_steps, seed, options)
     loader = RegionLoader(data, split.train, batch_size, n_steps, np.random.default_rng(seed))
     callbacks = list(trainer_kwargs.pop("callbacks", []))
@@ -121,11 +122,12 @@ def _run(trainer: Trainer, plan: TrainingPlan, loader: RegionLoader, validation:
             # small data are trained on without validation
             warnings.filterwarnings("ignore", message=".*`validation_step` but have no `val_dataloader`.*")
             trainer.fit(plan, loader, validation if len(validation) else None)
-    except SystemExit:
-        if not trainer.interrupted:
+    except (SystemExit, KeyboardInterrupt) as error:
+        # the trainer turns an interrupt into an exit
+        if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__context__, KeyboardInterrupt):
             raise
         warnings.warn(
-            f"training was interrupted at step {trainer.global_step}; the model keeps the best weights so far.",
+            f"training was interrupted at step {trainer.global_step}; the model keeps what it has learnt so far.",
             UserWarning,
             stacklevel=4,
         )
