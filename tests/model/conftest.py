@@ -37,7 +37,7 @@ def make_model(adata: AnnData, keys: dict[str, str] = KEYS, **options: Any) -> c
 
 
 def train(model: chipvi.ChipVI, max_steps: int = 5, **options: Any) -> chipvi.ChipVI:
-    model.train(**(QUIET | {"max_steps": max_steps, "batch_size": 64, "seed": 1} | options))
+    model.train(**(QUIET | {"max_steps": max_steps, "batch_size": 64, "validation_size": 0.1, "seed": 1} | options))
     return model
 
 
