@@ -28,7 +28,7 @@ from .module import ChipVAE
 from .nn import HALF_WIDTHS
 from .train import PlanOptions, fit, split_regions
 
-_STEPS = 4_000
+_STEPS = 3_000
 _HELD_OUT = 0.1
 _SAMPLE = 4_096  # regions to standardise the inputs on
 
@@ -191,7 +191,7 @@ class ChipVI(ImputationMixin, EvidenceMixin, BaseModelClass):
         max_epochs
             Passes over the training regions; ignored if `max_steps` is given.
         max_steps
-            Minibatches to train on. Without either: 4,000, or one pass if that is more.
+            Minibatches to train on. Without either: 3,000, or one pass if that is more.
         accelerator, devices
             Where to train, as Lightning has it: "cpu", "gpu", "auto", ...
         batch_size
