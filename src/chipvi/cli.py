@@ -34,7 +34,9 @@ def main(
 def demo(
     data: Annotated[str, typer.Option(help=f"Data to train on: {' or '.join(_demo.DATA)}.")] = _demo.DATA[0],
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("chipvi-demo"),
-    steps: Annotated[int | None, typer.Option(help="Training steps; by default two minutes' worth.", min=1)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Training steps; by default 2,000, for a minute or two.", min=1)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the simulation and of the training.", min=0)] = 0,
 ) -> None:
     """Train on example data, impute held-out regions, and judge the result."""
