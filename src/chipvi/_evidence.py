@@ -111,7 +111,7 @@ class EvidenceMixin:
         for inputs in self._visible(adata, rows, batch_size):
             weights = []
             for _ in range(n_samples):
-                inferred = self._infer(inputs, generator)
+                inferred = self.module.without_own(self._infer(inputs, generator))
                 generated = self.module.generative(**self.module._get_generative_input(inputs, inferred))
                 likelihood_rq = self._log_likelihood(inputs, generated)
                 z_rqk, qz = inferred["z_rqk"], inferred["qz"]

@@ -172,19 +172,20 @@ class Predictor:
         )
         log_depth_qg = torch.zeros(queries.assay_qg.shape, device=self._device)
         log_depth_qg[q, g] = self._log_depth_n[n]
-        average_rqaxv = inferred["average_rqaxv"]
+        others_rqaxv = inferred["others_rqaxv"]
         generated = module.generative(
             inferred["qz"].loc if generator is None else inferred["z_rqk"],
-            average_rqaxv,
-            inferred["reference_rqai"],
+            others_rqaxv,
+            inferred["slots_rqai"],
+            inferred["own_rqax"],
             queries.biosample_q,
             queries.embedding_q,
             queries.assay_qg,
             log_depth_qg[None],
         )
         # where training never saw the combination and there is an average: half of each, so as not to extrapolate
-        share_rnv = AVERAGE_SHARE * ~self._is_known_n[n, None] * average_rqaxv[:, q, self._assay_n[n], 2]
-        average_rnv = average_rqaxv[:, q, self._assay_n[n], 1]
+        share_rnv = AVERAGE_SHARE * ~self._is_known_n[n, None] * others_rqaxv[:, q, self._assay_n[n], 2]
+        average_rnv = others_rqaxv[:, q, self._assay_n[n], 1]
         predicted = {}
         if generated["counts"] is not None:
             mean_rn = generated["counts"].mean[:, q, g]

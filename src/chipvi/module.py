@@ -15,16 +15,18 @@ from ._layout import Layout, Start
 from .nn import HALF_WIDTHS, BiosampleEmbedding, Decoder, Encoder, GaussianHead, make_count_head, window_means
 
 NO_ASSAY = -1
-_REFERENCE_FLOOR = 0.15  # of the mean rate of an assay: keeps the log of an empty reference finite
+_RATE_FLOOR = 0.15  # of the mean rate of an assay: keeps the log finite where there are no reads
+_CAUTION = 2.0  # log of how much narrower the prior of a rate starts than its track: own reads are noise at first
 
 
 class ChipVAE(BaseModuleClass):
     """Variational autoencoder with one latent per region and biosample, shared over biosamples.
 
     The encoder of biosample b sees its visible tracks and, for every assay, the average of the other biosamples, each
-    as means over windows of several widths. The decoder of a target (biosample, assay) sees the latent and the average
-    of the same assay in the others, which also enters the mean as an offset with a learned weight. A target or a
-    biosample that was never seen uses the same weights with a generic embedding.
+    as means over windows of several widths. The decoder of a target (biosample, assay) sees the latent, the average of
+    the same assay in the others and, to denoise it, the target's own data. Both also enter the mean as offsets with a
+    learned weight, and the target's reads in the region itself, where visible, as the update of a gamma prior. A target
+    or a biosample that was never seen uses the same weights with a generic embedding.
 
     A query (q) is a biosample and, at will, an assay that it is asked without; all regions of a minibatch share the
     queries. Axes: rows read l, regions r, tracks t, queries q, assays a, targets of a query g, latents k, windows s.
@@ -71,13 +73,17 @@ class ChipVAE(BaseModuleClass):
         self.count_head = make_count_head(head, **(head_options or {}))
         self.signal_head = GaussianHead()
         self.n_count_outputs = self.count_head.n_outputs * self.has_counts
-        n_outputs = self.n_count_outputs + self.signal_head.n_outputs * self.has_signal
+        # one more for counts: how far a target's own reads are believed
+        n_outputs = (self.n_count_outputs + 1) * self.has_counts + self.signal_head.n_outputs * self.has_signal
         self.biosamples = BiosampleEmbedding(n_biosamples, n_embedding)
         self.encoder = Encoder(2 * n_assays * n_slot, n_embedding, n_hidden, n_latent, dropout)
-        self.decoder = Decoder(n_assays, n_latent, n_embedding, n_slot, n_decoder_hidden, n_outputs)
-        # weights of the reference's windows (softmax) and of the reference itself, for counts and for signal
-        self.reference_windows_vs = nn.Parameter(torch.zeros(2, len(HALF_WIDTHS)))
-        self.reference_weight_v = nn.Parameter(torch.zeros(2))
+        self.decoder = Decoder(n_assays, n_latent, n_embedding, 2 * n_slot, n_decoder_hidden, n_outputs)
+        # offsets of the mean: weights of the windows (softmax) and of the whole, for the average of the other
+        # biosamples (by view) and for the target's own counts
+        self.others_windows_vs = nn.Parameter(torch.zeros(2, len(HALF_WIDTHS)))
+        self.others_weight_v = nn.Parameter(torch.zeros(2))
+        self.own_windows_s = nn.Parameter(torch.zeros(len(HALF_WIDTHS)))
+        self.own_weight = nn.Parameter(torch.zeros(()))
         self._register(layout, start)
 
     def _register(self, layout: Layout, start: Start) -> None:
@@ -117,15 +123,16 @@ class ChipVAE(BaseModuleClass):
                     value_rts = value_rts * torch.exp(-tensors["log_depth_t"] - tensors["log_keep"])[:, None]
                 yield v, value_rts, (any_rt & tensors["visible_rt"]).float()
 
-    def _own_slots(
-        self, v: int, value_rts: Tensor, present_rt: Tensor, biosample_q: Tensor, leave_out_q: Tensor
-    ) -> Tensor:
-        """Features of a biosample's own visible tracks, a slot per assay."""
+    def _own(
+        self, value_rts: Tensor, present_rt: Tensor, biosample_q: Tensor, leave_out_q: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """A biosample's own tracks, a slot per assay, and 1 where there is one that is visible."""
         track_qa = self.track_ba[biosample_q]
         assay_a = torch.arange(track_qa.shape[1], device=track_qa.device)
         may_see_qa = (track_qa >= 0) & (assay_a != leave_out_q[:, None])
         track_qa = track_qa.clamp_min(0)
-        return self._slots(v, value_rts[:, track_qa], present_rt[:, track_qa] * may_see_qa)
+        present_rqa = present_rt[:, track_qa] * may_see_qa
+        return value_rts[:, track_qa] * present_rqa[..., None], present_rqa
 
     def _average_of_others(self, value_rts: Tensor, present_rt: Tensor, biosample_q: Tensor) -> tuple[Tensor, Tensor]:
         """Mean of each assay over the other biosamples in which it is visible, and 1 where there is any."""
@@ -146,10 +153,36 @@ class ChipVAE(BaseModuleClass):
 
     @staticmethod
     def _pick(average_rqax: Tensor, assay_qg: Tensor) -> tuple[Tensor, ...]:
-        """The three averages of each target's assay, each (r, q, g)."""
+        """What there is of each target's assay, each (r, q, g)."""
         n_regions, _, _, n_kinds = average_rqax.shape
         index_rqgx = assay_qg[None, :, :, None].expand(n_regions, -1, -1, n_kinds)
         return average_rqax.gather(2, index_rqgx).unbind(dim=-1)
+
+    @staticmethod
+    def _log_ratio(rate_rqg: Tensor, mean_qg: Tensor) -> Tensor:
+        """Log of rates to the mean rate of their assay, bounded where there are no reads."""
+        floor_qg = _RATE_FLOOR * mean_qg
+        return torch.log((rate_rqg + floor_qg) / (mean_qg + floor_qg))
+
+    def _own_reads(
+        self, tensors: dict[str, Tensor], biosample_q: Tensor, leave_out_q: Tensor, log_keep: Tensor
+    ) -> Tensor:
+        """Reads of a biosample's own tracks in the region itself, whether they are visible, and their log depth."""
+        own_row_r = tensors["low_rs"][:, 0]
+        seen_rt = (tensors["counted_lt"][own_row_r] & tensors["visible_rt"]).float()
+        reads_rqa, seen_rqa = self._own(tensors["counts_lt"][own_row_r][..., None], seen_rt, biosample_q, leave_out_q)
+        log_depth_qa = (tensors["log_depth_t"] + log_keep)[self.track_ba[biosample_q].clamp_min(0)]
+        return torch.stack([reads_rqa[..., 0], seen_rqa, log_depth_qa.expand_as(seen_rqa)], dim=-1)
+
+    @staticmethod
+    def _log_update(reads_rqg: Tensor, log_expected_rqg: Tensor, log_shape_rqg: Tensor) -> Tensor:
+        """What a target's own reads add to the log of its expected rate.
+
+        For a rate with a gamma prior of shape s and Poisson reads y, of which m are expected, the posterior mean is the
+        prior mean times (s + y) / (s + m) (Gelman et al., Bayesian Data Analysis, section 2.6).
+        """
+        shape_rqg = torch.exp(log_shape_rqg.clamp(-7, 12))
+        return torch.log((shape_rqg + reads_rqg) / (shape_rqg + torch.exp(log_expected_rqg.clamp(-16, 16))))
 
     # --- what scvi-tools asks for ---
 
@@ -162,7 +195,7 @@ class ChipVAE(BaseModuleClass):
     ) -> dict[str, Any]:
         names = ("biosample_q", "embedding_q", "assay_qg", "log_depth_rqg")
         return {name: tensors[name] for name in names} | {
-            name: inference_outputs[name] for name in ("z_rqk", "average_rqaxv", "reference_rqai")
+            name: inference_outputs[name] for name in ("z_rqk", "others_rqaxv", "slots_rqai", "own_rqax")
         }
 
     def inference(
@@ -191,38 +224,54 @@ class ChipVAE(BaseModuleClass):
 
         Returns
         -------
-        `qz`, `z_rqk`, and for the decoder: `average_rqaxv`, the average of the other biosamples (x: with learnt weights
-        over windows, of the region alone, whether there is one) as rates or signal, and `reference_rqai`, its features.
+        `qz`, `z_rqk`, and for the decoder: `others_rqaxv`, the average of the other biosamples (x: over the windows by
+        learnt weights, of the region alone, whether there is any) as rates or signal; `slots_rqai`, the features of
+        that average and of the biosample's own data; and `own_rqax`, its own visible counts (x: reads of the region,
+        whether they are visible, the log depth they are at less the centre, rate over the windows, whether it is
+        visible).
         """
-        own, reference, average = [], [], []
+        own, reference, others, smooth = [], [], [], []
         with torch.autocast(biosample_q.device.type, enabled=False):
             for v, value_rts, present_rt in self._views(tensors):
-                own.append(self._own_slots(v, value_rts, present_rt, biosample_q, leave_out_q))
+                own_rqas, visible_rqa = self._own(value_rts, present_rt, biosample_q, leave_out_q)
                 mean_rqas, has_rqa = self._average_of_others(value_rts, present_rt, biosample_q)
+                own.append(self._slots(v, own_rqas, visible_rqa))
                 reference.append(self._slots(v, mean_rqas, has_rqa))
-                weight_s = torch.softmax(self.reference_windows_vs[v], dim=0)
-                average.append(torch.stack([(mean_rqas * weight_s).sum(-1), mean_rqas[..., 0], has_rqa], dim=-1))
+                others_rqa = (mean_rqas * torch.softmax(self.others_windows_vs[v], dim=-1)).sum(-1)
+                others.append(torch.stack([others_rqa, mean_rqas[..., 0], has_rqa], dim=-1))
+                if v == 0:
+                    smooth_rqa = (own_rqas * torch.softmax(self.own_windows_s, dim=-1)).sum(-1)
+                    smooth.append(torch.stack([smooth_rqa, visible_rqa], dim=-1))
         own_rqai, reference_rqai = torch.cat(own, dim=-1), torch.cat(reference, dim=-1)
         n_regions, n_queries = own_rqai.shape[:2]
-        features_rqi = torch.cat([own_rqai, reference_rqai], dim=-1).flatten(2)
+        slots_rqai = torch.cat([reference_rqai, own_rqai], dim=-1)
         embedding_e = self.biosamples(embedding_q.expand(n_regions, -1).flatten())
         log_keep_q = log_keep.expand(n_regions * n_queries)
-        mean, std = self.encoder(features_rqi.flatten(0, 1), embedding_e, log_keep_q)
+        mean, std = self.encoder(slots_rqai.flatten(2).flatten(0, 1), embedding_e, log_keep_q)
         shape = (n_regions, n_queries, self.n_latent)
         qz = Normal(mean.float().view(shape), std.float().view(shape), validate_args=False)
         noise = torch.randn(shape, generator=generator, device=qz.loc.device)
         return {
             "qz": qz,
             "z_rqk": qz.loc + qz.scale * noise,
-            "average_rqaxv": torch.stack(average, dim=-1),
-            "reference_rqai": reference_rqai,
+            "others_rqaxv": torch.stack(others, dim=-1),
+            "slots_rqai": slots_rqai,
+            "own_rqax": torch.cat([self._own_reads(tensors, biosample_q, leave_out_q, log_keep), *smooth], dim=-1),
         }
+
+    def without_own(self, inference_outputs: dict[str, Any]) -> dict[str, Any]:
+        """Let the decoder know of a biosample's own data through the latent only, as a likelihood given it must."""
+        slots_rqai = inference_outputs["slots_rqai"].clone()
+        slots_rqai[..., slots_rqai.shape[-1] // 2 :] = 0
+        own_rqax = torch.zeros_like(inference_outputs["own_rqax"])
+        return inference_outputs | {"slots_rqai": slots_rqai, "own_rqax": own_rqax}
 
     def generative(
         self,
         z_rqk: Tensor,
-        average_rqaxv: Tensor,
-        reference_rqai: Tensor,
+        others_rqaxv: Tensor,
+        slots_rqai: Tensor,
+        own_rqax: Tensor,
         biosample_q: Tensor,
         embedding_q: Tensor,
         assay_qg: Tensor,
@@ -232,7 +281,7 @@ class ChipVAE(BaseModuleClass):
 
         Parameters
         ----------
-        z_rqk, average_rqaxv, reference_rqai
+        z_rqk, others_rqaxv, slots_rqai, own_rqax
             From :meth:`inference`.
         biosample_q, embedding_q
             Biosample of each query, and its embedding.
@@ -249,32 +298,42 @@ class ChipVAE(BaseModuleClass):
         n_targets = assay_qg.shape[1]
         shape = (n_regions, n_queries, n_targets)
         index_rqg1 = assay_qg[None, :, :, None].expand(*shape, 1)
-        reference_rqgi = reference_rqai.gather(2, index_rqg1.expand(*shape, reference_rqai.shape[-1]))
+        slots_rqgi = slots_rqai.gather(2, index_rqg1.expand(*shape, slots_rqai.shape[-1]))
         raw = self.decoder(
             z_rqk.flatten(0, 1),
             self.biosamples(embedding_q.expand(n_regions, -1).flatten()),
             assay_qg.expand(shape).flatten(0, 1),
-            reference_rqgi.flatten(0, 1),
+            slots_rqgi.flatten(0, 1),
         )
         raw_rqgo = raw.view(*shape, -1).float()
         counts = signal = None
         cell = (biosample_q[:, None], assay_qg)
         if self.has_counts:
-            average_rqg, _, present_rqg = self._pick(average_rqaxv[..., 0], assay_qg)
-            rate_g = self.rate_a[assay_qg]
-            floor_g = _REFERENCE_FLOOR * rate_g
-            offset_rqg = torch.log((average_rqg + floor_g) / (rate_g + floor_g))
-            log_mean_rqg = (
-                log_depth_rqg + self.log_rate_ba[cell] + self.reference_weight_v[0] * present_rqg * offset_rqg
+            raw_counts_rqgo, raw_rqgo = raw_rqgo.split(
+                [self.n_count_outputs + 1, raw_rqgo.shape[-1] - self.n_count_outputs - 1], dim=-1
+            )
+            others_rqg, _, has_rqg = self._pick(others_rqaxv[..., 0], assay_qg)
+            log_ratio_rqg = self._log_ratio(others_rqg, self.rate_a[assay_qg])
+            reads_rqg, seen_rqg, log_input_rqg, smooth_rqg, visible_rqg = self._pick(own_rqax, assay_qg)
+            log_rate_rqg = (
+                self.log_rate_ba[cell]
+                + self.others_weight_v[0] * has_rqg * log_ratio_rqg
+                + self.own_weight * visible_rqg * self._log_ratio(smooth_rqg, self.rate_a[assay_qg])
+            )
+            log_dispersion_rqg = self.log_dispersion_ba[cell].expand(shape)
+            update_rqg = seen_rqg * self._log_update(
+                reads_rqg,
+                log_rate_rqg + raw_counts_rqgo[..., 0] + log_input_rqg,
+                log_dispersion_rqg + _CAUTION + raw_counts_rqgo[..., -1],
             )
             counts = self.count_head(
-                raw_rqgo[..., : self.n_count_outputs], log_mean_rqg, self.log_dispersion_ba[cell].expand(shape)
+                raw_counts_rqgo[..., :-1], log_depth_rqg + log_rate_rqg + update_rqg, log_dispersion_rqg
             )
         if self.has_signal:
-            average_rqg, _, present_rqg = self._pick(average_rqaxv[..., -1], assay_qg)
+            others_rqg, _, has_rqg = self._pick(others_rqaxv[..., -1], assay_qg)
             start_qg = self.signal_ba[cell]
-            mean_rqg = start_qg + self.reference_weight_v[1] * present_rqg * (average_rqg - start_qg)
-            signal = self.signal_head(raw_rqgo[..., self.n_count_outputs :], mean_rqg, self.log_std_ba[cell])
+            mean_rqg = start_qg + self.others_weight_v[1] * has_rqg * (others_rqg - start_qg)
+            signal = self.signal_head(raw_rqgo, mean_rqg, self.log_std_ba[cell])
         return {"counts": counts, "signal": signal}
 
     def loss(

@@ -72,23 +72,23 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """From the latent of a biosample in a region to raw numbers for the heads of each target.
 
-    The sum of a small network shared over all assays, which sees the reference, and of a linear map per assay, which
+    The sum of a small network shared over all assays, which sees both, and of a linear map per assay, which
     sees the latent only. Both start at zero, where the heads give their starting point.
 
     Parameters
     ----------
-    n_assays, n_latent, n_embedding, n_reference, n_hidden, n_outputs
-        Sizes; `n_reference` features of the same assay in the other biosamples.
+    n_assays, n_latent, n_embedding, n_slots, n_hidden, n_outputs
+        Sizes; `n_slots` features of the same assay, in the other biosamples and of its own.
     """
 
     def __init__(
-        self, n_assays: int, n_latent: int, n_embedding: int, n_reference: int, n_hidden: int, n_outputs: int
+        self, n_assays: int, n_latent: int, n_embedding: int, n_slots: int, n_hidden: int, n_outputs: int
     ) -> None:
         super().__init__()
         self.assays = nn.Embedding(n_assays, n_embedding)
         nn.init.normal_(self.assays.weight, std=0.1)
         self.shared = nn.Sequential(
-            nn.Linear(n_latent + 2 * n_embedding + n_reference, n_hidden),
+            nn.Linear(n_latent + 2 * n_embedding + n_slots, n_hidden),
             nn.LayerNorm(n_hidden),
             nn.GELU(),
             nn.Linear(n_hidden, n_hidden),

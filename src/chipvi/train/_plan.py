@@ -131,7 +131,7 @@ class TrainingPlan(pl.LightningModule):
 
     def _gradient_norms(self) -> dict[str, float]:
         """Norm of the gradient that reaches the trunk, and each head's own rows of the decoder."""
-        module, n_counts = self.module, self.module.n_count_outputs
+        module, n_counts = self.module, self.module.n_count_outputs + 1
         branches = {"trunk": [p.grad for p in module.encoder.parameters()]}
         shared_oh, own_ako = cast(nn.Linear, module.decoder.shared[-1]).weight.grad, module.decoder.weight_ako.grad
         if shared_oh is not None and own_ako is not None:
@@ -211,7 +211,7 @@ class TrainingPlan(pl.LightningModule):
             {"params": decayed, "weight_decay": self._options.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self._options.lr, betas=(0.9, 0.99))
+        optimizer = torch.optim.AdamW(groups, lr=self._options.lr, betas=(0.9, 0.99), fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, self._options.lr, total_steps=max(_LEAST_SCHEDULE, self._n_steps), pct_start=0.2
         )
