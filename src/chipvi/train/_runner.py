@@ -16,7 +16,7 @@ from scvi.train import Trainer
 
 from .._track_data import TrackData
 from ..module import ChipVAE
-from ._loader import FixedMinibatches, RegionLoader
+from ._loader import BLOCK, FixedMinibatches, RegionLoader
 from ._plan import PlanOptions, TrainingPlan
 from ._splits import Split
 
@@ -87,8 +87,7 @@ def fit(
     loader = RegionLoader(data, split.train, batch_size, n_steps, np.random.default_rng(seed))
     callbacks = list(trainer_kwargs.pop("callbacks", []))
     best = KeepBest()
-    validated = split.validation[:: max(1, -(-len(split.validation) // _MOST_VALIDATED))]
-    validation = FixedMinibatches(data, validated, batch_size)
+    validation = FixedMinibatches(data, _spread(split.validation), batch_size)
     if len(validation) and early_stopping:
         callbacks += [best, EarlyStopping("validation_loss", patience=_PATIENCE)]
     defaults = {
@@ -110,6 +109,12 @@ def fit(
     best.restore(plan)
     module.to(trainer.strategy.root_device).eval()
     return plan
+
+
+def _spread(rows: np.ndarray) -> np.ndarray:
+    """Blocks of neighbouring rows, spread evenly, as many as validation needs."""
+    blocks = np.split(rows, np.arange(BLOCK, len(rows), BLOCK))
+    return np.concatenate(blocks[:: max(1, -(-len(rows) // _MOST_VALIDATED))])
 
 
 def _run(trainer: Trainer, plan: TrainingPlan, loader: RegionLoader, validation: FixedMinibatches) -> None:
