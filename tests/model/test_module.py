@@ -13,12 +13,13 @@ from chipvi.train import apply_task, draw_task, hide_nothing
 ROWS = np.r_[3:40, 75:97]
 
 
-def generate(module, inputs):
-    """Distributions of the targets, the same latent noise each time."""
+def generate(module, inputs, without_own=False):
+    """Latents, and distributions of the targets; the same noise each time."""
     module.eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         inferred = module.inference(**module._get_inference_input(inputs), generator=generator)
+        inferred = module.without_own(inferred) if without_own else inferred
         return inferred, module.generative(**module._get_generative_input(inputs, inferred))
 
 
@@ -31,7 +32,7 @@ def test_a_head_starts_at_the_observed_mean_and_dispersion_of_each_track(kit, he
     adata.layers["observed"][10:90, 3] = 0
     model = kit.model(adata, head=head)
     inputs = apply_task(model.module, kit.take(model, ROWS), hide_nothing(model.module, len(ROWS)), None)
-    _, generated = generate(model.module, inputs)
+    _, generated = generate(model.module, inputs, without_own=True)
     counts, track_qg = generated["counts"], inputs["track_qg"]
     observed = adata.to_df().where(adata.layers["observed"] == 1)
     mean, variance = observed.mean(), observed.var(ddof=0)
@@ -49,7 +50,7 @@ def test_the_signal_head_starts_at_the_observed_mean_and_spread_of_each_track(ki
     adata = kit.data()
     model = kit.model(adata)
     inputs = apply_task(model.module, kit.take(model, ROWS), hide_nothing(model.module, len(ROWS)), None)
-    _, generated = generate(model.module, inputs)
+    _, generated = generate(model.module, inputs, without_own=True)
     signal = pd.DataFrame(adata.layers["signal"], columns=adata.var_names)
     for q, g in (inputs["observed_signal_rqg"].sum(dim=0) > 0).nonzero().tolist():
         name = adata.var_names[int(inputs["track_qg"][q, g])]
@@ -163,10 +164,18 @@ def test_missing_entries_are_no_targets(kit):
     adata.layers["signal"][25:35, 1] = np.nan
     model = kit.model(adata)
     rows = np.arange(15, 40)
-    inputs = apply_task(model.module, kit.take(model, rows), hide_nothing(model.module, len(rows)), None)
-    q, g = (inputs["track_qg"] == 1).nonzero()[0].tolist()
-    np.testing.assert_array_equal(inputs["observed_counts_rqg"][:, q, g], ~((rows >= 20) & (rows < 30)))
-    np.testing.assert_array_equal(inputs["observed_signal_rqg"][:, q, g], ~((rows >= 25) & (rows < 35)))
+    counted, signalled = ~((rows >= 20) & (rows < 30)), ~((rows >= 25) & (rows < 35))
+    tasks = [draw_task(model.module, len(rows), 3, torch.Generator().manual_seed(seed)) for seed in range(20)]
+    assert any(task.keep < 1 for task in tasks)
+    for task in [hide_nothing(model.module, len(rows)), *tasks]:
+        inputs = apply_task(model.module, kit.take(model, rows), task, torch.Generator().manual_seed(0))
+        q, g = (inputs["track_qg"] == 1).nonzero()[0].tolist()
+        np.testing.assert_array_equal(inputs["observed_counts_rqg"][:, q, g], counted)
+        np.testing.assert_array_equal(inputs["observed_signal_rqg"][:, q, g], signalled)
+        hidden = task.hidden_rt[:, 1].numpy()
+        np.testing.assert_array_equal(inputs["hidden_counts_rqg"][:, q, g], hidden & counted)
+        np.testing.assert_array_equal(inputs["hidden_signal_rqg"][:, q, g], hidden & signalled)
+        np.testing.assert_array_equal(inputs["spared_counts_rqg"][:, q, g], ~hidden & counted & (task.keep < 1))
 
 
 # tasks
