@@ -29,7 +29,8 @@ class ImputationMixin(RequestMixin):
     numbers or a boolean mask; None: all), and `tracks` are names out of `var_names`, a table with the columns
     `biosample` and `assay` (and `depth`, in reads) for experiments that nobody has run, or None for all but the
     controls. `depth` in reads applies to all tracks; None takes each track's own, and for a new experiment the median
-    of its assay. Context is taken from the whole AnnData, whatever the indices. The latent is its posterior mean, so
+    of its assay. A track's own depth is that in the `depth_key` column of the AnnData at hand; without that column it
+    is the depth of training, also in other regions. Context is taken from the whole AnnData, whatever the indices. The latent is its posterior mean, so
     the same call gives the same numbers.
     """
 
@@ -55,7 +56,7 @@ class ImputationMixin(RequestMixin):
             Regions at a time; None chooses.
         out
             File to stream to, ending in `.h5ad` or `.zarr`, so that memory does not grow with the regions. It must not
-            exist. Its regions ascend, whatever the order of `indices`.
+            exist. Its regions ascend without repeats, whatever the order of `indices`.
 
         Returns
         -------

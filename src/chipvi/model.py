@@ -157,10 +157,7 @@ class ChipVI(ImputationMixin, EvidenceMixin, BaseModelClass):
             TracksField(keys, data.has_counts, data.has_signal),
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, None),  # without one, predictions poison the registry
         ]
-        has_matrix = keys.layer is not None or adata.X is not None
-        if source_registry is not None:
-            has_matrix = has_matrix and REGISTRY_KEYS.X_KEY in source_registry["field_registries"]
-        if has_matrix:
+        if keys.layer is not None or adata.X is not None:
             fields.append(LayerField(REGISTRY_KEYS.X_KEY, keys.layer, is_count_data=False, correct_data_format=False))
         manager = AnnDataManager(
             fields=fields,
