@@ -124,6 +124,8 @@ def _run(trainer: Trainer, plan: TrainingPlan, loader: RegionLoader, validation:
         with warnings.catch_warnings():
             # the loader reads arrays, which workers would not make faster
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            # Lightning's own affair with torch
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
             # small data are trained on without validation
             warnings.filterwarnings("ignore", message=".*`validation_step` but have no `val_dataloader`.*")
             trainer.fit(plan, loader, validation if len(validation) else None)
