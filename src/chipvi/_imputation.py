@@ -30,8 +30,8 @@ class ImputationMixin(RequestMixin):
     `biosample` and `assay` (and `depth`, in reads) for experiments that nobody has run, or None for all but the
     controls. `depth` in reads applies to all tracks; None takes each track's own, and for a new experiment the median
     of its assay. A track's own depth is that in the `depth_key` column of the AnnData at hand; without that column it
-    is the depth of training, also in other regions. Context is taken from the whole AnnData, whatever the indices. The latent is its posterior mean, so
-    the same call gives the same numbers.
+    is the depth of training, also in other regions. Context is taken from the whole AnnData, whatever the indices. The
+    latent is its posterior mean, so the same call gives the same numbers.
     """
 
     def impute(

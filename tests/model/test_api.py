@@ -356,6 +356,19 @@ def test_one_importance_sample_is_the_evidence_bound_on_average(model):
     assert np.mean(marginal_r) == pytest.approx(np.mean(likelihood_r - kl_r), abs=4 * error)
 
 
+def test_bound_and_marginal_are_the_likelihood_where_the_latent_does_not_matter(kit):
+    model = kit.train(kit.model(kit.data()))
+    encoder, decoder = model.module.encoder, model.module.decoder
+    with torch.no_grad():  # a posterior that is the prior, and a decoder that does not listen
+        for parameter in [*encoder.mean.parameters(), *encoder.log_variance.parameters(), decoder.weight_ako]:
+            parameter.zero_()
+        for parameter in decoder.shared[-1].parameters():
+            parameter.zero_()
+    likelihood = -model.get_reconstruction_error()["reconstruction_loss"]
+    assert model.get_elbo() == pytest.approx(likelihood, rel=1e-6)
+    assert model.get_marginal_ll(n_mc_samples=7) == pytest.approx(likelihood, rel=1e-6)
+
+
 def test_the_reconstruction_error_is_the_likelihood_of_what_was_observed(kit):
     adata = kit.data(signal=False)
     adata.layers["observed"][3:50, 2] = 0
