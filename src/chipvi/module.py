@@ -72,9 +72,10 @@ class ChipVAE(BaseModuleClass):
         n_slot = (len(HALF_WIDTHS) + 1) * (self.has_counts + self.has_signal)
         self.count_head = make_count_head(head, **(head_options or {}))
         self.signal_head = GaussianHead()
-        self.n_count_outputs = self.count_head.n_outputs * self.has_counts
         # one more for counts: how far a target's own reads are believed
-        n_outputs = (self.n_count_outputs + 1) * self.has_counts + self.signal_head.n_outputs * self.has_signal
+        self.n_count_outputs = (self.count_head.n_outputs + 1) * self.has_counts
+        self.n_signal_outputs = self.signal_head.n_outputs * self.has_signal
+        n_outputs = self.n_count_outputs + self.n_signal_outputs
         self.biosamples = BiosampleEmbedding(n_biosamples, n_embedding)
         self.encoder = Encoder(2 * n_assays * n_slot, n_embedding, n_hidden, n_latent, dropout)
         self.decoder = Decoder(n_assays, n_latent, n_embedding, 2 * n_slot, n_decoder_hidden, n_outputs)
@@ -305,13 +306,12 @@ class ChipVAE(BaseModuleClass):
             assay_qg.expand(shape).flatten(0, 1),
             slots_rqgi.flatten(0, 1),
         )
-        raw_rqgo = raw.view(*shape, -1).float()
+        raw_counts_rqgo, raw_signal_rqgo = (
+            raw.view(*shape, -1).float().split([self.n_count_outputs, self.n_signal_outputs], dim=-1)
+        )
         counts = signal = None
         cell = (biosample_q[:, None], assay_qg)
         if self.has_counts:
-            raw_counts_rqgo, raw_rqgo = raw_rqgo.split(
-                [self.n_count_outputs + 1, raw_rqgo.shape[-1] - self.n_count_outputs - 1], dim=-1
-            )
             others_rqg, _, has_rqg = self._pick(others_rqaxv[..., 0], assay_qg)
             log_ratio_rqg = self._log_ratio(others_rqg, self.rate_a[assay_qg])
             reads_rqg, seen_rqg, log_input_rqg, smooth_rqg, visible_rqg = self._pick(own_rqax, assay_qg)
@@ -333,7 +333,7 @@ class ChipVAE(BaseModuleClass):
             others_rqg, _, has_rqg = self._pick(others_rqaxv[..., -1], assay_qg)
             start_qg = self.signal_ba[cell]
             mean_rqg = start_qg + self.others_weight_v[1] * has_rqg * (others_rqg - start_qg)
-            signal = self.signal_head(raw_rqgo, mean_rqg, self.log_std_ba[cell])
+            signal = self.signal_head(raw_signal_rqgo, mean_rqg, self.log_std_ba[cell])
         return {"counts": counts, "signal": signal}
 
     def loss(

@@ -132,7 +132,7 @@ class TrainingPlan(pl.LightningModule):
     def _gradient_norms(self) -> dict[str, float]:
         """Norm of the gradient that reaches the trunk, and each head's own rows of the decoder."""
         module = self.module
-        n_counts = (module.n_count_outputs + 1) * module.has_counts
+        n_counts = module.n_count_outputs
         branches = {"trunk": [p.grad for p in module.encoder.parameters()]}
         shared_oh, own_ako = cast(nn.Linear, module.decoder.shared[-1]).weight.grad, module.decoder.weight_ako.grad
         if shared_oh is not None and own_ako is not None:
