@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,32 +11,18 @@ from anndata import AnnData
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from ._request import Indices, asked_rows, require_batch_size
+from ._request import Indices, RequestMixin, asked_rows, require_batch_size
 from .train import FixedMinibatches, apply_task, hide_nothing
-
-if TYPE_CHECKING:
-    from ._layout import Layout
-    from ._track_data import TrackData
-    from .module import ChipVAE
 
 _BATCH = 1_024
 
 
-class EvidenceMixin:
+class EvidenceMixin(RequestMixin):
     """The likelihoods of :class:`chipvi.ChipVI`.
 
     All are in nats per region, summed over its observed entries, with everything visible. They are conditional on the
     average of the other biosamples, which the decoder sees, so they compare models on the same data and no more.
     """
-
-    if TYPE_CHECKING:
-        adata: AnnData
-        module: ChipVAE
-        _layout: Layout
-
-        def _check_if_trained(self, warn: bool = True) -> None: ...
-        def _open_data(self, adata: AnnData | None) -> TrackData: ...
-        def _log_depths(self, data: TrackData) -> np.ndarray: ...
 
     def get_elbo(self, adata: AnnData | None = None, indices: Indices = None, batch_size: int | None = None) -> float:
         """Evidence lower bound per region, the expectation over the latent by one seeded sample."""

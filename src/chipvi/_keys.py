@@ -25,9 +25,3 @@ DISPERSION = "dispersion"
 DENOISED = "denoised"
 PVAL = "pval"
 PVAL_STD = "pval_std"
-
-# Names under which scvi-tools registers the fields of an AnnData.
-COUNTS_FIELD = "X"
-OBSERVED_FIELD = "observed"
-SIGNAL_FIELD = "signal"
-BATCH_FIELD = "batch"

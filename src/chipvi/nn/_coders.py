@@ -72,8 +72,9 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """From the latent of a biosample in a region to raw numbers for the heads of each target.
 
-    The sum of a small network shared over all assays, which sees both, and of a linear map per assay, which
-    sees the latent only. Both start at zero, where the heads give their starting point.
+    The sum of a small network shared over all assays, which sees the target's assay in the other biosamples and of its
+    own, and of a linear map per assay, which sees the latent only. Both start at zero, where the heads give their
+    starting point.
 
     Parameters
     ----------
