@@ -264,7 +264,7 @@ class ChipVI(ImputationMixin, EvidenceMixin, BaseModelClass):
 
     def _make_module(self, data: TrackData, rows: np.ndarray | None = None) -> ChipVAE:
         """A module that starts from the data, inputs standardised on some of these rows (None: of all)."""
-        module = ChipVAE(self._layout, Start.of(data, self._layout), **self._module_options)
+        module = self._module_cls(self._layout, Start.of(data, self._layout), **self._module_options)
         rows = np.arange(data.n_regions) if rows is None else rows
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).astype(np.int64))]
         tensors = {k: torch.from_numpy(v) for k, v in take_regions(data, rows, HALF_WIDTHS).items()}

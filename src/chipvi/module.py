@@ -277,7 +277,7 @@ class ChipVAE(BaseModuleClass):
         embedding_q: Tensor,
         assay_qg: Tensor,
         log_depth_rqg: Tensor,
-    ) -> dict[str, Distribution | None]:
+    ) -> dict[str, Any]:
         """Distributions of the targets of each query.
 
         Parameters
@@ -293,23 +293,13 @@ class ChipVAE(BaseModuleClass):
 
         Returns
         -------
-        `counts`, a distribution of shape (r, q, g) or None, and `signal`, a normal distribution or None.
+        `counts`, a distribution of shape (r, q, g) or None, and `signal`, a normal distribution or None; and what their
+        heads were given, `count_inputs` and `signal_inputs`.
         """
-        n_regions, n_queries = z_rqk.shape[:2]
-        n_targets = assay_qg.shape[1]
-        shape = (n_regions, n_queries, n_targets)
-        index_rqg1 = assay_qg[None, :, :, None].expand(*shape, 1)
-        slots_rqgi = slots_rqai.gather(2, index_rqg1.expand(*shape, slots_rqai.shape[-1]))
-        raw = self.decoder(
-            z_rqk.flatten(0, 1),
-            self.biosamples(embedding_q.expand(n_regions, -1).flatten()),
-            assay_qg.expand(shape).flatten(0, 1),
-            slots_rqgi.flatten(0, 1),
+        raw_counts_rqgo, raw_signal_rqgo = self._decode(z_rqk, slots_rqai, embedding_q, assay_qg).split(
+            [self.n_count_outputs, self.n_signal_outputs], dim=-1
         )
-        raw_counts_rqgo, raw_signal_rqgo = (
-            raw.view(*shape, -1).float().split([self.n_count_outputs, self.n_signal_outputs], dim=-1)
-        )
-        counts = signal = None
+        generated: dict[str, Any] = {"counts": None, "signal": None}
         cell = (biosample_q[:, None], assay_qg)
         if self.has_counts:
             others_rqg, _, has_rqg = self._pick(others_rqaxv[..., 0], assay_qg)
@@ -320,27 +310,40 @@ class ChipVAE(BaseModuleClass):
                 + self.others_weight_v[0] * has_rqg * log_ratio_rqg
                 + self.own_weight * visible_rqg * self._log_ratio(smooth_rqg, self.rate_a[assay_qg])
             )
-            log_dispersion_rqg = self.log_dispersion_ba[cell].expand(shape)
+            log_dispersion_rqg = self.log_dispersion_ba[cell].expand_as(log_rate_rqg)
             update_rqg = seen_rqg * self._log_update(
                 reads_rqg,
                 log_rate_rqg + raw_counts_rqgo[..., 0] + log_input_rqg,
                 log_dispersion_rqg + _CAUTION + raw_counts_rqgo[..., -1],
             )
-            counts = self.count_head(
-                raw_counts_rqgo[..., :-1], log_depth_rqg + log_rate_rqg + update_rqg, log_dispersion_rqg
-            )
+            log_mean_rqg = log_depth_rqg + log_rate_rqg + update_rqg
+            count_inputs = (raw_counts_rqgo[..., :-1], log_mean_rqg, log_dispersion_rqg)
+            generated |= {"counts": self.count_head(*count_inputs), "count_inputs": count_inputs}
         if self.has_signal:
             others_rqg, _, has_rqg = self._pick(others_rqaxv[..., -1], assay_qg)
             start_qg = self.signal_ba[cell]
             mean_rqg = start_qg + self.others_weight_v[1] * has_rqg * (others_rqg - start_qg)
-            signal = self.signal_head(raw_signal_rqgo, mean_rqg, self.log_std_ba[cell])
-        return {"counts": counts, "signal": signal}
+            signal_inputs = (raw_signal_rqgo, mean_rqg, self.log_std_ba[cell])
+            generated |= {"signal": self.signal_head(*signal_inputs), "signal_inputs": signal_inputs}
+        return generated
+
+    def _decode(self, z_rqk: Tensor, slots_rqai: Tensor, embedding_q: Tensor, assay_qg: Tensor) -> Tensor:
+        """Raw numbers for the heads of each target, shape (r, q, g, outputs)."""
+        shape = (*z_rqk.shape[:2], assay_qg.shape[1])
+        slots_rqgi = slots_rqai.gather(2, assay_qg[None, :, :, None].expand(*shape, slots_rqai.shape[-1]))
+        raw = self.decoder(
+            z_rqk.flatten(0, 1),
+            self.biosamples(embedding_q.expand(shape[0], -1).flatten()),
+            assay_qg.expand(shape).flatten(0, 1),
+            slots_rqgi.flatten(0, 1),
+        )
+        return raw.view(*shape, -1).float()
 
     def loss(
         self,
         tensors: dict[str, Tensor],
         inference_outputs: dict[str, Any],
-        generative_outputs: dict[str, Distribution | None],
+        generative_outputs: dict[str, Any],
         kl_weight: float = 1.0,
     ) -> LossOutput:
         """Negative evidence lower bound per entry, hidden and set-aside entries in their own mean.
@@ -362,12 +365,9 @@ class ChipVAE(BaseModuleClass):
         cell = (tensors["biosample_q"][:, None], tensors["assay_qg"])
         if counts is not None:
             target, hidden, spared = (tensors[f"{name}_counts_rqg"] for name in ("target", "hidden", "spared"))
-            nll = -counts.log_prob(target)
+            nll, mismatch = self._count_losses(counts, target, tensors, cell)
             terms["imp_count_loss"] = _mean(nll, hidden)
             terms["obs_count_loss"] = _mean(nll, spared)
-            # quasi-Poisson: the likelihood alone hardly cares about the height of peaks where dispersion is low
-            excess_rqg = torch.exp(self.log_rate_ba[cell] + tensors["log_depth_rqg"] - self.log_dispersion_ba[cell])
-            mismatch = (counts.mean - target * torch.log(counts.mean)) / (1 + excess_rqg)
             weight = hidden + self.denoise_weight * spared
             loss = loss + terms["imp_count_loss"] + self.denoise_weight * terms["obs_count_loss"]
             loss = loss + self.mean_weight * _mean(mismatch, weight)
@@ -377,6 +377,17 @@ class ChipVAE(BaseModuleClass):
             squared = ((target - signal.mean) / torch.exp(self.log_std_ba[cell])).square()
             loss = loss + terms["imp_signal_loss"] + self.mean_weight * _mean(squared, hidden)
         return LossOutput(loss=loss, kl_local={"kl": kl_rq.mean()}, extra_metrics=terms, n_obs_minibatch=kl_rq.shape[0])
+
+    def _count_losses(
+        self, counts: Distribution, target_rqg: Tensor, tensors: dict[str, Tensor], cell: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Negative log-likelihood of each entry, and how far its mean is off.
+
+        The latter is quasi-Poisson: the likelihood hardly cares about the height of peaks where dispersion is low.
+        """
+        excess_rqg = torch.exp(self.log_rate_ba[cell] + tensors["log_depth_rqg"] - self.log_dispersion_ba[cell])
+        mismatch_rqg = (counts.mean - target_rqg * torch.log(counts.mean)) / (1 + excess_rqg)
+        return -counts.log_prob(target_rqg), mismatch_rqg
 
 
 def _mean(value: Tensor, weight: Tensor) -> Tensor:

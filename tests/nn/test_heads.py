@@ -24,13 +24,18 @@ def starts():
     return mean[within].log(), dispersion[within].log()
 
 
+def bounded(head, *inputs):
+    """Whether any entry is at any bound."""
+    return any(at.any() for at in head.at_bounds(*inputs).values())
+
+
 @every_head
 def test_raw_zero_gives_the_starting_mean(head):
     log_mean, log_dispersion = starts()
     distribution = head(torch.zeros(*log_mean.shape, head.n_outputs), log_mean, log_dispersion)
     torch.testing.assert_close(distribution.mean, log_mean.exp(), rtol=3e-6, atol=0)
     assert distribution.batch_shape == log_mean.shape
-    assert not head.at_bounds(torch.zeros(*log_mean.shape, head.n_outputs), log_mean, log_dispersion - 1e-6).any()
+    assert not bounded(head, torch.zeros(*log_mean.shape, head.n_outputs), log_mean, log_dispersion - 1e-6).any()
 
 
 @every_head_with_dispersion
@@ -105,7 +110,7 @@ def test_gradients_lead_back_from_beyond_the_bounds(name, raw, counts):
     start[0] = raw
     start.requires_grad_()
     head(start, torch.tensor(0.0), torch.tensor(1.0)).log_prob(torch.tensor(counts)).backward()
-    assert head.at_bounds(start, torch.tensor(0.0), torch.tensor(1.0))
+    assert bounded(head, start, torch.tensor(0.0), torch.tensor(1.0))
     assert start.grad[0] * raw < 0
 
 
@@ -146,7 +151,9 @@ def test_dispersion_bounds_are_reported(name):
     head = make_count_head(name)
     raw = torch.zeros(4, head.n_outputs)
     raw[:, 1] = torch.tensor([-40.0, -1.0, 1.0, 2e4])
-    assert head.at_bounds(raw, torch.tensor(0.0), torch.tensor(0.0)).tolist() == [True, False, False, True]
+    at_bounds = head.at_bounds(raw, torch.tensor(0.0), torch.tensor(0.0))
+    assert at_bounds["dispersion"].tolist() == [True, False, False, True]
+    assert list(at_bounds) == ["mean", "dispersion", "zero_logit"][: head.n_outputs]
 
 
 def test_clamped_np_is_the_clamped_formula():
@@ -160,7 +167,9 @@ def test_clamped_np_is_the_clamped_formula():
     torch.testing.assert_close(distribution.mean.double(), n * (1 - p) / p, rtol=1e-5, atol=0)
     torch.testing.assert_close(distribution.theta.double(), n, rtol=1e-5, atol=0)
     at_bounds = head.at_bounds(raw, torch.tensor(log_mean), torch.tensor(log_dispersion))
-    assert at_bounds.tolist() == [False, True, True, True]
+    assert at_bounds["logit"].tolist() == [False, True, True, False]
+    assert at_bounds["count"].tolist() == [False, False, False, True]
+    assert not at_bounds["mean"].any()
 
 
 def test_clamped_np_loses_its_gradient_at_the_clamp_and_keeps_it_without():
@@ -172,7 +181,7 @@ def test_clamped_np_loses_its_gradient_at_the_clamp_and_keeps_it_without():
 
 def test_clamped_np_starts_at_the_clamp_when_the_start_is_beyond_it():
     head, log_mean, log_dispersion = ClampedNP(), torch.tensor(-11.0), torch.tensor(1.0)
-    assert head.at_bounds(torch.zeros(2), log_mean, log_dispersion)
+    assert bounded(head, torch.zeros(2), log_mean, log_dispersion)
     assert head(torch.zeros(2), log_mean, log_dispersion).mean.item() == pytest.approx(math.exp(-9.0), rel=1e-5)
 
 
@@ -201,8 +210,8 @@ def test_gaussian_std_stays_above_the_floor():
     raw = torch.tensor([0.0, -50.0])
     assert (head(raw, torch.tensor(0.0), log_std).stddev >= 0.2).all()
     assert head(torch.zeros(2), torch.tensor(0.0), log_std).stddev[0].item() == pytest.approx(0.2, rel=0.006)
-    assert head.at_bounds(raw, torch.tensor(0.0), log_std).tolist() == [True, True]
-    assert head.at_bounds(torch.zeros(2), torch.tensor(0.0), log_std).tolist() == [True, False]
+    assert head.at_bounds(raw, torch.tensor(0.0), log_std)["std"].tolist() == [True, True]
+    assert head.at_bounds(torch.zeros(2), torch.tensor(0.0), log_std)["std"].tolist() == [True, False]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -62,11 +62,17 @@ class CountHead(nn.Module):
         coordinates = self._coordinates(*self._prepare(raw_qo, log_mean_q, log_dispersion_q))
         return self._distribution(*(_bounded(x, *range_) for x, range_ in zip(coordinates, self._ranges, strict=True)))
 
-    def at_bounds(self, raw_qo: Tensor, log_mean_q: Tensor, log_dispersion_q: Tensor) -> Tensor:
-        """Where a bound or a clamp is active: boolean, shape q. Its mean is the share of entries to worry about."""
+    def at_bounds(self, raw_qo: Tensor, log_mean_q: Tensor, log_dispersion_q: Tensor) -> dict[str, Tensor]:
+        """Where a bound or a clamp is active, by the coordinate that it holds: boolean, each of shape q.
+
+        The mean of one is the share of entries to worry about.
+        """
         coordinates = self._coordinates(*self._prepare(raw_qo, log_mean_q, log_dispersion_q))
-        outside = [_outside(x, *range_) for x, range_ in zip(coordinates, self._ranges, strict=True)]
-        return torch.stack(torch.broadcast_tensors(*outside)).any(dim=0)
+        names = ("mean", "dispersion", "zero_logit")
+        return {
+            name: _outside(x, *range_).expand(raw_qo.shape[:-1])
+            for name, x, range_ in zip(names, coordinates, self._ranges, strict=False)
+        }
 
     def _prepare(self, raw_qo: Tensor, log_mean_q: Tensor, log_dispersion_q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         _check_outputs(self, raw_qo)
@@ -130,11 +136,11 @@ class ClampedNP(CountHead):
         self.logit_clamp = math.inf if logit_clamp is None else logit_clamp
         self.count_floor = -math.inf if count_floor is None else count_floor
 
-    def at_bounds(self, raw_qo: Tensor, log_mean_q: Tensor, log_dispersion_q: Tensor) -> Tensor:
-        """Where a bound or a clamp is active: boolean, shape q."""
+    def at_bounds(self, raw_qo: Tensor, log_mean_q: Tensor, log_dispersion_q: Tensor) -> dict[str, Tensor]:
+        """Where a bound or a clamp is active, by the coordinate that it holds: boolean, each of shape q."""
         pre_n, logit = self._unclamped(*self._prepare(raw_qo, log_mean_q, log_dispersion_q))
-        clamped = (pre_n < self.count_floor) | (logit.abs() > self.logit_clamp)
-        return clamped | super().at_bounds(raw_qo, log_mean_q, log_dispersion_q)
+        clamped = {"count": pre_n < self.count_floor, "logit": logit.abs() > self.logit_clamp}
+        return super().at_bounds(raw_qo, log_mean_q, log_dispersion_q) | clamped
 
     def _unclamped(self, raw_qo: Tensor, log_mean_q: Tensor, log_dispersion_q: Tensor) -> tuple[Tensor, Tensor]:
         pre_n = _inverse_softplus(log_dispersion_q.exp()) + raw_qo[..., 1]
@@ -231,11 +237,10 @@ class GaussianHead(nn.Module):
         std = torch.sqrt(spread.square() + self.floor**2)
         return Normal(mean, std, validate_args=False)
 
-    def at_bounds(self, raw_qo: Tensor, mean_q: Tensor, log_std_q: Tensor) -> Tensor:
-        """Where the floor makes up more than half of the variance, or a bound is active: boolean, shape q."""
+    def at_bounds(self, raw_qo: Tensor, mean_q: Tensor, log_std_q: Tensor) -> dict[str, Tensor]:
+        """Where the floor makes up more than half of the variance, or a bound is active: `std`, boolean, shape q."""
         pre_spread = self._pre_spread(raw_qo, log_std_q)
-        at = _outside(pre_spread, *_PRE_STD) | (F.softplus(pre_spread) < self.floor)
-        return at.expand(torch.broadcast_shapes(at.shape, mean_q.shape))
+        return {"std": _outside(pre_spread, *_PRE_STD) | (F.softplus(pre_spread) < self.floor)}
 
     def _pre_spread(self, raw_qo: Tensor, log_std_q: Tensor) -> Tensor:
         _check_outputs(self, raw_qo)
