@@ -26,7 +26,7 @@ from ._request import Indices
 from ._track_data import TrackData
 from .module import ChipVAE
 from .nn import HALF_WIDTHS
-from .train import PlanOptions, fit, split_regions
+from .train import PlanOptions, Split, fit, split_regions
 
 _STEPS = 3_000
 _HELD_OUT = 0.1
@@ -229,27 +229,30 @@ class ChipVI(ImputationMixin, EvidenceMixin, BaseModelClass):
         if validation_size is None:
             validation_size = _HELD_OUT if early_stopping or split_key is not None else 0.0
         split = split_regions(data.segments, labels, validation_size, np.random.default_rng(seed))
-        data = data.within(split.cut(data.segments), split.rows)
         steps_per_pass = -(-len(split.train) // batch_size)
         if max_steps is None:
             max_steps = max(_STEPS, steps_per_pass) if max_epochs is None else max_epochs * steps_per_pass
+        self._fit(
+            data,
+            split,
+            n_steps=max_steps,
+            batch_size=batch_size,
+            seed=seed,
+            early_stopping=early_stopping,
+            options=PlanOptions(**(plan_kwargs or {})),
+            accelerator=accelerator,
+            devices=devices,
+            **trainer_kwargs,
+        )
+
+    def _fit(self, data: TrackData, split: Split, seed: int, **options: Any) -> None:
+        """Train on a split of the data; `options` are those of :func:`chipvi.train.fit`."""
+        data = data.within(split.cut(data.segments), split.rows)
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
             if not self.is_trained_:
                 self.module = self._make_module(data, split.rows)
-            plan = fit(
-                self.module,
-                data,
-                split,
-                n_steps=max_steps,
-                batch_size=batch_size,
-                seed=seed,
-                early_stopping=early_stopping,
-                options=PlanOptions(**(plan_kwargs or {})),
-                accelerator=accelerator,
-                devices=devices,
-                **trainer_kwargs,
-            )
+            plan = fit(self.module, data, split, seed=seed, **options)
         self._extend_history(plan.history)
         self.is_trained_ = True
 

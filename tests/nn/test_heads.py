@@ -35,7 +35,7 @@ def test_raw_zero_gives_the_starting_mean(head):
     distribution = head(torch.zeros(*log_mean.shape, head.n_outputs), log_mean, log_dispersion)
     torch.testing.assert_close(distribution.mean, log_mean.exp(), rtol=3e-6, atol=0)
     assert distribution.batch_shape == log_mean.shape
-    assert not bounded(head, torch.zeros(*log_mean.shape, head.n_outputs), log_mean, log_dispersion - 1e-6).any()
+    assert not bounded(head, torch.zeros(*log_mean.shape, head.n_outputs), log_mean, log_dispersion - 1e-6)
 
 
 @every_head_with_dispersion

@@ -136,7 +136,7 @@ def _run(trainer: Trainer, plan: TrainingPlan, loader: RegionLoader, validation:
         warnings.warn(
             f"training was interrupted at step {trainer.global_step}; the model keeps what it has learnt so far.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     finally:
         if on_interrupt is not None and threading.current_thread() is threading.main_thread():
