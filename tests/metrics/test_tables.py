@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import mean_squared_error, r2_score
 
-from chipvi.metrics import mse, nb_nll, pearson, r2, score_tracks
+from chipvi.metrics import mse, nb_crps, nb_nll, nb_pit, pearson, r2, score_tracks
 
 N_REGIONS, N_TRACKS = 23, 4
 
@@ -67,9 +67,12 @@ def test_table_has_a_row_per_track_and_their_mean(truth_rt, prediction_rt):
     truth = pd.DataFrame(truth_rt, columns=names)
     table = score_tracks(truth, prediction_rt, dispersion=np.full(N_TRACKS, 2.0))
     assert list(table.index) == [*names, "macro_mean"]
-    assert list(table.columns) == ["r2", "pearson", "mse", "nll"]
+    assert list(table.columns) == ["r2", "pearson", "mse", "nll", "crps", "pit_deviation"]
     np.testing.assert_array_equal(table["r2"].iloc[:-1], r2(truth_rt, prediction_rt))
     np.testing.assert_allclose(table["nll"].iloc[:-1], np.nanmean(nb_nll(truth_rt, prediction_rt, 2.0), axis=0))
+    np.testing.assert_allclose(table["crps"].iloc[:-1], np.nanmean(nb_crps(truth_rt, prediction_rt, 2.0), axis=0))
+    pit_tb = nb_pit(truth_rt, prediction_rt, 2.0)
+    np.testing.assert_allclose(table["pit_deviation"].iloc[:-1], np.abs(pit_tb - 1).max(axis=1))
     np.testing.assert_allclose(table.loc["macro_mean"], table.iloc[:-1].mean())
 
 
@@ -87,8 +90,14 @@ def test_a_track_without_a_score_stays_out_of_the_mean():
     assert table.loc["macro_mean", "mse"] == 0.5
 
 
-def test_without_a_dispersion_there_is_no_likelihood(truth_rt, prediction_rt):
-    assert "nll" not in score_tracks(truth_rt, prediction_rt)
+def test_without_a_dispersion_there_is_no_score_of_a_distribution(truth_rt, prediction_rt):
+    assert list(score_tracks(truth_rt, prediction_rt)) == ["r2", "pearson", "mse"]
+
+
+def test_a_track_without_entries_has_no_score_of_a_distribution():
+    truth_rt = np.array([[1.0, np.nan, 4.0], [2.0, np.nan, 0.0]])
+    table = score_tracks(truth_rt, np.ones((2, 3)), dispersion=np.array([2.0, 3.0, np.inf]))
+    assert table[["nll", "crps", "pit_deviation"]].isna().to_numpy().tolist() == [[i == 1] * 3 for i in range(4)]
 
 
 def test_tables_with_other_tracks_are_refused(truth_rt):

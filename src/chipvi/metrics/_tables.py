@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from ._calibration import nb_crps, nb_pit
 from ._counts import nb_nll
 
 
@@ -74,14 +75,17 @@ def score_tracks(
     truth, prediction
         Regions x tracks; an entry where either is NaN does not count. The columns of a DataFrame name the tracks.
     dispersion
-        Of the negative binomial around `prediction`, for `nll`; it broadcasts, so one per track is enough.
+        Of the negative binomial around `prediction`, for the scores of a distribution of counts; it broadcasts, so one
+        per track is enough.
     observed
         Where the truth was measured, bool or 0 and 1; elsewhere it is not looked at.
 
     Returns
     -------
-    A row per track with `r2`, `pearson`, `mse` and, given a dispersion, `nll` (nat per entry); the last row,
-    `macro_mean`, is the mean over the tracks that have the score.
+    A row per track with `r2`, `pearson`, `mse` and, given a dispersion, `nll` (nat per entry, :func:`nb_nll`), `crps`
+    (reads per entry, :func:`nb_crps`) and `pit_deviation`, the largest distance from 1 of the ten bars of
+    :func:`nb_pit`: 0 where calibrated, at most 9. The last row, `macro_mean`, is the mean over the tracks that have
+    the score.
 
     Raises
     ------
@@ -98,8 +102,11 @@ def score_tracks(
     scores = {"r2": r2(truth_rt, prediction_rt), "pearson": pearson(truth_rt, prediction_rt)}
     scores["mse"] = mse(truth_rt, prediction_rt)
     if dispersion is not None:
-        nll_rt = nb_nll(truth_rt, prediction_rt, np.asarray(dispersion, dtype=np.float64))
-        scores["nll"] = _per_track(lambda nll, _: nll.mean(), nll_rt, nll_rt)
+        negative_binomial = prediction_rt, np.asarray(dispersion, dtype=np.float64)
+        for name, score in (("nll", nb_nll), ("crps", nb_crps)):
+            score_rt = score(truth_rt, *negative_binomial)
+            scores[name] = _per_track(lambda values, _: values.mean(), score_rt, score_rt)
+        scores["pit_deviation"] = np.abs(nb_pit(truth_rt, *negative_binomial) - 1).max(axis=-1)
     table = pd.DataFrame(scores, index=frames[0].columns if frames else None)
     table.loc["macro_mean"] = table.mean()
     return table
