@@ -14,17 +14,17 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "chipvi"
 # A part never imports one of a later row, nor, but for the first row, another part of its own row.
 # A part is a file or a folder right under src/chipvi; `chipvi` is its __init__.py, which only the command line imports.
 LAYERS = (
-    ("_keys", "_messages", "_regions", "_tracks", "_track_data", "_contract_survey", "_contract", "metrics"),
-    ("_layout", "_minibatch"),
+    ("_keys", "_messages", "_quiet", "_regions", "_tracks", "_track_data", "_contract_survey", "_contract", "metrics"),
+    ("_layout", "_minibatch", "_checkup"),
     ("nn", "io", "pp", "datasets", "_sink"),
     ("module",),
     ("train",),
     ("_field", "_predictor"),
     ("_request",),
-    ("_imputation", "_evidence"),
+    ("_imputation", "_evidence", "_diagnosis"),
     ("model",),
-    ("pl",),
-    ("_demo",),
+    ("pl", "study"),
+    ("_compare", "_demo"),
     ("chipvi",),
     ("cli",),
     ("__main__",),
@@ -38,6 +38,7 @@ MAY_IMPORT_SCVI = (
     "chipvi.train",
     "chipvi._field",
     "chipvi.model",
+    "chipvi.study",
 )
 # The only libraries that these parts know, so that they stay quick to import and easy to reuse.
 LIBRARIES = {"_keys": set(), "_regions": {"numpy", "pandas"}, "metrics": {"numpy", "pandas", "scipy"}}
