@@ -16,6 +16,7 @@ from scvi.model.base import BaseModelClass
 
 from . import _keys
 from ._contract import SetupKeys, check_anndata, open_track_data
+from ._diagnosis import DiagnosisMixin
 from ._evidence import EvidenceMixin
 from ._field import TRACKS_FIELD, TracksField, registered_tracks
 from ._imputation import ImputationMixin
@@ -33,7 +34,7 @@ _HELD_OUT = 0.1
 _SAMPLE = 4_096  # regions to standardise the inputs on
 
 
-class ChipVI(ImputationMixin, EvidenceMixin, BaseModelClass):
+class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, BaseModelClass):
     """Imputes and denoises ChIP-seq, ATAC-seq and DNase-seq tracks from raw counts and p-value signal.
 
     Parameters
