@@ -13,6 +13,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.patches import StepPatch
 
 from chipvi import datasets, pl
+from chipvi._checkup import Diagnosis
 from chipvi.pl._style import assay_colour
 
 NEVER = "cell2.H3K4me3"
@@ -234,3 +235,48 @@ def test_figures_are_written_and_leave_nothing_open(adata, result, tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["quality.svg", "tracks.png", "training.pdf"]
     assert (tmp_path / "tracks.png").read_bytes().startswith(b"\x89PNG")
     assert plt.get_fignums() == before
+
+
+def diagnosis(n_tracks: int, verdicts: dict[int, tuple[str, str]], quantity: str = "counts") -> Diagnosis:
+    names = [f"cell{t}.H3K4me3" for t in range(n_tracks)]
+    table = pd.DataFrame({"quantity": quantity, "mean": "right", "spread": "right"}, index=names)
+    for t, verdict in verdicts.items():
+        table.iloc[t, 1:] = verdict
+    heights = np.random.default_rng(0).uniform(0.8, 1.2, size=(n_tracks, 10))
+    heights[0, 0] = 4.0
+    return Diagnosis(table, pd.DataFrame(heights, index=names), advice=[], text="")
+
+
+@pytest.mark.parametrize("n_tracks", [1, 4, 7])
+def test_calibration_has_a_panel_per_track_with_its_bars_and_verdict(n_tracks):
+    figure = pl.calibration(checked := diagnosis(n_tracks, {0: ("right", "too narrow")}))
+    assert [ax.get_title(loc="left").split("\n")[0] for ax in figure.axes] == list(checked.table.index)
+    for ax, heights in zip(figure.axes, checked.pit.to_numpy(), strict=True):
+        (bars,) = [patch for patch in ax.patches if isinstance(patch, StepPatch)]
+        np.testing.assert_array_equal(bars.get_data().values, heights)
+        np.testing.assert_allclose(bars.get_data().edges, np.linspace(0, 1, 11))
+    assert figure.axes[0].get_ylim() == (0, 2.5)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["4.0"]  # a bar that is cut off says its height
+
+
+def test_calibration_sets_off_what_is_not_right_and_what_nobody_can_tell():
+    verdicts = {
+        1: ("right", "too wide"),
+        2: ("20 % too high", "unclear while the mean is off"),
+        3: ("too few reads to tell", "too few reads to tell"),
+        4: ("cannot be told", "right"),
+    }
+    axes = pl.calibration(diagnosis(5, verdicts)).axes
+    words = [ax.get_title(loc="left").split("\n")[1] for ax in axes]
+    assert words == ["right", "too wide", "mean 20 % too high", "too few reads to tell", "right"]
+    colours = [to_hex(ax.patches[-1].get_facecolor()) for ax in axes]
+    assert colours[0] == colours[4]
+    assert colours[1] == colours[2]
+    assert len(set(colours)) == 3
+
+
+def test_calibration_tells_counts_from_signal_where_there_are_both():
+    counts, signal = diagnosis(1, {}), diagnosis(1, {}, "signal")
+    both = Diagnosis(pd.concat([counts.table, signal.table]), pd.concat([counts.pit, signal.pit]), [], "")
+    titles = [ax.get_title(loc="left") for ax in pl.calibration(both).axes]
+    assert titles == ["cell0.H3K4me3, counts\nright", "cell0.H3K4me3, signal\nright"]

@@ -1,0 +1,81 @@
+"""Calibration per track."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .._checkup import BAR, RIGHT, TOO_FEW, VAGUE
+from ._style import BLUE, DARK, GREY, LIGHT, ORANGE, Path, saved, strip
+
+if TYPE_CHECKING:
+    from .._diagnosis import Diagnosis
+
+_COLUMNS = 5
+_MOST = 2.5  # height from which on bars are cut off, so that the others can be read
+_UNTOLD = (*TOO_FEW.values(), VAGUE)
+_LEAST = 1.6  # to which the axis reaches, so that what is flat looks flat
+
+
+def calibration(diagnosis: Diagnosis, save: Path | None = None) -> Figure:
+    """Draw how often measured values fall into each tenth of what was predicted for them, track by track.
+
+    This is the histogram of the probability integral transform (PIT). Bars are as high as the line where predictions
+    are calibrated. High on both sides, predictions claim too little spread; high in the middle, too much; high on the
+    left, they are too high, on the right, too low. The shaded band is what is taken for
+    right; orange marks a track whose mean or spread is not, grey one that cannot be judged.
+
+    Parameters
+    ----------
+    diagnosis
+        Of :meth:`chipvi.ChipVI.diagnose`.
+    save
+        Path to write the figure to.
+
+    Returns
+    -------
+    The figure, with a panel per row of the table. A bar above 2.5 is cut off, with its height written on it.
+    """
+    table, bars = diagnosis.table, diagnosis.pit.to_numpy()
+    n_columns = min(_COLUMNS, len(table))
+    n_rows = -(-len(table) // n_columns)
+    figure = Figure(figsize=(0.6 + 1.9 * n_columns, 0.5 + 1.45 * n_rows), layout="constrained")
+    axes = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
+    has_both = table["quantity"].nunique() > 1
+    for ax, (name, row), heights in zip(axes, table.iterrows(), bars, strict=False):
+        title = f"{name}, {row['quantity']}" if has_both else str(name)
+        _draw(ax, title, _verdict(row["mean"], row["spread"]), heights)
+    axes[0].set_ylim(0, min(_MOST, max(_LEAST, 1.1 * bars.max())))
+    for ax in axes[len(table) :]:
+        ax.remove()
+    for ax in axes[len(table) - n_columns : len(table)]:  # also above what was removed
+        ax.tick_params(labelbottom=True)
+    figure.supxlabel("where a value lies in what was predicted for it, from lowest to highest", fontsize=8, color=DARK)
+    figure.supylabel("how often (1: as it should)", fontsize=8, color=DARK)
+    return saved(figure, save)
+
+
+def _draw(ax: Axes, title: str, verdict: str, heights: np.ndarray) -> None:
+    edges = np.linspace(0, 1, len(heights) + 1)
+    colour = BLUE if verdict == RIGHT else GREY if verdict in _UNTOLD else ORANGE
+    ax.axhspan(1 - BAR, 1 + BAR, color=LIGHT, linewidth=0)
+    ax.stairs(heights, edges, fill=True, color=colour, alpha=0.75)
+    ax.axhline(1, color=DARK, linewidth=0.8)
+    for height, left in zip(heights, edges, strict=False):
+        if height > _MOST:
+            ax.text(left + 0.05, _MOST, f"{height:.1f}", fontsize=6, ha="center", va="top", color="white")
+    ax.set_title(f"{title}\n{verdict}", fontsize=7.5, loc="left", color=DARK)
+    ax.set_xlim(0, 1)
+    ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=3))
+    strip(ax)
+
+
+def _verdict(mean: str, spread: str) -> str:
+    if mean in TOO_FEW.values():
+        return mean
+    return spread if mean in (RIGHT, VAGUE) else f"mean {mean}"
