@@ -35,10 +35,10 @@ class DiagnosisMixin(RequestMixin):
         A verdict allows for what does not matter and for chance. The mean may be off by 10 % (signal: a tenth of its
         standard deviation), a bar of the PIT histogram by 0.25, coverage by 2 points, and each by three standard
         errors. These come from 30 stretches of regions, because neighbours are alike. A track is better or worse than
-        the average if R2 or Pearson differ by more than 0.01, and in the same direction in 22 of the stretches, and
-        the two do not disagree. A track with fewer than 100 reads or 100 measured regions has "too few reads to tell";
-        a verdict "cannot be told" where three standard errors are more than 50 % of the mean, 0.75 of a bar or 10
-        points of coverage.
+        something else if it is so in 22 of these stretches, too; than the average, if R2 or Pearson say so, by more
+        than 0.01, and do not disagree. A track with fewer than 100 reads or 100 measured regions has "too few reads to
+        tell"; a verdict "cannot be told" where three standard errors are more than 50 % of the mean, 0.75 of a bar or
+        10 points of coverage.
 
         Parameters
         ----------

@@ -2,6 +2,7 @@
 
 import re
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -311,6 +312,17 @@ def test_what_cannot_be_judged_is_refused(kit, adata, model):
         kit.train(kit.model(alone)).diagnose()
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         model.diagnose(batch_size=0)
+
+
+def test_after_a_short_training_real_marks_beat_their_marginal(kit, shared_data):
+    adata = anndata.read_h5ad(shared_data / "roadmap_tss.h5ad")
+    train, held_out = (adata[(adata.obs["split"] == part).to_numpy()][:8_000].copy() for part in ("train", "valid"))
+    model = kit.model(train, {"depth_key": "depth", "segment_key": "gene_id"})
+    diagnosis = kit.train(model, max_steps=100, validation_size=0).diagnose(held_out)
+    table = diagnosis.table
+    np.testing.assert_array_equal(table["reads"], np.asarray(held_out.X.sum(axis=0)).ravel())
+    assert table["beats"][["K562.H3K4me3", "H1.H3K4me3"]].str.match("beats|.*other biosamples").all()
+    assert (table["r2"] > 0).sum() >= 8
 
 
 # which regions

@@ -107,9 +107,9 @@ def _find_faults(table: pd.DataFrame) -> list[tuple[int, str]]:
     found = [
         (
             beats.str.endswith(MARGINAL),
-            "the imputation is no better than the marginal: the model has not learnt them. Look at "
-            "chipvi.pl.training(model): if the loss still falls, train for longer (max_steps); if it never fell, check "
-            "that counts and labels of the tracks belong together.",
+            "the imputation is no better than the marginal. Where R2 is well above 0, it is the spread that is wrong. "
+            "Elsewhere the model has not learnt the track; look at chipvi.pl.training(model): if the loss still falls, "
+            "train for longer (max_steps); if it never fell, check that counts and labels belong together.",
         ),
         (
             ~mean.isin([RIGHT, *untold]),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -235,27 +238,27 @@ def _judge_spread(track: _Imputed, mean: str, bars_pk: np.ndarray, pit: np.ndarr
 
 
 def _judge_gain(track: _Imputed, nll_gain: np.ndarray) -> str:
-    against_marginal = _direction(nll_gain.mean(), standard_error(nll_gain), 0)
+    against_marginal = _vote(lambda part: nll_gain[part].mean(), len(nll_gain), 0)
     if against_marginal < 1:
         return f"{'level with' if against_marginal == 0 else 'below'} {MARGINAL}"
     there = ~np.isnan(track.average)
     if there.sum() < FEWEST:
         return f"beats {MARGINAL} (no average to compare)"
-    return {1: BOTH, 0: f"level with {AVERAGE}", -1: f"below {AVERAGE}"}[
-        _against_average(track.truth[there], track.mean[there], track.average[there])
-    ]
+    truth, mean, average = track.truth[there], track.mean[there], track.average[there]
+
+    def gain(score: Callable, part: slice) -> float:  # a prediction that does not vary is not correlated with anything
+        return float(np.nan_to_num(score(truth[part], mean[part])) - np.nan_to_num(score(truth[part], average[part])))
+
+    votes = sum(_vote(partial(gain, score), len(truth), _SCORE) for score in (r2, pearson))
+    return {1: BOTH, 0: f"level with {AVERAGE}", -1: f"below {AVERAGE}"}[int(np.sign(votes))]
 
 
-def _against_average(truth: np.ndarray, mean: np.ndarray, average: np.ndarray) -> int:
-    """1 if better than the average in R2 or Pearson and worse in neither, -1 if the other way round, or else 0."""
-    votes = 0
-    for score in (r2, pearson):
-        gain = np.nan_to_num(score(truth, mean)) - np.nan_to_num(score(truth, average))
-        # by stretch, as a few peaks decide over the whole; a stretch in which nothing varies is for neither
-        triples = zip(*(np.array_split(values, _STRETCHES) for values in (truth, mean, average)), strict=True)
-        n_agree = sum((score(t, m) - score(t, a)) * gain > 0 for t, m, a in triples)
-        votes += int(np.sign(gain)) * bool(abs(gain) > _SCORE and n_agree >= _MAJORITY)
-    return int(np.sign(votes))
+def _vote(gain: Callable[[slice], float], n_entries: int, least: float) -> int:
+    """Sign of a gain, or 0 if it is small, or not the same in most stretches: a few peaks may decide over the whole."""
+    whole = gain(slice(None))
+    edges = np.linspace(0, n_entries, _STRETCHES + 1).astype(np.int64)
+    n_agree = sum(gain(slice(*pair)) * whole > 0 for pair in pairwise(edges))
+    return int(np.sign(whole)) if abs(whole) > least and n_agree >= _MAJORITY else 0
 
 
 def _judge_intervals(track: _Imputed, covered: float, expected: float, error: float) -> str:
