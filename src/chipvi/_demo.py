@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +14,7 @@ from rich.table import Table
 
 from . import _keys, datasets, metrics, pl
 from ._messages import unknown
+from ._quiet import quiet_lightning
 from ._regions import find_segments
 from ._track_data import find_present
 from .model import ChipVI
@@ -92,7 +89,7 @@ def run(data: str, out: Path, steps: int | None, seed: int, console: Console) ->
     out.mkdir(parents=True, exist_ok=True)
     adata = example.adata
     console.print(f"{data}: {adata.n_obs:,} regions x {adata.n_vars} tracks; judged on {example.held_out}.")
-    with _quiet():
+    with quiet_lightning():
         ChipVI.setup_anndata(adata, **example.setup)
         model = ChipVI(adata)
         model.train(max_steps=steps or _STEPS, split_key=_SPLIT, seed=seed)
@@ -251,19 +248,3 @@ def _print_table(scores: pd.DataFrame, title: str, groups: dict[str, dict[str, s
         is_mean = track == "macro_mean"
         table.add_row("mean" if is_mean else str(track), *cells, style="italic" if is_mean else None)
     console.print(table)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what Lightning says about itself out of the way; its progress bar stays."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
