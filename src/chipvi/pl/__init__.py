@@ -1,8 +1,9 @@
-"""Pictures: tracks along the genome, training curves, quality per track, calibration."""
+"""Pictures: tracks along the genome, training curves, quality per track, calibration, count heads side by side."""
 
 from ._calibration import calibration
+from ._heads import heads
 from ._quality import quality
 from ._tracks import tracks
 from ._training import training
 
-__all__ = ["calibration", "quality", "tracks", "training"]
+__all__ = ["calibration", "heads", "quality", "tracks", "training"]
