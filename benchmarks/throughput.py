@@ -93,7 +93,8 @@ class PlainLoop:
         torch.manual_seed(seed)
         module = self._model._make_module(data, split.rows)
         self._options = PlanOptions()
-        configured: Any = TrainingPlan(module, n_steps, seed, self._options).configure_optimizers()
+        plan = TrainingPlan(module, n_steps, seed, self._options, data.tracks.names)
+        configured: Any = plan.configure_optimizers()
         self._optimizer, self._schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
         self._module = module.to(self._device).train()
         self._minibatches = iter(RegionLoader(data, split.train, BATCH_SIZE, n_steps, np.random.default_rng(seed)))

@@ -82,6 +82,7 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, BaseModelClass):
         super().__init__(adata)
         self.is_trained_: bool
         self.history_: dict[str, pd.DataFrame] | None
+        self.advice_: list[str] = []
         self._module_options: dict[str, Any] = {
             "n_latent": n_latent,
             "n_hidden": n_hidden,
@@ -208,13 +209,21 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, BaseModelClass):
         plan_kwargs
             Options of :class:`chipvi.train.PlanOptions`.
         **trainer_kwargs
-            Go to :class:`scvi.train.Trainer`, such as `precision="bf16-mixed"`, `enable_progress_bar=False` or
-            `callbacks`.
+            Go to :class:`scvi.train.Trainer`, such as `precision="bf16-mixed"`, `enable_progress_bar=False`,
+            `callbacks`, or `logger`, which gets all of :attr:`history` while it is written:
+            `logger=lightning.pytorch.loggers.CSVLogger("logs")` or `TensorBoardLogger("logs")`, or a list of them.
 
         Raises
         ------
         ValueError
             For an unknown `split_key`, or sizes out of range.
+        FloatingPointError
+            If the loss or its gradient is no longer finite; the model is then as it was before.
+
+        Warns
+        -----
+        TrainingAdvice
+            For signs of a model that does not learn as it should, each once; :attr:`advice` keeps them.
         """
         data = self._open_data(None)
         labels = None
@@ -251,10 +260,11 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, BaseModelClass):
         data = data.within(split.cut(data.segments), split.rows)
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
-            if not self.is_trained_:
-                self.module = self._make_module(data, split.rows)
-            plan = fit(self.module, data, split, seed=seed, **options)
+            module = self.module if self.is_trained_ else self._make_module(data, split.rows)
+            plan = fit(module, data, split, seed=seed, **options)
+        self.module = module
         self._extend_history(plan.history)
+        self.advice_ = [*self.advice_, *plan.advice]
         self.is_trained_ = True
 
     def _extend_history(self, history: dict[str, pd.DataFrame]) -> None:
@@ -302,8 +312,17 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, BaseModelClass):
 
     @property
     def history(self) -> dict[str, pd.DataFrame] | None:
-        """A table per quantity logged in training, indexed by step; None before training."""
+        """A table per quantity logged in training, indexed by step; None before training.
+
+        A table has a column of its own name, or one per track or latent, such as `true_mean_by_track.K562.H3K4me3` and
+        `kl_by_latent.7`. All of them as one file: ``pd.concat(model.history.values(), axis=1).to_csv("history.csv")``.
+        """
         return self.history_
+
+    @property
+    def advice(self) -> list[str]:
+        """What training warned of with :class:`chipvi.train.TrainingAdvice`, in the order in which it did."""
+        return self.advice_
 
     def get_latent_representation(
         self,

@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from sklearn.metrics import r2_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from chipvi import metrics
 from chipvi._regions import Segments
-from chipvi.nn import COUNT_HEADS
+from chipvi.nn import COUNT_HEADS, MeanDispersion
 from chipvi.train import FixedMinibatches, PlanOptions, TrainingPlan, split_regions
 from chipvi.train._history import FitScores
 
@@ -34,6 +36,11 @@ LOGGED = {
     "train_loss", "kl", "obs_count_loss", "imp_count_loss", "imp_signal_loss", "imp_count_r2", "imp_count_pcc",
     "obs_count_r2", "obs_count_pcc", "imp_pval_r2", "imp_pval_pcc", "grad_norm", "grad_norm_trunk",
     "grad_norm_count_head", "grad_norm_signal_head", "predicted_mean", "true_mean", "kl_weight", "lr",
+    "clamped_mean", "clamped_dispersion", "dispersion", "moment_dispersion", "floored_std", "signal_std",
+    "active_latents", "nonfinite_steps",
+}  # fmt: skip
+BY_TRACK = {
+    "entries_by_track", "predicted_mean_by_track", "true_mean_by_track", "predicted_max_by_track", "true_max_by_track",
 }  # fmt: skip
 VALIDATED = {
     "validation_loss", "validation_imp_count_loss", "validation_imp_signal_loss", "validation_imp_count_r2",
@@ -45,16 +52,70 @@ def test_the_history_is_by_step_and_finite(kit):
     model = kit.model(kit.data())
     assert model.history is None
     kit.train(model, max_steps=40, plan_kwargs={"log_every_n_steps": 10})
-    assert set(model.history) >= LOGGED | VALIDATED
+    assert set(model.history) == LOGGED | VALIDATED | BY_TRACK | {"kl_by_latent"}
     for name, table in model.history.items():
         assert table.index.name == "step"
-        assert list(table.columns) == [name]
-        assert np.isfinite(table.to_numpy()).all()
+        if "_by_" not in name:
+            assert list(table.columns) == [name]
+            assert np.isfinite(table.to_numpy()).all()
     assert list(model.history["train_loss"].index) == [0, 9, 19, 29, 39]
     assert list(model.history["validation_loss"].index) == list(range(2, 41, 2))
     kl_weight = model.history["kl_weight"]["kl_weight"]
     assert kl_weight.is_monotonic_increasing
     assert (kl_weight.iloc[0], kl_weight.iloc[-1]) == (0, 1)
+
+
+def test_tracks_and_latents_have_columns_of_their_own(kit):
+    adata = kit.data()
+    model = kit.train(kit.model(adata), max_steps=40, plan_kwargs={"log_every_n_steps": 20})
+    targets = adata.var_names[~adata.var["is_control"]]
+    for name in BY_TRACK:
+        assert list(model.history[name].columns) == [f"{name}.{track}" for track in targets]
+    last = {name: model.history[name].iloc[-1].to_numpy() for name in BY_TRACK}
+    is_seen = targets != kit.unseen
+    np.testing.assert_array_equal(last["entries_by_track"] > 0, is_seen)
+    for name in BY_TRACK - {"entries_by_track"}:
+        np.testing.assert_array_equal(np.isfinite(last[name]), is_seen)
+    for kind in ("predicted", "true"):
+        assert (last[f"{kind}_max_by_track"] >= last[f"{kind}_mean_by_track"])[is_seen].all()
+        assert np.nanmean(last[f"{kind}_mean_by_track"]) == pytest.approx(model.history[f"{kind}_mean"].iloc[-1, 0])
+    kl_by_latent = model.history["kl_by_latent"]
+    assert list(kl_by_latent.columns) == [f"kl_by_latent.{k}" for k in range(6)]
+    assert kl_by_latent.iloc[0].sum() == pytest.approx(model.history["kl"].iloc[0, 0], rel=1e-5)
+    np.testing.assert_array_equal((kl_by_latent > 0.01).sum(axis=1), model.history["active_latents"].iloc[:, 0])
+
+
+def test_the_history_makes_one_table_for_a_file(kit, tmp_path):
+    model = kit.train(kit.model(kit.data()))
+    pd.concat(model.history.values(), axis=1).to_csv(tmp_path / "history.csv")
+    table = pd.read_csv(tmp_path / "history.csv", index_col="step")
+    assert table.columns.is_unique
+    assert {"train_loss", "true_mean_by_track.cell1.H3K4me3", "kl_by_latent.5"} <= set(table.columns)
+
+
+def test_loggers_get_all_that_the_history_gets(kit, tmp_path):
+    loggers = [CSVLogger(tmp_path, name="csv"), TensorBoardLogger(tmp_path, name="board")]
+    model = kit.train(kit.model(kit.data()), max_steps=20, logger=loggers)
+    history = pd.concat(model.history.values(), axis=1)
+    csv = pd.read_csv(tmp_path / "csv/version_0/metrics.csv").set_index("step")
+    assert set(history.columns) <= set(csv.columns)
+    np.testing.assert_allclose(csv["train_loss"].dropna(), history["train_loss"].dropna())
+    board = EventAccumulator(str(tmp_path / "board/version_0"))
+    board.Reload()
+    assert set(history.columns) <= set(board.Tags()["scalars"])
+
+
+@pytest.mark.parametrize(("clamp", "share"), [(0.0, 1.0), (None, 0.0)])
+def test_the_share_of_entries_at_a_clamp_is_that_of_the_targets(kit, clamp, share):
+    model = kit.train(kit.model(kit.data(), head="clamped_np", head_options={"logit_clamp": clamp}), max_steps=1)
+    assert model.history["clamped_logit"].iloc[0, 0] == share
+    assert model.history["clamped_count"].iloc[0, 0] == 0
+
+
+def test_the_dispersion_starts_at_the_moments(kit):
+    history = kit.train(kit.model(kit.data()), max_steps=1).history
+    assert history["dispersion"].iloc[0, 0] == pytest.approx(history["moment_dispersion"].iloc[0, 0], rel=1e-4)
+    assert "dispersion" not in kit.train(kit.model(kit.data(), head="poisson"), max_steps=1).history
 
 
 def test_predicted_and_true_mean_meet_at_the_start(kit):
@@ -66,7 +127,7 @@ def test_predicted_and_true_mean_meet_at_the_start(kit):
 def test_without_signal_the_history_has_none(kit):
     model = kit.train(kit.model(kit.data(signal=False), {"observed_layer": "observed"}))
     assert "imp_count_loss" in model.history
-    assert not [name for name in model.history if "signal" in name or "pval" in name]
+    assert not [name for name in model.history if "signal" in name or "pval" in name or "std" in name]
 
 
 def test_scores_summed_over_minibatches_are_those_of_all_entries_together():
@@ -79,14 +140,21 @@ def test_scores_summed_over_minibatches_are_those_of_all_entries_together():
     scores = FitScores(5, torch.device("cpu"))
     for rows in np.split(np.arange(50), [7, 30]):
         scores.add(*(torch.from_numpy(x[rows]) for x in (truth, prediction, weight)), track_qg)
-    taken = scores.take()
+    by_track, taken = scores.by_track(), scores.take()
     entries = [(q, g, weight[:, q, g] > 0) for q in range(2) for g in range(2)]
     pairs = [(truth[w, q, g], prediction[w, q, g]) for q, g, w in entries]
     assert taken["r2"] == pytest.approx(np.mean([r2_score(y, p) for y, p in pairs]))
     assert taken["pcc"] == pytest.approx(np.mean([scipy.stats.pearsonr(y, p)[0] for y, p in pairs]))
     assert taken["true"] == pytest.approx(np.mean([y.mean() for y, _ in pairs]))
     assert taken["predicted"] == pytest.approx(np.mean([p.mean() for _, p in pairs]))
+    for q, g, w in entries:
+        t = int(track_qg[q, g])
+        y, p = truth[w, q, g], prediction[w, q, g]
+        expected = {"entries": w.sum(), "predicted_mean": p.mean(), "true_mean": y.mean()}
+        expected |= {"predicted_max": p.max(), "true_max": y.max()}
+        assert {name: value_t[t] for name, value_t in by_track.items()} == pytest.approx(expected, rel=1e-5)
     assert scores.take() == {}
+    assert np.isnan(scores.by_track()["true_max"]).all()
 
 
 # seeds
@@ -227,7 +295,7 @@ def validation_loss(model, seed, **plan_options):
     """Of the model as it is, on the regions that this seed holds out."""
     data = model._open_data(None)
     split = split_regions(data.segments, None, 0.1, np.random.default_rng(seed))
-    plan = TrainingPlan(model.module, 10, seed, PlanOptions(**plan_options))
+    plan = TrainingPlan(model.module, 10, seed, PlanOptions(**plan_options), data.tracks.names)
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
     loader = FixedMinibatches(data.within(split.cut(data.segments), split.rows), split.validation, 64)
     trainer.validate(plan, loader, verbose=False)
@@ -295,6 +363,56 @@ def test_another_error_in_training_is_not_swallowed(kit):
     assert not model.is_trained_
 
 
+class NanHead(MeanDispersion):
+    def forward(self, raw_qo, log_mean_q, log_dispersion_q):
+        return super().forward(raw_qo * torch.nan, log_mean_q, log_dispersion_q)
+
+
+def test_a_training_that_diverges_stops_and_leaves_an_untrained_model_as_it_was(kit):
+    model = kit.model(kit.data())
+    before = weights(model)
+    with pytest.raises(
+        FloatingPointError, match="diverged at step 1: not finite are .*loss.*plan_kwargs={'lr': 0.002}"
+    ):
+        kit.train(model, plan_kwargs={"lr": 1e30})
+    assert same(weights(model), before)
+    assert not model.is_trained_
+    assert model.history is None
+    kit.train(model)
+    assert np.isfinite(model.impute().X).all()
+
+
+def test_a_training_that_diverges_leaves_a_trained_model_as_it_was(kit):
+    model = kit.train(kit.model(kit.data()))
+    before, history = model.impute(), pd.concat(model.history.values(), axis=1)
+    with pytest.raises(FloatingPointError):
+        kit.train(model, plan_kwargs={"lr": 1e30}, validation_size=0, max_steps=60)
+    assert model.is_trained_
+    np.testing.assert_array_equal(model.impute().X, before.X)
+    pd.testing.assert_frame_equal(pd.concat(model.history.values(), axis=1), history)
+
+
+def test_the_error_names_the_branch_that_went_wrong(kit):
+    model = kit.train(kit.model(kit.data()))
+    model.module.count_head = NanHead()
+    with pytest.raises(FloatingPointError) as caught:
+        kit.train(model)
+    named = str(caught.value).partition("not finite are ")[2].partition(". ")[0].split(", ")
+    assert {"imp_count_loss", "grad_norm_count_head"} <= set(named)
+    assert not {"imp_signal_loss", "grad_norm_signal_head"} & set(named)
+
+
+@pytest.mark.parametrize("n_steps", [5, 40])
+def test_a_weight_that_is_lost_between_two_logs_is_found_at_once(kit, n_steps):
+    class Poison(pl.Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            if trainer.global_step == 4:
+                torch.nn.init.constant_(module.module.encoder.mean.weight, torch.nan)
+
+    with pytest.raises(FloatingPointError, match="diverged at step 4"):
+        kit.train(kit.model(kit.data()), max_steps=n_steps, validation_size=0, callbacks=[Poison()])
+
+
 def test_training_again_goes_on_and_extends_the_history(kit):
     model = kit.model(kit.data())
     options = {"plan_kwargs": {"log_every_n_steps": 5}}
@@ -352,6 +470,7 @@ def test_trainer_options_reach_the_trainer(kit):
     assert seen == [("bf16-mixed", 3)]
 
 
+@pytest.mark.filterwarnings("ignore:the depths cannot be right")  # for a region holds most of the reads
 @pytest.mark.parametrize("head", COUNT_HEADS)
 def test_every_head_trains_without_nan(kit, head):
     adata = kit.data()
@@ -359,8 +478,8 @@ def test_every_head_trains_without_nan(kit, head):
     adata.X[:, 5] = 0
     adata.X[9, 5] = 1
     model = kit.train(kit.model(adata, head=head), max_steps=15, plan_kwargs={"log_every_n_steps": 1})
-    for table in model.history.values():
-        assert np.isfinite(table.to_numpy()).all()
+    for name, table in model.history.items():
+        assert np.isfinite(table.to_numpy()).all() or name in BY_TRACK  # not every track is asked for in a step
     for values in model.module.state_dict().values():
         assert torch.isfinite(values).all()
     result = model.impute()
@@ -369,8 +488,10 @@ def test_every_head_trains_without_nan(kit, head):
 
 
 def test_embeddings_norms_and_biases_do_not_decay(kit):
-    module = kit.model(kit.data()).module
-    optimizer = TrainingPlan(module, 10, 0, PlanOptions(weight_decay=0.3)).configure_optimizers()["optimizer"]
+    adata = kit.data()
+    module = kit.model(adata).module
+    plan = TrainingPlan(module, 10, 0, PlanOptions(weight_decay=0.3), adata.var_names)
+    optimizer = plan.configure_optimizers()["optimizer"]
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert len(decay) == sum(len(group["params"]) for group in optimizer.param_groups)
     assert set(decay) == {id(p) for p in module.parameters()}

@@ -1,5 +1,6 @@
-"""Training: what to hide, in which order to read, when to stop, what to write down."""
+"""Training: what to hide, in which order to read, when to stop, what to write down and what to warn of."""
 
+from ._diagnostics import TrainingAdvice
 from ._loader import FixedMinibatches, RegionLoader
 from ._masking import Task, apply_task, draw_task, hide_nothing
 from ._plan import PlanOptions, TrainingPlan
@@ -11,6 +12,7 @@ __all__ = [
     "RegionLoader",
     "Split",
     "Task",
+    "TrainingAdvice",
     "TrainingPlan",
     "apply_task",
     "draw_task",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -12,13 +14,17 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from .._messages import listed
 from ..module import ChipVAE
-from ._history import FitScores
+from ._diagnostics import Advisor, judge_kl_weight, tell
+from ._history import FitScores, to_tables
 from ._masking import apply_task, draw_task
+from ._monitors import norm, watch_gradients, watch_heads, watch_latents
 
 _Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 _LEAST_SCHEDULE = 10  # steps: shorter ones leave the schedule's rise without a step
+_LEAST_SCALE = 1e-3  # of the loss in half precision: below, no scale makes its gradient finite
 
 
 @dataclass(frozen=True)
@@ -65,13 +71,21 @@ class TrainingPlan(pl.LightningModule):
         Of what is hidden and of how reads are split.
     options
         See :class:`PlanOptions`.
+    track_names
+        Names of all tracks, for the history.
     """
 
-    def __init__(self, module: ChipVAE, n_steps: int, seed: int, options: PlanOptions) -> None:
+    def __init__(
+        self, module: ChipVAE, n_steps: int, seed: int, options: PlanOptions, track_names: Sequence[str]
+    ) -> None:
         super().__init__()
         self.module = module
         self.records: dict[str, dict[int, float]] = {}
+        self.advice: list[str] = []
+        self._advisor = Advisor()
         self._n_steps, self._seed, self._options = n_steps, seed, options
+        is_target_t = torch.isin(torch.arange(len(track_names)), module.target_bg.cpu())
+        self._target_names = {t: name for t, name in enumerate(track_names) if is_target_t[t]}
         self.average = AveragedModel(module, multi_avg_fn=self._average_weights, use_buffers=False)
 
     def on_fit_start(self) -> None:
@@ -81,13 +95,18 @@ class TrainingPlan(pl.LightningModule):
         n_tracks = len(self.module.assay_t)
         self._scores = {name: FitScores(n_tracks, self.device) for name in ("imp_count", "obs_count", "imp_pval")}
         self._losses: dict[str, list[Tensor]] = {}
+        self._seen: dict[str, float] = {}
+        # counted on the device: to look at it after every step would halt a GPU
+        self._nonfinite = torch.zeros((), dtype=torch.int64, device=self.device)
 
     def training_step(self, tensors: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of one minibatch."""
         task = draw_task(self.module, len(tensors["low_rs"]), self._options.biosamples_per_step, self._task_generator)
         inputs = apply_task(self.module, tensors, task, self._split_generator)
-        _, generative, losses = self.module(inputs, loss_kwargs={"kl_weight": self._kl_weight()})
+        inferred, generative, losses = self.module(inputs, loss_kwargs={"kl_weight": self._kl_weight()})
         self._note(inputs, generative, losses)
+        if self._is_time():
+            self._seen = watch_heads(self.module, inputs, generative) | watch_latents(inferred["qz"])
         return losses.loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -122,50 +141,84 @@ class TrainingPlan(pl.LightningModule):
                 self._scores[name].add(truth, generative[view].mean.detach(), weight_rqg, inputs["track_qg"])
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip the gradient, and log when it is time."""
-        is_time = (self.global_step + 1) % self._options.log_every_n_steps == 0 or self.global_step == 0
-        norms = self._gradient_norms() if is_time else {}
-        total = nn.utils.clip_grad_norm_(self.module.parameters(), self._options.clip_norm)
-        if is_time:
-            self.record(norms | {"grad_norm": float(total)} | self._summarise())
+        """Clip the gradient, stop if it is not finite, and log when it is time."""
+        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+        total = norm(gradients)
+        self._nonfinite += ~torch.isfinite(total)
+        is_time = self._is_time()
+        has_diverged = (is_time or self.device.type == "cpu") and self._has_diverged()
+        if is_time or has_diverged:
+            norms = {"grad_norm": float(total)} | watch_gradients(self.module)
+            values = norms | self._seen | self._summarise()
+            self.record(values)
+            if has_diverged:
+                raise FloatingPointError(self._divergence(values))
+            self.advise(self._advisor.add({"step": self.global_step} | values))
+        torch._foreach_mul_(gradients, (self._options.clip_norm / (total + 1e-6)).clamp(max=1.0))
 
-    def _gradient_norms(self) -> dict[str, float]:
-        """Norm of the gradient that reaches the trunk, and each head's own rows of the decoder."""
-        module = self.module
-        n_counts = module.n_count_outputs
-        branches = {"trunk": [p.grad for p in module.encoder.parameters()]}
-        shared_oh, own_ako = cast(nn.Linear, module.decoder.shared[-1]).weight.grad, module.decoder.weight_ako.grad
-        if shared_oh is not None and own_ako is not None:
-            if module.has_counts:
-                branches["count_head"] = [shared_oh[:n_counts], own_ako[..., :n_counts]]
-            if module.has_signal:
-                branches["signal_head"] = [shared_oh[n_counts:], own_ako[..., n_counts:]]
-        return {f"grad_norm_{name}": float(_norm(gradients)) for name, gradients in branches.items()}
+    def _is_time(self) -> bool:
+        """Whether this step is logged."""
+        return (self.global_step + 1) % self._options.log_every_n_steps == 0 or self.global_step == 0
+
+    def _has_diverged(self) -> bool:
+        """Whether a gradient since the last log was not finite, but for those that half precision leaves out."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        return bool(self._nonfinite) and (scaler is None or scaler.get_scale() < _LEAST_SCALE)
+
+    def _divergence(self, values: dict[str, float]) -> str:
+        """Say where a step went wrong, and what to do."""
+        watched = {name: value for name, value in values.items() if name.startswith("grad_norm") or "loss" in name}
+        found = [name for name, value in watched.items() if not math.isfinite(value)]
+        lr = min(self._options.lr / 10, PlanOptions.lr)
+        return (
+            f"training diverged at step {self.global_step}: not finite are {listed(found, 20)}. The model is as it was "
+            f"before. Lower the learning rate, as in plan_kwargs={{'lr': {lr:g}}}; if that does not help, look for "
+            "counts or signal far above the rest (adata.X.max(axis=0)), and, in a head or module of your own, for what "
+            "gives the first NaN."
+        )
 
     def _summarise(self) -> dict[str, float]:
+        """Means of the losses and scores since the last log; they start anew."""
         summary = {name: float(torch.stack(values).mean()) for name, values in self._losses.items()}
         self._losses.clear()
+        if self.module.has_counts:
+            for kind, value_t in self._scores["imp_count"].by_track().items():
+                summary |= {f"{kind}_by_track.{name}": float(value_t[t]) for t, name in self._target_names.items()}
         for name, scores in self._scores.items():
             taken = scores.take()
             summary |= {f"{name}_{kind}": taken[kind] for kind in ("r2", "pcc") if taken}
             if name == "imp_count" and taken:
                 summary |= {"predicted_mean": taken["predicted"], "true_mean": taken["true"]}
+        summary["nonfinite_steps"] = float(self._nonfinite)
+        self._nonfinite.zero_()
         return summary | {"kl_weight": self._kl_weight(), "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
 
     def record(self, values: dict[str, float]) -> None:
-        """Write values of this step to the history and to the trainer's logger."""
+        """Write values of this step to the history and to the trainer's loggers."""
         for name, value in values.items():
             self.records.setdefault(name, {})[self.global_step] = value
-        if self.trainer.logger is not None:
-            self.trainer.logger.log_metrics(values, step=self.global_step)
+        for logger in self.trainer.loggers:
+            logger.log_metrics(dict(values), step=self.global_step)
 
     @property
     def history(self) -> dict[str, pd.DataFrame]:
         """A table per quantity, indexed by step."""
-        return {
-            name: pd.DataFrame({name: pd.Series(values, dtype=float)}).rename_axis(index="step")
-            for name, values in self.records.items()
-        }
+        return to_tables(self.records)
+
+    def advise(self, advice: Sequence[str]) -> None:
+        """Warn of what was found, and keep it."""
+        self.advice += advice
+        tell(advice)
+
+    def on_train_end(self) -> None:
+        """Look back; not after an interrupt."""
+        if self.module.kl_weight > 0:
+            self.advise(judge_kl_weight(self._kl_weight(), self.global_step))
+
+    def stop_if_diverged(self) -> None:
+        """Look at the steps since the last log, as is due after the last step."""
+        if self._has_diverged():
+            raise FloatingPointError(self._divergence(watch_gradients(self.module)))
 
     def on_validation_epoch_start(self) -> None:
         """Hide the same entries in every validation, and draw the same latents."""
@@ -198,6 +251,8 @@ class TrainingPlan(pl.LightningModule):
             taken = self._validation_scores[view].take()
             losses |= {f"validation_{name}_{kind}": taken[kind] for kind in ("r2", "pcc") if taken}
         self.record(losses)
+        if not math.isfinite(losses["validation_loss"]):
+            raise FloatingPointError(self._divergence(losses))
         self.log("validation_loss", losses["validation_loss"], logger=False, prog_bar=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -217,8 +272,3 @@ class TrainingPlan(pl.LightningModule):
             optimizer, self._options.lr, total_steps=max(_LEAST_SCHEDULE, self._n_steps), pct_start=0.2
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def _norm(gradients: list[Tensor | None]) -> Tensor:
-    present = [g.norm() for g in gradients if g is not None]
-    return torch.stack(present).norm() if present else torch.tensor(0.0)

@@ -16,6 +16,7 @@ from scvi.train import Trainer
 
 from .._track_data import TrackData
 from ..module import ChipVAE
+from ._diagnostics import judge_depths
 from ._loader import BLOCK, FixedMinibatches, RegionLoader
 from ._plan import PlanOptions, TrainingPlan
 from ._splits import Split
@@ -58,7 +59,7 @@ def fit(
     devices: Any,
     **trainer_kwargs: Any,
 ) -> TrainingPlan:
-    """Train a module in place; if it is interrupted, the module keeps what it has learnt.
+    """Train a module in place; if it is interrupted, the module keeps what it has learnt; if it fails, what it had.
 
     Parameters
     ----------
@@ -73,17 +74,19 @@ def fit(
 
     Returns
     -------
-    The plan, with the history. The module stays on the device where it was trained.
+    The plan, with the history and advice. The module stays on the device where it was trained.
 
     Raises
     ------
     ValueError
         If more than one device is asked for.
+    FloatingPointError
+        If the gradient or the validation loss is no longer finite.
     """
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"  # sums in float64 rule out Apple's GPU
     module.train()  # a module that was trained before is left in evaluation mode
-    plan = TrainingPlan(module, n_steps, seed, options)
+    plan = TrainingPlan(module, n_steps, seed, options, data.tracks.names)
     loader = RegionLoader(data, split.train, batch_size, n_steps, np.random.default_rng(seed))
     callbacks = list(trainer_kwargs.pop("callbacks", []))
     best = KeepBest()
@@ -95,6 +98,7 @@ def fit(
         "simple_progress_bar": False,
         "check_val_every_n_epoch": 1,
         "val_check_interval": max(1, n_steps // _CHECKS),
+        "logger": False,  # scvi's own would keep the history a second time, slowly
     }
     trainer = Trainer(
         accelerator=accelerator,
@@ -105,9 +109,17 @@ def fit(
     )
     if trainer.world_size > 1:
         raise ValueError(f"devices must be one device, got {devices!r}, which are {trainer.world_size}.")
-    _run(trainer, plan, loader, validation)
-    best.restore(plan)
-    module.to(trainer.strategy.root_device).eval()
+    _advise_on_depths(plan, data)
+    before = copy.deepcopy(module.state_dict())
+    try:
+        _run(trainer, plan, loader, validation)
+        plan.stop_if_diverged()
+        best.restore(plan)
+    except Exception:
+        module.load_state_dict(before)
+        raise
+    finally:
+        module.to(trainer.strategy.root_device).eval()
     return plan
 
 
@@ -115,6 +127,13 @@ def _spread(rows: np.ndarray) -> np.ndarray:
     """Blocks of neighbouring rows, spread evenly, as many as validation needs."""
     blocks = np.split(rows, np.arange(BLOCK, len(rows), BLOCK))
     return np.concatenate(blocks[:: max(1, -(-len(rows) // _MOST_VALIDATED))])
+
+
+def _advise_on_depths(plan: TrainingPlan, data: TrackData) -> None:
+    """Judge the depths that were given; those added up from the counts are right by construction."""
+    tracks, counts = data.tracks, data.summary.counts
+    if tracks.depth is not None:
+        plan.advise(judge_depths(tracks.names, tracks.assays, tracks.depth, counts.mean_t, counts.total_t))
 
 
 def _run(trainer: Trainer, plan: TrainingPlan, loader: RegionLoader, validation: FixedMinibatches) -> None:
