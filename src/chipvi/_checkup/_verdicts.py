@@ -26,7 +26,7 @@ BOTH, AVERAGE, MARGINAL = "beats both", "the average of the other biosamples", "
 
 _STRETCHES = 30
 _ERRORS = 3  # standard errors within which nothing can be told
-_MEAN, _SCORE, _COVERAGE = 0.1, 0.01, 0.02  # and a mean, relatively, a score, and a coverage
+_MEAN, _SCORE, _COVERAGE = 0.1, 0.01, 0.02  # what does not matter, however certain
 _MAJORITY = 22  # of the stretches: by chance so many or more agree in 2 of 100 cases
 _VAGUE_MEAN, _VAGUE_BAR, _VAGUE_COVERAGE = 0.5, 0.75, 0.1  # beyond that, errors are too large for a verdict
 _TAIL = (1 - LEVEL) / 2
@@ -68,11 +68,11 @@ class _Imputed(ABC):
 
     @abstractmethod
     def mean_error(self) -> tuple[float, float]:
-        """How far the imputed mean is off, relative to what matters here, and the standard error of that."""
+        """How far the imputed mean is off (log of the ratio, or in standard deviations), and the standard error."""
 
     @abstractmethod
     def mean_words(self) -> str:
-        """How far the imputed mean is off."""
+        """How far the imputed mean is off, in words."""
 
     @property
     def is_enough(self) -> bool:
@@ -205,9 +205,7 @@ def check(
         "mean": mean_verdict,
         "spread": _judge_spread(track, mean_verdict, bars_pk, pit),
         "beats": _judge_gain(track, marginal_nll - nll),
-        "intervals": _judge_intervals(
-            track, row["coverage"], row["expected_coverage"], standard_error(inside - expected)
-        ),
+        "intervals": _judge_intervals(row["coverage"], row["expected_coverage"], standard_error(inside - expected)),
     }, pit
 
 
@@ -261,7 +259,7 @@ def _vote(gain: Callable[[slice], float], n_entries: int, least: float) -> int:
     return int(np.sign(whole)) if abs(whole) > least and n_agree >= _MAJORITY else 0
 
 
-def _judge_intervals(track: _Imputed, covered: float, expected: float, error: float) -> str:
+def _judge_intervals(covered: float, expected: float, error: float) -> str:
     if not _ERRORS * error < _VAGUE_COVERAGE:
         return VAGUE
     if _direction(covered - expected, error, _COVERAGE) == 0:

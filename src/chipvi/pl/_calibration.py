@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MultipleLocator
 
 from .._checkup import BAR, RIGHT, TOO_FEW, VAGUE
 from ._style import BLUE, DARK, GREY, LIGHT, ORANGE, Path, saved, strip
@@ -71,7 +71,7 @@ def _draw(ax: Axes, title: str, verdict: str, heights: np.ndarray) -> None:
     ax.set_title(f"{title}\n{verdict}", fontsize=7.5, loc="left", color=DARK)
     ax.set_xlim(0, 1)
     ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=3))
+    ax.yaxis.set_major_locator(MultipleLocator(1))
     strip(ax)
 
 
