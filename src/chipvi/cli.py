@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import __version__, _demo
+from . import __version__, _compare, _demo, _keys
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -42,6 +42,44 @@ def demo(
     """Train on example data, impute held-out regions, and judge the result."""
     with _errors_in_one_line():
         _demo.run(data, out, steps, seed, Console())
+
+
+@app.command()
+def compare_heads(
+    data: Annotated[Path, typer.Argument(help="Regions x tracks, .h5ad or .zarr.", show_default=False)],
+    layer: Annotated[str | None, typer.Option(help="Layer with counts; by default X.")] = None,
+    observed_layer: Annotated[str | None, typer.Option(help="Layer that is 0 where counts are missing.")] = None,
+    signal_layer: Annotated[
+        str | None, typer.Option(help="Layer with arcsinh(-log10 p), to learn from as well.")
+    ] = None,
+    biosample_key: Annotated[str, typer.Option(help="Column of var with the biosample.")] = _keys.BIOSAMPLE,
+    assay_key: Annotated[str, typer.Option(help="Column of var with the assay.")] = _keys.ASSAY,
+    depth_key: Annotated[
+        str | None, typer.Option(help="Column of var with reads per track; by default counts are added up.")
+    ] = None,
+    control_key: Annotated[str | None, typer.Option(help="Column of var that is true for controls.")] = None,
+    segment_key: Annotated[
+        str | None, typer.Option(help="Column of obs whose equal values mark neighbours; by default chrom, start, end.")
+    ] = None,
+    heads: Annotated[str | None, typer.Option(help="Heads, by commas; by default all.")] = None,
+    steps: Annotated[int, typer.Option(help="Training steps of each run.", min=1)] = 1_000,
+    seeds: Annotated[int, typer.Option(help="Runs of each head; their spread tells what is chance.", min=1)] = 3,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("chipvi-heads"),
+) -> None:
+    """Compare the count heads on your own data, on held-out regions."""
+    setup = {
+        "layer": layer,
+        "observed_layer": observed_layer,
+        "signal_layer": signal_layer,
+        "biosample_key": biosample_key,
+        "assay_key": assay_key,
+        "depth_key": depth_key,
+        "control_key": control_key,
+        "segment_key": segment_key,
+    }
+    names = None if heads is None else [name.strip() for name in heads.split(",")]
+    with _errors_in_one_line():
+        _compare.run(data, setup, names, steps, range(seeds), out, Console())
 
 
 @contextmanager
