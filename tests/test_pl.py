@@ -1,6 +1,7 @@
 """Figures hold what they claim: panels, colours, gaps where data are missing, every curve that was recorded."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import scipy.sparse as sp
 from anndata import AnnData
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.patches import StepPatch
 
@@ -168,7 +170,23 @@ HISTORY = (
     | curve("predicted_mean", 1.3, 1.3)
     | curve("true_mean", 2.2, 2.1)
     | curve("kl_weight", 0.0, 1.0)
+    | curve("clamped_logit", 0.0, 0.25)
+    | curve("floored_std", 0.0, 0.0)
+    | curve("active_latents", 6.0, 5.0)
 )
+TRACK_MEANS = {
+    "predicted_mean_by_track": {
+        "a": [9.0, 1.0, 2.0],
+        "b.c": [9.0, 2.0, 4.0],
+        "never": [np.nan] * 3,
+        "empty": [1.0] * 3,
+    },
+    "true_mean_by_track": {"a": [1.0, 2.0, 2.0], "b.c": [1.0, 2.0, 1.0], "never": [np.nan] * 3, "empty": [0.0] * 3},
+}
+BY_TRACK = {
+    name: pd.DataFrame({f"{name}.{track}": means for track, means in columns.items()}, index=[0, 49, 99])
+    for name, columns in TRACK_MEANS.items()
+}
 
 
 def test_training_shows_every_curve_by_step():
@@ -180,6 +198,8 @@ def test_training_shows_every_curve_by_step():
         "Pearson": {"hidden counts"},
         "Gradient norm": {"trunk"},
         "Mean of the hidden counts": {"predicted", "true"},
+        "Share at a clamp or floor": {"logit", "spread of the signal"},
+        "Active latents": {"active latents"},
     }
     line = panels["Loss (nat per entry)"]["hidden counts, validation"]
     np.testing.assert_array_equal(line.get_xydata(), [[10, 3.5], [20, 2.5]])
@@ -189,6 +209,18 @@ def test_training_shows_every_curve_by_step():
 def test_an_r2_that_never_rises_stays_in_sight_and_a_wild_start_does_not_hide_it():
     low, high = pl.training(HISTORY).axes[1].get_ylim()
     assert -2 < low < -0.93 < high
+
+
+def test_training_shows_for_each_track_how_far_its_mean_is_off_and_names_the_worst():
+    (ax,) = pl.training(BY_TRACK).axes
+    *tracks, one = ax.lines
+    assert {line.get_label(): line.get_xydata().tolist() for line in tracks} == {
+        "_": [[49, 0.5], [99, 1.0]],
+        "b.c": [[49, 1.0], [99, 4.0]],
+    }
+    assert set(one.get_ydata()) == {1}
+    assert ax.get_yscale() == "log"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["b.c"]
 
 
 def test_training_leaves_out_what_was_not_recorded():
@@ -280,3 +312,48 @@ def test_calibration_tells_counts_from_signal_where_there_are_both():
     both = Diagnosis(pd.concat([counts.table, signal.table]), pd.concat([counts.pit, signal.pit]), [], "")
     titles = [ax.get_title(loc="left") for ax in pl.calibration(both).axes]
     assert titles == ["cell0.H3K4me3, counts\nright", "cell0.H3K4me3, signal\nright"]
+
+
+def compared() -> SimpleNamespace:
+    """A comparison of two heads, one of which failed once, in what is drawn of it."""
+    rows = [("good", 0, 0.40, 1.50), ("good", 1, 0.44, 1.54), ("bad", 0, 0.30, 1.60), ("bad", 1, np.nan, np.nan)]
+    runs = pd.DataFrame(rows, columns=["head", "seed", "r2", "nll"])
+    runs["pearson"], runs["crps"] = runs["r2"] + 0.2, runs["nll"] - 0.3
+    by_head = runs.groupby("head", sort=False)[["r2", "pearson", "nll", "crps"]]
+    table = by_head.mean().join(by_head.std().add_suffix("_sd"))
+    table["diverged"] = [0, 1]
+    table.loc["marginal", ["r2", "nll", "crps"]] = [-0.02, 1.9, 1.7]
+    table.loc["average", ["r2", "pearson"]] = [-0.7, 0.55]
+    curves = pd.DataFrame(
+        {"head": ["good", "good", "bad"], "seed": [0, 0, 0], "step": [5, 10, 5], "r2": [0.1, 0.2, -3]}
+    )
+    return SimpleNamespace(table=table, runs=runs, curves=curves)
+
+
+def test_heads_are_drawn_with_their_seeds_their_spread_and_what_needs_no_model():
+    curves, *scores = pl.heads(compared()).axes
+    lines = sorted(line.get_xydata().tolist() for line in curves.lines[:2])
+    assert lines == [[[5, -3]], [[5, 0.1], [10, 0.2]]]
+    assert [ax.get_title(loc="left").partition(" ")[0] for ax in scores] == ["R²", "Pearson", "NLL", "CRPS"]
+    labels = [label.get_text() for label in scores[0].get_yticklabels()]
+    assert labels == ["good", "bad (diverged)", "marginal", "average"]
+    points = [np.asarray(c.get_offsets()).tolist() for c in scores[1].collections if isinstance(c, PathCollection)]
+    assert np.allclose(points[0], [[0.60, 0.25], [0.64, 0.25]])
+    assert np.allclose(points[1], [[0.62, 0]])
+    bars = [c.get_segments() for c in scores[1].collections if isinstance(c, LineCollection)]
+    assert np.allclose(bars[0][0][:, 0], [0.62 - 0.02 * 2**0.5, 0.62 + 0.02 * 2**0.5])
+
+
+def test_what_is_far_from_the_heads_has_its_value_at_the_edge():
+    _, r2, pearson, nll, _ = pl.heads(compared()).axes
+    assert [text.get_text() for text in r2.texts] == ["◂ -0.02", "◂ -0.70"]
+    assert [text.get_text() for text in nll.texts] == ["1.90 ▸"]
+    assert not pearson.texts  # the average lies among the heads
+    assert nll.get_xlim()[0] < 1.50 and 1.60 < nll.get_xlim()[1] < 1.9
+
+
+def test_small_differences_of_heads_do_not_fill_the_axis():
+    comparison = compared()
+    comparison.runs[["r2", "nll"]] = comparison.table[["r2", "nll"]] = [0.4, 1.5]
+    _, r2, _, nll, _ = pl.heads(comparison).axes
+    assert np.ptp(nll.get_xlim()) == pytest.approx(0.06 * 1.5)

@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from ._style import BLUE, DARK, GREEN, LIGHT, ORANGE, PURPLE, Path, saved, strip
 
@@ -21,7 +23,11 @@ _PANELS = {
     "Pearson": r"_pcc$",
     "Gradient norm": r"^grad_norm",
     "Mean of the hidden counts": r"^(predicted|true)_mean$",
+    "Share at a clamp or floor": r"^(clamped|floored)_",
+    "Active latents": r"^active_latents$",
 }
+_BY_TRACK = "Predicted over true mean, by track"
+_FAINT = "#9aa3ab"
 _CURVES = {
     "imp_count": ("hidden counts", BLUE),
     "obs_count": ("visible counts", ORANGE),
@@ -31,17 +37,25 @@ _CURVES = {
     "grad_norm_trunk": ("trunk", BLUE),
     "grad_norm_count_head": ("count head", ORANGE),
     "grad_norm_signal_head": ("signal head", GREEN),
-    "true_mean": ("true", "#9aa3ab"),
+    "true_mean": ("true", _FAINT),
     "predicted_mean": ("predicted", BLUE),
+    "clamped_mean": ("mean", BLUE),
+    "clamped_dispersion": ("dispersion", ORANGE),
+    "clamped_logit": ("logit", DARK),
+    "clamped_count": ("count", _FAINT),
+    "clamped_zero_logit": ("zero logit", PURPLE),
+    "floored_std": ("spread of the signal", GREEN),
+    "active_latents": ("active latents", PURPLE),
 }
 
 
 def training(model_or_history: ChipVI | Mapping[str, pd.DataFrame], save: Path | None = None) -> Figure:
     """Draw how training went, by step.
 
-    Panels show the loss, R2 and Pearson correlation of hidden and of visible entries, the norms of the gradients, and
-    the predicted beside the true mean count. Validation is drawn with dots. What was not recorded is left out; an R2
-    below -1 that is far below most others is cut off.
+    Panels show the loss, R2 and Pearson correlation of hidden and of visible entries, the norms of the gradients, the
+    predicted beside the true mean count, the share of entries at a clamp or floor, the number of active latents, and
+    the predicted over the true mean of each track, the one that ends farthest off by name. Validation is drawn with
+    dots. What was not recorded is left out; an R2 below -1 that is far below most others is cut off.
 
     Parameters
     ----------
@@ -66,6 +80,7 @@ def training(model_or_history: ChipVI | Mapping[str, pd.DataFrame], save: Path |
         title: {name: history[name].iloc[:, 0].dropna() for name in names if re.search(pattern, name)}
         for title, pattern in _PANELS.items()
     }
+    panels[_BY_TRACK] = _ratios(history)
     panels = {title: curves for title, curves in panels.items() if any(map(len, curves.values()))}
     if not panels:
         raise ValueError("the history holds no training curve; train the model first.")
@@ -74,7 +89,7 @@ def training(model_or_history: ChipVI | Mapping[str, pd.DataFrame], save: Path |
     figure = Figure(figsize=(3.6 * n_columns, 3.0 * n_rows), layout="constrained")
     axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for ax, (title, curves) in zip(axes, panels.items(), strict=False):
-        _draw(ax, title, curves)
+        (_draw_ratios if title == _BY_TRACK else _draw)(ax, title, curves)
     for ax in axes[len(panels) :]:
         ax.remove()
     return saved(figure, save)
@@ -92,18 +107,63 @@ def _draw(ax: Axes, title: str, curves: dict[str, pd.Series]) -> None:
         else:
             style = {"linewidth": 1.0, "alpha": 0.6 if f"validation_{name}" in curves else 1.0, "label": label}
         ax.plot(curve.index, curve, color=colour, **style)
+    if title == "Gradient norm" and any(map(len, curves.values())):
+        ax.set_yscale("log")
+        ax.tick_params(which="minor", labelsize=7)
+    if title == "R²":  # the first steps may be so bad that nothing else could be told apart
+        low, high = ax.get_ylim()
+        median = float(pd.concat(list(curves.values())).median())
+        ax.set_ylim(max(low, min(-1.0, median - 0.1)), high)
+    if title in ("Share at a clamp or floor", "Active latents"):
+        high = max(0.1, ax.dataLim.y1)
+        ax.set_ylim(-0.03 * high, 1.08 * high)  # what stays at 0 is to be seen
+    _finish(ax, title)
+
+
+def _draw_ratios(ax: Axes, title: str, curves: dict[str, pd.Series]) -> None:
+    worst = max(curves, key=lambda track: abs(float(np.log(curves[track].iloc[-1]))))
+    for track, curve in curves.items():
+        is_worst = track == worst
+        ax.plot(
+            curve.index,
+            curve,
+            color=ORANGE if is_worst else _FAINT,
+            linewidth=1.2 if is_worst else 0.6,
+            zorder=3 if is_worst else 2,
+            label=track if is_worst else "_",
+        )
+    ax.axhline(1, color=DARK, linewidth=0.8, linestyle=":")
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    ax.set_ylim(min(low, 0.5), max(high, 2.0))
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
+    _finish(ax, title)
+
+
+def _finish(ax: Axes, title: str) -> None:
     ax.set_title(title, fontsize=9, loc="left")
     ax.set_xlabel("step", fontsize=8)
     ax.grid(axis="y", color=LIGHT)
     ax.set_axisbelow(True)
     strip(ax)
-    if title == "Gradient norm" and any(map(len, curves.values())):
-        ax.set_yscale("log")
-    if title == "R²":  # the first steps may be so bad that nothing else could be told apart
-        low, high = ax.get_ylim()
-        median = float(pd.concat(list(curves.values())).median())
-        ax.set_ylim(max(low, min(-1.0, median - 0.1)), high)
     ax.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+
+
+def _ratios(history: Mapping[str, pd.DataFrame]) -> dict[str, pd.Series]:
+    """Predicted over true mean of each track, where both are above 0, but for the first step: one minibatch only."""
+    if "predicted_mean_by_track" not in history:
+        return {}
+    predicted, true = history["predicted_mean_by_track"], history["true_mean_by_track"]
+    curves = {}
+    for column in predicted:
+        track = column.partition(".")[2]
+        means = pd.concat([predicted[column], true[f"true_mean_by_track.{track}"]], axis=1).iloc[1:]
+        means = means[(means > 0).all(axis=1)]
+        if len(means):
+            curves[track] = means.iloc[:, 0] / means.iloc[:, 1]
+    return curves
 
 
 def _quantity(name: str) -> str:
