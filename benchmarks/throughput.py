@@ -20,8 +20,9 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
+from unittest.mock import patch
 
 import lightning.pytorch as pl
 import numpy as np
@@ -169,6 +170,28 @@ def train(adata: Any, seed: int, n_steps: int, accelerator: str) -> tuple[float,
     return clock.seconds, clock.cpu_seconds, clock.weights
 
 
+def time_monitors(adata: Any, seed: int, n_steps: int, accelerator: str) -> float:
+    """Share of the steps of `ChipVI.train` that goes into noting, logging and judging, by CPU time."""
+    spent = 0.0
+
+    def timed(method: Any) -> Any:
+        def call(plan: TrainingPlan, *arguments: Any) -> None:
+            nonlocal spent
+            synchronise(plan.device)
+            start = time.process_time()
+            method(plan, *arguments)
+            synchronise(plan.device)
+            spent += (time.process_time() - start) * (plan.global_step >= WARM_UP)
+
+        return call
+
+    with ExitStack() as patches:
+        for name in ("_note", "_log"):
+            patches.enter_context(patch.object(TrainingPlan, name, timed(getattr(TrainingPlan, name))))
+        _, cpu_seconds, _ = train(adata, seed, n_steps, accelerator)
+    return spent / cpu_seconds
+
+
 def largest_difference(some: list[Tensor], others: list[Tensor]) -> float:
     return max(float((a - b).abs().max()) for a, b in zip(some, others, strict=True))
 
@@ -239,6 +262,9 @@ def main() -> int:
         report(f"{name}, CPU ms per step", f"{statistics.median(seconds[f'{who} cpu']) / timed * 1e3:.2f}")
     report("ratio of steps/s", f"{ratio(''):.3f}")
     report("ratio by CPU time", f"{ratio(' cpu'):.3f}")
+
+    shares = [time_monitors(adata, turn, arguments.steps, arguments.accelerator) for turn in range(3)]
+    report("noting and logging, share of a step", f"{statistics.median(shares):.1%}")
 
     phases = [loop.time_phases(turn, arguments.steps) for turn in range(3)]
     milliseconds = {name: 1e3 * statistics.median(phase[name] for phase in phases) for name in PHASES}

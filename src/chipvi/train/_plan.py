@@ -104,9 +104,7 @@ class TrainingPlan(pl.LightningModule):
         task = draw_task(self.module, len(tensors["low_rs"]), self._options.biosamples_per_step, self._task_generator)
         inputs = apply_task(self.module, tensors, task, self._split_generator)
         inferred, generative, losses = self.module(inputs, loss_kwargs={"kl_weight": self._kl_weight()})
-        self._note(inputs, generative, losses)
-        if self._is_time():
-            self._seen = watch_heads(self.module, inputs, generative) | watch_latents(inferred["qz"])
+        self._note(inputs, inferred, generative, losses)
         return losses.loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -124,8 +122,10 @@ class TrainingPlan(pl.LightningModule):
     def _kl_weight(self) -> float:
         return min(1.0, self.global_step / max(1.0, self._options.kl_warmup * self._n_steps))
 
-    def _note(self, inputs: dict[str, Tensor], generative: dict[str, Any], losses: Any) -> None:
-        """Add a step to the sums for the history."""
+    def _note(
+        self, inputs: dict[str, Tensor], inferred: dict[str, Any], generative: dict[str, Any], losses: Any
+    ) -> None:
+        """Add a step to the sums for the history; look closer when it is time to log."""
         parts = {"train_loss": losses.loss, "kl": losses.kl_local["kl"], **losses.extra_metrics}
         for name, value in parts.items():
             # a minibatch without thinned reads has no such loss, rather than one of 0
@@ -139,6 +139,8 @@ class TrainingPlan(pl.LightningModule):
             if generative[view] is not None:
                 truth, weight_rqg = inputs[f"target_{view}_rqg"], inputs[f"{weight}_{view}_rqg"]
                 self._scores[name].add(truth, generative[view].mean.detach(), weight_rqg, inputs["track_qg"])
+        if self._is_time():
+            self._seen = watch_heads(self.module, inputs, generative) | watch_latents(inferred["qz"])
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradient, stop if it is not finite, and log when it is time."""
@@ -148,13 +150,16 @@ class TrainingPlan(pl.LightningModule):
         is_time = self._is_time()
         has_diverged = (is_time or self.device.type == "cpu") and self._has_diverged()
         if is_time or has_diverged:
-            norms = {"grad_norm": float(total)} | watch_gradients(self.module)
-            values = norms | self._seen | self._summarise()
-            self.record(values)
-            if has_diverged:
-                raise FloatingPointError(self._divergence(values))
-            self.advise(self._advisor.add({"step": self.global_step} | values))
+            self._log(float(total), has_diverged)
         torch._foreach_mul_(gradients, (self._options.clip_norm / (total + 1e-6)).clamp(max=1.0))
+
+    def _log(self, grad_norm: float, has_diverged: bool) -> None:
+        """Write down what was seen since the last log, and judge it."""
+        values = {"grad_norm": grad_norm} | watch_gradients(self.module) | self._seen | self._summarise()
+        self.record(values)
+        if has_diverged:
+            raise FloatingPointError(self._divergence(values))
+        self.advise(self._advisor.add({"step": self.global_step} | values))
 
     def _is_time(self) -> bool:
         """Whether this step is logged."""
