@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from chipvi import __version__, _demo, datasets
+from chipvi import ChipVI, __version__, _demo, compare_heads, datasets
 from chipvi.cli import app
 from chipvi.metrics import pearson, r2
 
@@ -151,3 +152,111 @@ def test_version_is_told_also_by_python_m(monkeypatch, capsys):
 
 def test_without_a_command_the_commands_are_listed():
     assert "demo" in call().output
+
+
+HEAD_FILES = ["heads.csv", "heads.png", "runs.csv"]
+SETUP = ["--observed-layer", "observed", "--depth-key", "depth"]
+
+
+@pytest.fixture(scope="module")
+def counts_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "counts.h5ad"
+    datasets.simulate(n_regions=400, n_biosamples=2, n_assays=3, seed=2).write_h5ad(path)
+    return path
+
+
+def compare(path: Path, out: Path, *arguments: str) -> Result:
+    return call("compare-heads", str(path), "--out", str(out), *arguments)
+
+
+@pytest.fixture(scope="module")
+def compared(counts_file, tmp_path_factory) -> tuple[Result, Path]:
+    out = tmp_path_factory.mktemp("heads") / "new" / "folder"
+    options = ["--heads", "mean_dispersion, poisson", "--steps", "3", "--seeds", "2"]
+    return compare(counts_file, out, *SETUP, *options), out
+
+
+def test_compare_heads_says_what_it_will_do_prints_the_verdict_and_writes_every_file(compared):
+    result, out = compared
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in out.iterdir()) == HEAD_FILES
+    assert (out / "heads.png").read_bytes().startswith(b"\x89PNG")
+    unwrapped = result.stdout.replace("\n", "")
+    assert all(str(out / name) in unwrapped for name in HEAD_FILES)
+    first, second, *_ = result.stdout.splitlines()
+    assert first == "counts.h5ad: 400 regions x 6 tracks; 80 are held out."
+    assert second == "To train: 2 heads x 2 seeds x 3 steps"
+    assert "- By NLL, " in result.stdout
+    assert "Too little to tell: 6 of 6 tracks" in result.stdout.replace("\n", " ")
+
+
+def test_the_tables_of_compare_heads_agree_with_each_other_and_with_the_function(compared, counts_file):
+    _, out = compared
+    table = pd.read_csv(out / "heads.csv", index_col="head")
+    runs = pd.read_csv(out / "runs.csv")
+    assert list(table.index[2:]) == ["marginal", "average"]
+    for head, rows in runs.groupby("head"):
+        assert table.loc[head, "nll"] == pytest.approx(rows["nll"].mean(), rel=1e-5)
+    adata = anndata.read_h5ad(counts_file)
+    ChipVI.setup_anndata(adata, observed_layer="observed", depth_key="depth")
+    again = compare_heads(adata, ["mean_dispersion", "poisson"], steps=3, seeds=[0, 1])
+    np.testing.assert_allclose(again.runs["crps"], runs["crps"], rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Writing zarr v2 data")
+def test_compare_heads_reads_zarr(tmp_path):
+    datasets.simulate(n_regions=200, n_biosamples=2, n_assays=2).write_zarr(tmp_path / "counts.zarr")
+    options = ["--heads", "poisson", "--steps", "1", "--seeds", "1"]
+    result = compare(tmp_path / "counts.zarr", tmp_path / "out", *SETUP, *options)
+    assert result.exit_code == 0, result.output
+    assert "To train: 1 head x 1 seed x 1 step" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["--heads", "poison"], "head 'poison' is not in chipvi.nn.COUNT_HEADS", id="head"),
+        pytest.param(["--layer", "count"], "layer 'count' is not in adata.layers", id="layer"),
+        pytest.param(["--segment-key", "gene"], "segment_key 'gene' is not in adata.obs", id="segments"),
+    ],
+)
+def test_what_compare_heads_cannot_use_is_told_in_one_line_and_nothing_is_written(
+    counts_file, tmp_path, arguments, message
+):
+    result = compare(counts_file, tmp_path / "none", *arguments)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"Error: {message}")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Element .* was written without encoding metadata")
+def test_files_that_hold_no_anndata_are_told_in_one_line(tmp_path):
+    (tmp_path / "broken.h5ad").write_text("no")
+    (tmp_path / "empty.zarr").mkdir()
+    (tmp_path / "counts.csv").touch()
+    with h5py.File(tmp_path / "other.h5ad", "w") as file:
+        file["something"] = 1
+    for name, message in {
+        "broken.h5ad": "cannot be read as an AnnData",
+        "empty.zarr": "cannot be read as an AnnData",
+        "other.h5ad": "cannot be read as an AnnData",
+        "counts.csv": "ends in .h5ad or .zarr",
+        "none.h5ad": "there is no",
+    }.items():
+        result = compare(tmp_path / name, tmp_path / "out")
+        assert result.exit_code == 2, name
+        (line,) = result.stderr.splitlines()
+        assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_few_regions_and_a_taken_folder_are_told_before_training(counts_file, tmp_path):
+    datasets.simulate(n_regions=120, n_biosamples=2, n_assays=2).write_h5ad(tmp_path / "small.h5ad")
+    result = compare(tmp_path / "small.h5ad", tmp_path / "out", *SETUP)
+    assert result.exit_code == 2
+    assert "at least 200 regions" in result.stderr and len(result.stderr.splitlines()) == 1
+    (tmp_path / "taken").touch()
+    result = compare(counts_file, tmp_path / "taken", *SETUP)
+    assert result.exit_code == 1
+    assert "taken" in result.stderr and len(result.stderr.splitlines()) == 1
