@@ -1,6 +1,7 @@
 """Run every tutorial from top to bottom in another folder, and fail if one of them does; the files do not change."""
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -31,6 +32,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="folder to keep the executed notebooks in (default: a temporary one)")
     parser.add_argument("notebooks", nargs="*", type=Path, help="notebooks to run (default: all tutorials)")
     options = parser.parse_args()
+    os.environ.setdefault("CHIPVI_TUTORIAL_STEPS", "250")  # of tutorials that train many models
 
     notebooks = options.notebooks or sorted(TUTORIALS.glob("*.ipynb"))
     if not notebooks:

@@ -90,9 +90,9 @@ class PlainLoop:
         """Make module, minibatches and optimiser anew, as `ChipVI.train` does with this seed."""
         data = self._model._open_data(None)
         split = split_regions(data.segments, None, 0.0, np.random.default_rng(seed))
-        data = data.within(split.cut(data.segments), split.rows)
+        data = data.within(split.cut(data.segments), split.train)
         torch.manual_seed(seed)
-        module = self._model._make_module(data, split.rows)
+        module = self._model._make_module(data, split.train)
         self._options = PlanOptions()
         plan = TrainingPlan(module, n_steps, seed, self._options, data.tracks.names)
         configured: Any = plan.configure_optimizers()

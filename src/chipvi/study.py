@@ -118,10 +118,10 @@ class StudyVAE(ChipVAE):
         return normed_rqao.gather(2, index_rqg1.expand(-1, -1, -1, normed_rqao.shape[-1]))
 
     def loss(self, *args: Any, **kwargs: Any) -> LossOutput:
-        """See :class:`chipvi.module.ChipVAE`; `clamped_loss` is the share of entries whose loss is clamped."""
+        """See :class:`chipvi.module.ChipVAE`; `clamped_losses` is the share of entries whose loss is clamped."""
         output = super().loss(*args, **kwargs)
         if "loss_clamp" in self._suspects:
-            output.extra_metrics["clamped_loss"] = self._clamped_share
+            output.extra_metrics["clamped_losses"] = self._clamped_share
         return output
 
     def _count_losses(

@@ -90,7 +90,7 @@ def test_a_clamped_loss_gives_rare_entries_no_gradient(kit, data):
     assert beyond.any()
     assert (gradient[beyond] == 0).all()
     assert (gradient[hidden & ~beyond].abs().sum(-1) > 0).any()
-    share = model.module.loss(inputs, inferred, generated).extra_metrics["clamped_loss"]
+    share = model.module.loss(inputs, inferred, generated).extra_metrics["clamped_losses"]
     assert float(share) == pytest.approx(float(beyond.sum() / hidden.sum()))
 
 

@@ -94,6 +94,7 @@ _REMEDIES = {
     "count": "lift the floor with head_options={'count_floor': None}, or use head='mean_dispersion'",
     "mean": "look for counts and depths far from the rest (means reach from 1e-7 to 9e6), or lower lr",
     "dispersion": "look for tracks that are nearly empty, lower lr, or use head='poisson'",
+    "losses": "clip the gradient in place of the loss, for the entries that a clamped loss silences are the peaks",
     "zero_logit": "use head='mean_dispersion', for zeros are not inflated here",
 }
 
