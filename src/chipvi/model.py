@@ -257,10 +257,10 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, BaseModelClass):
 
     def _fit(self, data: TrackData, split: Split, seed: int, **options: Any) -> None:
         """Train on a split of the data; `options` are those of :func:`chipvi.train.fit`."""
-        data = data.within(split.cut(data.segments), split.rows)
+        data = data.within(split.cut(data.segments), split.train)
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
-            module = self.module if self.is_trained_ else self._make_module(data, split.rows)
+            module = self.module if self.is_trained_ else self._make_module(data, split.train)
             plan = fit(module, data, split, seed=seed, **options)
         self.module = module
         self._extend_history(plan.history)

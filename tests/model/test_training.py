@@ -203,7 +203,7 @@ def test_stretches_are_held_out_whole_and_no_row_is_used_twice():
     segments = Segments(np.array([0, 300, 1000]))
     split = split_regions(segments, None, 0.1, np.random.default_rng(0))
     assert not set(split.train) & set(split.validation)
-    np.testing.assert_array_equal(split.rows, np.arange(1000))
+    np.testing.assert_array_equal(np.union1d(split.train, split.validation), np.arange(1000))
     assert 50 <= len(split.validation) <= 150
     assert len(split.cut(segments).offsets) <= 8
 
@@ -280,14 +280,12 @@ def test_validation_regions_are_looked_at_to_validate_and_for_nothing_else(kit):
     for corrupt in (False, True):
         adata = kit.data(n_chromosomes=1)
         adata.obs["fold"] = np.repeat(["train", "valid"], [240, 40])
-        if corrupt:  # other counts of the same moments, for the start is from all that is looked at
-            adata.X[240:] = adata.X[240:][::-1]
-            adata.layers["signal"][240:] = adata.layers["signal"][240:][::-1]
+        if corrupt:
+            adata.X[240:] = 3 * adata.X[240:][::-1] + 1
+            adata.layers["signal"][240:] += 2
         model = kit.train(kit.model(adata), max_steps=8, split_key="fold")
         results.append((weights(model), model.history["validation_loss"]["validation_loss"]))
-    trained = [{k: v for k, v in state.items() if not k.startswith("feature_")} for state, _ in results]
-    for name in trained[0]:
-        torch.testing.assert_close(trained[0][name], trained[1][name], rtol=1e-4, atol=1e-6)
+    assert same(results[0][0], results[1][0])
     assert not np.allclose(results[0][1], results[1][1], rtol=1e-4)
 
 
@@ -297,7 +295,7 @@ def validation_loss(model, seed, **plan_options):
     split = split_regions(data.segments, None, 0.1, np.random.default_rng(seed))
     plan = TrainingPlan(model.module, 10, seed, PlanOptions(**plan_options), data.tracks.names)
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
-    loader = FixedMinibatches(data.within(split.cut(data.segments), split.rows), split.validation, 64)
+    loader = FixedMinibatches(data.within(split.cut(data.segments), split.train), split.validation, 64)
     trainer.validate(plan, loader, verbose=False)
     return float(trainer.callback_metrics["validation_loss"])
 
@@ -305,11 +303,11 @@ def validation_loss(model, seed, **plan_options):
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
 def test_early_stopping_ends_early_with_the_best_weights(kit):
     model = kit.model(kit.data())
-    kit.train(model, max_steps=160, plan_kwargs={"lr": 0.3, "ema_decay": 0.5}, early_stopping=True, seed=2)
+    kit.train(model, max_steps=160, plan_kwargs={"lr": 0.3, "ema_decay": 0.5}, early_stopping=True, seed=1)
     losses = model.history["validation_loss"]["validation_loss"]
     assert losses.index[-1] < 160
     assert losses.iloc[-1] > losses.min() + 0.01
-    assert validation_loss(model, 2) == pytest.approx(losses.min(), rel=1e-5)
+    assert validation_loss(model, 1) == pytest.approx(losses.min(), rel=1e-5)
 
 
 # the ends of training

@@ -23,11 +23,6 @@ class Split:
     train: np.ndarray
     validation: np.ndarray
 
-    @property
-    def rows(self) -> np.ndarray:
-        """Rows that are used at all, ascending."""
-        return np.union1d(self.train, self.validation)
-
     def cut(self, segments: Segments) -> Segments:
         """Segments cut wherever the use of the rows changes, so that no context reaches across."""
         use_r = np.zeros(segments.n_regions, dtype=np.int8)
