@@ -285,7 +285,7 @@ def draw_scores(ax: Axes, runs: pd.DataFrame) -> None:
     ax.set_ylim(y[-1] + 0.8, y[0] - 0.8)
     ax.grid(axis="y", color="#eceef0")
     ax.set_axisbelow(True)
-    ax.set_title("Each track hidden in turn, a dot per seed (below -0.5: drawn there)", fontsize=9, loc="left")
+    ax.set_title("Each track hidden in turn; below -0.5 at the edge", fontsize=9, loc="left")
     ax.spines[["top", "right"]].set_visible(False)
     handles, labels = ax.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
