@@ -102,7 +102,9 @@ def test_without_signal_the_signal_function_says_what_to_give(kit):
 
 def test_without_depth_it_is_the_reads_counted(kit):
     adata = kit.data(signal=False)
-    model = kit.train(kit.model(adata, {"observed_layer": "observed", "control_key": "is_control"}))
+    model = kit.train(
+        kit.model(adata, {"observed_layer": "observed", "control_key": "is_control"}), validation_size=0.0
+    )
     depth = model.impute(indices=[0]).var["depth"]
     measured = depth.index != kit.unseen
     np.testing.assert_allclose(depth[measured], adata.to_df()[depth.index].sum()[measured], rtol=1e-5)
@@ -110,7 +112,9 @@ def test_without_depth_it_is_the_reads_counted(kit):
 
 def test_a_wholly_missing_track_is_imputed_at_the_depth_of_its_assay(kit):
     adata = kit.data(signal=False)
-    model = kit.train(kit.model(adata, {"observed_layer": "observed", "control_key": "is_control"}))
+    model = kit.train(
+        kit.model(adata, {"observed_layer": "observed", "control_key": "is_control"}), validation_size=0.0
+    )
     result = model.impute(tracks=[kit.unseen])
     others = [f"cell{b}.{kit.unseen.split('.')[1]}" for b in (1, 3)]
     np.testing.assert_allclose(result.var["depth"], adata.to_df()[others].sum().median(), rtol=1e-5)
