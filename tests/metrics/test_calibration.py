@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from chipvi.metrics import coverage, nb_cdf, nb_coverage, nb_crps, nb_pit, nb_quantile
+from chipvi.metrics import coverage, crps_split, nb_cdf, nb_coverage, nb_crps, nb_pit, nb_quantile
 
 N_REGIONS, N_TRACKS, N_BINS = 211, 3, 7
 MEANS = (1e-3, 0.2, 1.0, 30.0, 1e3, 1e4)
@@ -248,3 +248,32 @@ def test_shapes_must_match():
         nb_pit(np.ones((2, 3, 4)), np.ones((2, 3, 4)), 2.0)
     with pytest.raises(ValueError, match="could not be broadcast"):
         nb_pit(np.ones((2, 3)), np.ones((2, 3)), np.ones(2))
+
+
+def test_crps_parts_into_scale_and_rest_and_the_factor_is_the_best_of_a_grid(mean_rt, dispersion_t, counts_rt):
+    split = crps_split(counts_rt, 3 * mean_rt, dispersion_t)
+    whole_t = np.nanmean(nb_crps(counts_rt, 3 * mean_rt, dispersion_t), axis=0)
+    np.testing.assert_allclose(split.scale + split.rest, whole_t, rtol=1e-12)
+    grid = np.exp(np.arange(np.log(0.1), np.log(2), 0.002))
+    for t in range(N_TRACKS):
+        tried = [np.nanmean(nb_crps(counts_rt[:, t], f * 3 * mean_rt[:, t], dispersion_t[t])) for f in grid]
+        assert split.rest[t] == pytest.approx(min(tried), rel=1e-5)
+        assert split.factor[t] == pytest.approx(grid[np.argmin(tried)], rel=4e-3)
+        alone = crps_split(counts_rt[:, t], 3 * mean_rt[:, t], dispersion_t[t])
+        np.testing.assert_array_equal(np.array(alone), [split.factor[t], split.scale[t], split.rest[t]])
+
+
+def test_the_scale_error_of_a_wrong_scale_is_what_the_right_one_saves_and_else_there_is_hardly_any():
+    mean = np.random.default_rng(14).gamma(0.7, 6.0, size=20_000)
+    counts = draw(mean, 4.0, seed=15)
+    right, wrong = crps_split(counts, mean, 4.0), crps_split(counts, 0.5 * mean, 4.0)
+    assert right.factor == pytest.approx(1, abs=0.03)
+    assert 0 <= right.scale < 1e-3 * right.rest
+    assert wrong.factor == pytest.approx(2 * right.factor, rel=4e-3)
+    assert wrong.rest == pytest.approx(right.rest, rel=1e-6)
+    assert wrong.scale > 0.1 * wrong.rest
+
+
+def test_a_track_without_entries_has_no_parts_of_crps(counts_rt, mean_rt):
+    counts_rt[:, 1] = np.nan
+    assert np.isnan(np.array(crps_split(counts_rt, mean_rt, 2.0))).tolist() == [[False, True, False]] * 3

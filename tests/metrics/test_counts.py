@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from scipy import stats
 from scipy.special import betainc, betaincc
+from sklearn.metrics import d2_tweedie_score
 
-from chipvi.metrics import fit_dispersion, nb_nll, nb_quantile
+from chipvi.metrics import deviance_explained, fit_dispersion, nb_nll, nb_quantile
 
 MEANS = (1e-6, 0.03, 1.0, 31.0, 33.0, 4e3, 1e6)
 DISPERSIONS = (1e-3, 0.2, 1.0, 15.9, 16.1, 500.0, 1e6)
@@ -107,3 +108,42 @@ def test_fitted_dispersion_is_the_most_likely_one_and_looks_at_no_missing_entry(
     for t in range(2):
         best, worse, also = (np.nansum(nb_nll(counts_rt, mean_rt, fitted_t * f)[:, t]) for f in (1.0, 0.97, 1.03))
         assert best < min(worse, also)
+
+
+def unit_deviance(k: float, m: float, d: float) -> float:
+    """Twice the log-likelihood that is lost, from the textbook's formula."""
+    log_ratio = k * np.log(k / m) if k else 0.0
+    return 2 * (log_ratio - (k + d) * np.log((k + d) / (m + d)))
+
+
+def test_deviance_explained_is_one_minus_the_deviance_over_that_of_the_tracks_mean():
+    rng = np.random.default_rng(2)
+    counts_rt, mean_rt = rng.poisson(3.0, size=(37, 3)).astype(float), rng.gamma(2.0, 1.5, size=(37, 3))
+    counts_rt[::4, 0], mean_rt[::5, 1] = np.nan, np.nan
+    dispersion_rt = rng.gamma(2.0, 3.0, size=(37, 3))
+    found = deviance_explained(counts_rt, mean_rt, dispersion_rt)
+    for t in range(3):
+        rows = [r for r in range(37) if not np.isnan(counts_rt[r, t] + mean_rt[r, t])]
+        null = counts_rt[rows, t].mean()
+        lost = sum(unit_deviance(counts_rt[r, t], mean_rt[r, t], dispersion_rt[r, t]) for r in rows)
+        null_lost = sum(unit_deviance(counts_rt[r, t], null, dispersion_rt[r, t]) for r in rows)
+        assert found[t] == pytest.approx(1 - lost / null_lost, rel=1e-9)
+        alone = deviance_explained(counts_rt[:, t], mean_rt[:, t], dispersion_rt[:, t])
+        assert float(alone) == pytest.approx(found[t], rel=1e-12)
+
+
+def test_deviance_explained_at_infinite_dispersion_is_that_of_a_poisson():
+    rng = np.random.default_rng(3)
+    counts, mean = rng.poisson(3.0, size=50), rng.gamma(2.0, 1.5, size=50)
+    expected = d2_tweedie_score(counts, mean, power=1)
+    assert float(deviance_explained(counts, mean, np.inf)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_deviance_explained_is_1_for_the_counts_themselves_0_for_their_mean_and_missing_without_variance():
+    counts = np.array([0.0, 4.0, 9.0, 1.0])
+    assert float(deviance_explained(counts, counts, 2.0)) == pytest.approx(1)
+    assert float(deviance_explained(counts, np.full(4, 3.5), 2.0)) == pytest.approx(0, abs=1e-12)
+    assert float(deviance_explained(counts, np.array([0.0, 4.0, 0.0, 1.0]), 2.0)) == -np.inf
+    assert np.isnan(deviance_explained([[3.0, np.nan], [3.0, np.nan]], np.ones((2, 2)), 2.0)).all()
+    with pytest.raises(ValueError, match=r"same shape; got \(4,\) and \(1,\)"):
+        deviance_explained(counts, [1.0], 2.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
-from chipvi.metrics import gaussian_smoothing, leave_one_out_average
+from chipvi.metrics import fit_average, gaussian_smoothing, leave_one_out_average
 
 BIOSAMPLES = ["K562", "H1", "liver", "K562", "liver", "H1", "K562"]
 ASSAYS = ["DNase", "DNase", "DNase", "H3K4me3", "H3K4me3", "CTCF", "DNase"]  # K562.DNase twice: a replicate is no other
@@ -65,3 +65,17 @@ def test_smoothing_gives_nothing_where_nothing_is_in_reach():
     smooth = gaussian_smoothing(counts_rt, np.array([0, 21]), 1.0)[:, 0]
     np.testing.assert_allclose(smooth[:5], 5.0)
     assert np.isnan(smooth[5:]).all()
+
+
+def test_likelihood_of_an_average_spreads_as_much_as_the_counts_do_and_allows_reads_where_it_is_zero():
+    rng = np.random.default_rng(9)
+    average_rt = rng.gamma(0.5, 6.0, size=(3_000, 3))
+    average_rt[::3] = 0.0
+    true_t = np.array([0.3, 0.5, 0.1])
+    mean_rt = (1 - true_t) * average_rt + true_t * average_rt.mean(axis=0)
+    counts_rt = rng.poisson(mean_rt * rng.gamma(5.0, 1 / 5.0, size=mean_rt.shape)).astype(float)
+    counts_rt[:, 2], average_rt[::5, 1] = np.nan, np.nan
+    spread_t, dispersion_t = fit_average(counts_rt, average_rt)
+    np.testing.assert_array_equal(spread_t, [0.3, 0.5, np.nan])
+    np.testing.assert_allclose(dispersion_t[:2], 5.0, rtol=0.15)
+    assert np.isnan(dispersion_t[2])

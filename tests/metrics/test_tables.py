@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import mean_squared_error, r2_score
 
-from chipvi.metrics import mse, nb_crps, nb_nll, nb_pit, pearson, r2, score_tracks
+from chipvi.metrics import mse, nb_crps, nb_nll, nb_pit, pearson, r2, r2_arcsinh, score_tracks
 
 N_REGIONS, N_TRACKS = 23, 4
 
@@ -29,8 +29,13 @@ def prediction_rt(truth_rt) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("ours", "theirs"),
-    [(r2, r2_score), (pearson, lambda x, y: stats.pearsonr(x, y).statistic), (mse, mean_squared_error)],
-    ids=["r2", "pearson", "mse"],
+    [
+        (r2, r2_score),
+        (r2_arcsinh, lambda x, y: r2_score(np.arcsinh(x), np.arcsinh(y))),
+        (pearson, lambda x, y: stats.pearsonr(x, y).statistic),
+        (mse, mean_squared_error),
+    ],
+    ids=["r2", "r2_arcsinh", "pearson", "mse"],
 )
 def test_scores_are_those_of_the_entries_that_are_there(ours, theirs, truth_rt, prediction_rt):
     there_rt = ~np.isnan(truth_rt) & ~np.isnan(prediction_rt)
@@ -39,7 +44,7 @@ def test_scores_are_those_of_the_entries_that_are_there(ours, theirs, truth_rt, 
     assert ours(truth_rt[:, 1], prediction_rt[:, 1]) == pytest.approx(expected[1])
 
 
-@pytest.mark.parametrize("score", [r2, pearson, mse], ids=lambda score: score.__name__)
+@pytest.mark.parametrize("score", [r2, r2_arcsinh, pearson, mse], ids=lambda score: score.__name__)
 def test_a_track_without_entries_has_no_score(score):
     assert np.isnan(score([[np.nan, 1.0], [np.nan, 2.0]], [[1.0, 1.0], [2.0, 4.0]])).tolist() == [True, False]
 
@@ -51,7 +56,7 @@ def test_without_variance_there_is_neither_r2_nor_correlation():
     assert r2([1.0, 3.0], [0.1, 0.1]) < 0
 
 
-@pytest.mark.parametrize("score", [r2, pearson, mse], ids=lambda score: score.__name__)
+@pytest.mark.parametrize("score", [r2, r2_arcsinh, pearson, mse], ids=lambda score: score.__name__)
 def test_shapes_must_match(score):
     with pytest.raises(ValueError, match=r"same shape; got \(2,\) and \(1,\)"):
         score([1.0, 2.0], [1.0])

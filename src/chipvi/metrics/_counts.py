@@ -136,3 +136,45 @@ def fit_dispersion(counts_rt: np.ndarray, mean_rt: np.ndarray) -> np.ndarray:
             loss = lambda log_d, counts=counts, mean=mean: nb_nll(counts, mean, np.exp(log_d)).mean()  # noqa: E731
             fitted_t[t] = np.exp(minimize_scalar(loss, bounds=_LOG_DISPERSION, method="bounded").x)
     return fitted_t
+
+
+def deviance_explained(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike) -> np.ndarray:
+    """Share of the deviance of each track that its predicted means explain: 1 - D(mean) / D(constant mean).
+
+    D is the deviance of the negative binomial, twice the log-likelihood that is lost against means equal to the counts
+    (McCullagh and Nelder 1989, Generalized Linear Models, sections 2.3 and 11.2). The null is the marginal: every entry
+    of the track at the mean of its counts, with the same dispersion. Within a track the depth is one number, so that is
+    the marginal at the depth of the track. At an infinite dispersion it is that of a Poisson.
+
+    Parameters
+    ----------
+    counts, mean
+        One track, or regions x tracks; an entry where either is NaN does not count.
+    dispersion
+        Of the negative binomial around `mean`; it broadcasts, so one per track is enough.
+
+    Returns
+    -------
+    float64, one per track, at most 1; NaN for a track without entries or without variance.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ.
+
+    Examples
+    --------
+    >>> float(deviance_explained([0, 2, 7, np.nan], [1.0, 2.0, 6.0, 3.0], dispersion=2.0).round(3))
+    0.675
+    """
+    counts, mean = np.asarray(counts, dtype=np.float64), np.asarray(mean, dtype=np.float64)
+    if counts.shape != mean.shape:
+        raise ValueError(f"counts and mean must have the same shape; got {counts.shape} and {mean.shape}.")
+    there = ~(np.isnan(counts) | np.isnan(mean))
+    number = there.sum(axis=0)
+    null = np.where(there, counts, 0).sum(axis=0) / np.where(number > 0, number, np.nan)
+    counts = np.where(there, counts, np.nan)
+    best = nb_nll(counts, counts, dispersion)
+    lost, null_lost = (np.nansum(nb_nll(counts, m, dispersion) - best, axis=0) for m in (mean, null))
+    varies = np.nanmax(np.where(there, counts, -1), axis=0) > null
+    return 1 - lost / np.where(varies, null_lost, np.nan)

@@ -32,6 +32,21 @@ def r2(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     return _per_track(_r2, truth, prediction)
 
 
+def r2_arcsinh(counts: ArrayLike, prediction: ArrayLike) -> np.ndarray:
+    """R2 of each track on the scale of arcsinh, on which no single peak decides; see :func:`r2`.
+
+    Parameters
+    ----------
+    counts, prediction
+        Reads, one track, or regions x tracks; an entry where either is NaN does not count.
+
+    Returns
+    -------
+    float64, one per track; NaN for a track without entries or without variance.
+    """
+    return _per_track(_r2, np.arcsinh(counts), np.arcsinh(prediction))
+
+
 def pearson(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     """Pearson correlation of each track.
 
@@ -92,10 +107,7 @@ def score_tracks(
     ValueError
         If shapes differ, or two DataFrames do not have the same columns.
     """
-    frames = [frame for frame in (truth, prediction, dispersion, observed) if isinstance(frame, pd.DataFrame)]
-    for frame in frames[1:]:
-        if not frame.columns.equals(frames[0].columns):
-            raise ValueError("truth, prediction, dispersion and observed must have the same columns, in one order.")
+    names = require_same_columns(truth=truth, prediction=prediction, dispersion=dispersion, observed=observed)
     truth_rt, prediction_rt = np.array(truth, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
     if observed is not None:
         truth_rt[~np.asarray(observed, dtype=bool)] = np.nan
@@ -107,9 +119,24 @@ def score_tracks(
             score_rt = score(truth_rt, *negative_binomial)
             scores[name] = _per_track(lambda values, _: values.mean(), score_rt, score_rt)
         scores["pit_deviation"] = np.abs(nb_pit(truth_rt, *negative_binomial) - 1).max(axis=-1)
-    table = pd.DataFrame(scores, index=frames[0].columns if frames else None)
+    table = pd.DataFrame(scores, index=names)
     table.loc["macro_mean"] = table.mean()
     return table
+
+
+def require_same_columns(**tables: object) -> pd.Index | None:
+    """Columns of the DataFrames among the tables, which must be the same; None if there is none.
+
+    Raises
+    ------
+    ValueError
+        If they are not.
+    """
+    columns = [table.columns for table in tables.values() if isinstance(table, pd.DataFrame)]
+    if not all(other.equals(columns[0]) for other in columns[1:]):
+        *first, last = tables
+        raise ValueError(f"{', '.join(first)} and {last} must have the same columns, in one order.")
+    return columns[0] if columns else None
 
 
 def _per_track(score: Callable[[np.ndarray, np.ndarray], float], truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
