@@ -20,7 +20,7 @@ LAYERS = (
     ("module",),
     ("train",),
     ("_field", "_predictor"),
-    ("_request",),
+    ("_request", "_recalibration"),
     ("_imputation", "_evidence", "_diagnosis"),
     ("model",),
     ("pl", "study"),

@@ -190,11 +190,20 @@ class Predictor:
         if generated["counts"] is not None:
             mean_rn = generated["counts"].mean[:, q, g]
             dispersion_rn = NegativeBinomial.from_moments(mean_rn, generated["counts"].variance[:, q, g]).theta
+            mean_rn = mean_rn * torch.exp(self._calibrated("log_mean_factor_ba", queries))
+            dispersion_rn = dispersion_rn * torch.exp(self._calibrated("log_dispersion_factor_ba", queries))
             average_rn = average_rnv[..., 0] * torch.exp(self._log_depth_n[n])
             predicted["mean"] = torch.lerp(mean_rn, average_rn, share_rnv[..., 0])
             predicted["dispersion"] = dispersion_rn
         if generated["signal"] is not None:
-            signal_rn = generated["signal"].mean[:, q, g]
+            signal_rn = generated["signal"].mean[:, q, g] + self._calibrated("signal_shift_ba", queries)
             predicted["signal"] = torch.lerp(signal_rn, average_rnv[..., -1], share_rnv[..., -1])
-            predicted["signal_std"] = generated["signal"].stddev[:, q, g]
+            std_factor_n = torch.exp(self._calibrated("log_std_factor_ba", queries))
+            predicted["signal_std"] = generated["signal"].stddev[:, q, g] * std_factor_n
         return predicted
+
+    def _calibrated(self, name: str, queries: Queries) -> Tensor:
+        """What recalibration found for each target; 0 where a target is predicted with its own data."""
+        n = queries.target_n
+        value_n = getattr(self._module, name)[self._biosample_n[n], self._assay_n[n]]
+        return torch.where(queries.leave_out_q[queries.query_n] == self._assay_n[n], value_n, 0.0)

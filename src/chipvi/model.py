@@ -23,6 +23,7 @@ from ._imputation import ImputationMixin
 from ._layout import Layout, Start
 from ._messages import unknown
 from ._minibatch import take_regions
+from ._recalibration import recalibrate
 from ._request import Indices
 from ._track_data import TrackData
 from .module import ChipVAE
@@ -262,6 +263,7 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, BaseModelClass):
             torch.manual_seed(seed)
             module = self.module if self.is_trained_ else self._make_module(data, split.train)
             plan = fit(module, data, split, seed=seed, **options)
+        recalibrate(module, self._layout, data, split)
         self.module = module
         self._extend_history(plan.history)
         self.advice_ = [*self.advice_, *plan.advice]

@@ -16,6 +16,7 @@ from .nn import HALF_WIDTHS, BiosampleEmbedding, Decoder, Encoder, GaussianHead,
 
 NO_ASSAY = -1
 _RATE_FLOOR = 0.15  # of the mean rate of an assay: keeps the log finite where there are no reads
+CALIBRATION = ("log_mean_factor_ba", "log_dispersion_factor_ba", "signal_shift_ba", "log_std_factor_ba")
 _CAUTION = 2.0  # log of how much narrower the prior of a rate starts than its track: own reads are noise at first
 
 
@@ -99,6 +100,8 @@ class ChipVAE(BaseModuleClass):
         self.register_buffer("rate_a", torch.as_tensor(np.exp(start.log_rate_ba).mean(axis=0)))
         self.register_buffer("feature_shift_va", torch.zeros(2, len(layout.assays)))
         self.register_buffer("feature_scale_va", torch.ones(2, len(layout.assays)))
+        for name in CALIBRATION:
+            self.register_buffer(name, torch.zeros(start.log_rate_ba.shape))
 
     @torch.no_grad()
     def fit_features(self, tensors: dict[str, Tensor]) -> None:

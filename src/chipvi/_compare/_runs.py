@@ -13,8 +13,8 @@ from rich.progress import Progress, TaskID
 
 from .. import metrics
 from ..model import ChipVI
-from ..train import PlanOptions, TrainingPlan
-from ._trial import Trial, spread
+from ..train import PlanOptions, TrainingPlan, spread
+from ._trial import Trial
 
 SCORES = ("r2", "pearson", "nll", "crps", "pit_deviation", "coverage", "expected_coverage")
 OK = "ok"

@@ -13,11 +13,10 @@ from .._messages import unknown
 from .._track_data import TrackData
 from ..model import ChipVI
 from ..nn import COUNT_HEADS
-from ..train import Split, split_regions
+from ..train import Split, split_regions, spread
 
 SHARE_HELD_OUT = 0.2
 _SPLIT_SEED = 0
-_BLOCK = 256  # neighbouring regions taken together where there are more than needed
 _MOST_WATCHED = 2_048  # held-out regions to validate on while a model is trained
 _MOST_JUDGED = 20_000
 
@@ -92,12 +91,6 @@ def plan_trial(adata: AnnData, heads: Sequence[str] | None, steps: int, seeds: S
         judged=spread(held_out.validation, _MOST_JUDGED),
         n_held_out=len(held_out.validation),
     )
-
-
-def spread(rows: np.ndarray, most: int) -> np.ndarray:
-    """Blocks of neighbouring rows, spread evenly, with no more rows than `most`; all of them if they are as few."""
-    blocks = np.split(rows, np.arange(_BLOCK, len(rows), _BLOCK))
-    return np.concatenate(blocks[:: -(-len(blocks) * _BLOCK // most)] if len(rows) > most else blocks)
 
 
 def _is_whole(value: object, least: int) -> bool:

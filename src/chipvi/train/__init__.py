@@ -5,7 +5,7 @@ from ._loader import FixedMinibatches, RegionLoader
 from ._masking import Task, apply_task, draw_task, hide_nothing
 from ._plan import PlanOptions, TrainingPlan
 from ._runner import fit
-from ._splits import Split, split_regions
+from ._splits import Split, split_regions, spread
 
 __all__ = [
     "PlanOptions",
@@ -20,4 +20,5 @@ __all__ = [
     "FixedMinibatches",
     "hide_nothing",
     "split_regions",
+    "spread",
 ]

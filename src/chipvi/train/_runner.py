@@ -17,9 +17,9 @@ from scvi.train import Trainer
 from .._track_data import TrackData
 from ..module import ChipVAE
 from ._diagnostics import judge_depths
-from ._loader import BLOCK, FixedMinibatches, RegionLoader
+from ._loader import FixedMinibatches, RegionLoader
 from ._plan import PlanOptions, TrainingPlan
-from ._splits import Split
+from ._splits import Split, spread
 
 _CHECKS = 20  # validations in a run
 _PATIENCE = 8
@@ -90,7 +90,7 @@ def fit(
     loader = RegionLoader(data, split.train, batch_size, n_steps, np.random.default_rng(seed))
     callbacks = list(trainer_kwargs.pop("callbacks", []))
     best = KeepBest()
-    validation = FixedMinibatches(data, _spread(split.validation), batch_size)
+    validation = FixedMinibatches(data, spread(split.validation, _MOST_VALIDATED), batch_size)
     if len(validation) and early_stopping:
         callbacks += [best, EarlyStopping("validation_loss", patience=_PATIENCE)]
     defaults = {
@@ -121,12 +121,6 @@ def fit(
     finally:
         module.to(trainer.strategy.root_device).eval()
     return plan
-
-
-def _spread(rows: np.ndarray) -> np.ndarray:
-    """Blocks of neighbouring rows, spread evenly, as many as validation needs."""
-    blocks = np.split(rows, np.arange(BLOCK, len(rows), BLOCK))
-    return np.concatenate(blocks[:: max(1, -(-len(rows) // _MOST_VALIDATED))])
 
 
 def _advise_on_depths(plan: TrainingPlan, data: TrackData) -> None:

@@ -14,6 +14,7 @@ from ..nn import HALF_WIDTHS
 _LABELS = {"train": "train", "valid": "validation", "validation": "validation", "val": "validation", "test": "test"}
 _FEWEST_REGIONS = 200  # below, held-out regions say nothing
 _PIECES = 20  # stretches to cut the data into, at least
+_BLOCK = 64  # neighbouring rows that are chosen together
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,3 +117,13 @@ def _draw_groups(group_r: np.ndarray, n_wanted: float, random: np.random.Generat
     if held.all():
         held[order[-1]] = False
     return held
+
+
+def spread(rows: np.ndarray, most: int) -> np.ndarray:
+    """Blocks of neighbouring rows, spread evenly, with no more rows than `most`; all of them if they are as few.
+
+    >>> len(spread(np.arange(1_000), most=300))
+    256
+    """
+    blocks = np.split(rows, np.arange(_BLOCK, len(rows), _BLOCK))
+    return np.concatenate(blocks[:: -(-len(blocks) // max(1, most // _BLOCK))] if len(rows) > most else blocks)
