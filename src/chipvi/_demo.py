@@ -28,7 +28,6 @@ _STEPS = 2_000
 _EVERY_GENE = 10  # is to validate on
 _SHOWN = 200  # regions in the picture of tracks
 _WIDTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)  # of the Gaussians, in regions; the first hardly smooths
-_SPREADS = (0.1, 0.3, 0.5, 0.7)
 _MOST_FITTED = 10_000  # regions to fit the likelihood of the average on
 
 
@@ -200,13 +199,10 @@ def _average(example: Example) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rows = example.train[:: -(-len(example.train) // _MOST_FITTED)]
     counts_rt = np.where(observed_rt[rows], adata.X[rows], np.nan)
     level_t = average_rt[rows].mean(axis=0)
-    fits = []
-    for spread in _SPREADS:
-        mean_rt = (1 - spread) * average_rt[rows] + spread * level_t
-        dispersion_t = metrics.fit_dispersion(counts_rt, mean_rt)
-        nll_t = metrics.score_tracks(counts_rt, mean_rt, dispersion_t)["nll"].to_numpy()[:-1]
-        fits.append(pd.DataFrame({"nll": nll_t, "spread": spread, "dispersion": dispersion_t}, index=adata.var_names))
-    fitted = pd.concat(fits).dropna().sort_values("nll").groupby(level=0).first().reindex(adata.var_names)
+    fitted = pd.DataFrame(
+        dict(zip(("spread", "dispersion"), metrics.fit_average(counts_rt, average_rt[rows]), strict=True)),
+        index=adata.var_names,
+    )
     # a track without data takes the middle of its assay
     fitted = fitted.fillna(fitted.groupby(labels[1].astype(str)).transform("median"))
     spread_t = fitted["spread"].to_numpy()

@@ -5,6 +5,9 @@ CHROM = "chrom"
 START = "start"
 END = "end"
 
+# Column of a table of genes.
+STRAND = "strand"
+
 # Columns of var that describe a track, also of a table of tracks to predict.
 BIOSAMPLE = "biosample"
 ASSAY = "assay"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import __version__, _compare, _demo, _keys
+from . import __version__, _compare, _demo, _keys, _score
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -80,6 +80,51 @@ def compare_heads(
     names = None if heads is None else [name.strip() for name in heads.split(",")]
     with _errors_in_one_line():
         _compare.run(data, setup, names, steps, range(seeds), out, Console())
+
+
+@app.command()
+def score(
+    prediction: Annotated[
+        Path, typer.Argument(metavar="PRED", help="Regions x tracks, .h5ad or .zarr, of any tool.", show_default=False)
+    ],
+    truth: Annotated[
+        Path, typer.Argument(metavar="TRUTH", help="What was measured, .h5ad or .zarr.", show_default=False)
+    ],
+    layer: Annotated[str | None, typer.Option(help="Layer of TRUTH with counts; by default X.")] = None,
+    observed_layer: Annotated[
+        str | None, typer.Option(help="Layer of TRUTH that is 0 where counts are missing.")
+    ] = None,
+    signal_layer: Annotated[
+        str | None, typer.Option(help="Layer of TRUTH with arcsinh(-log10 p), to score signal instead of counts.")
+    ] = None,
+    biosample_key: Annotated[str, typer.Option(help="Column of var with the biosample.")] = _keys.BIOSAMPLE,
+    assay_key: Annotated[str, typer.Option(help="Column of var with the assay.")] = _keys.ASSAY,
+    depth_key: Annotated[
+        str | None, typer.Option(help="Column of var with reads per track; by default counts are added up.")
+    ] = None,
+    promoters: Annotated[
+        Path | None,
+        typer.Option(help="BED file of promoters; by default the 2 kb before --genes, if these have strands."),
+    ] = None,
+    genes: Annotated[Path | None, typer.Option(help="BED file of genes.")] = None,
+    enhancers: Annotated[Path | None, typer.Option(help="BED file of enhancers.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Table to write, .csv.")] = None,
+) -> None:
+    """Score imputed counts or signal of any tool, beside each track's mean and the average of other biosamples.
+
+    PRED holds expected counts in X; with the layers dispersion, lower and upper, their distribution is scored too.
+    """
+    setup = {
+        "layer": layer,
+        "observed_layer": observed_layer,
+        "signal_layer": signal_layer,
+        "biosample_key": biosample_key,
+        "assay_key": assay_key,
+        "depth_key": depth_key,
+    }
+    beds = {"promoters": promoters, "genes": genes, "enhancers": enhancers}
+    with _errors_in_one_line():
+        _score.run(prediction, truth, setup, beds, out, Console())
 
 
 @contextmanager

@@ -110,6 +110,15 @@ def test_fitted_dispersion_is_the_most_likely_one_and_looks_at_no_missing_entry(
         assert best < min(worse, also)
 
 
+def test_no_dispersion_fits_reads_where_the_mean_is_zero():
+    assert np.isnan(
+        fit_dispersion(np.array([[3.0, 0.0], [0.0, 2.0]]), np.array([[0.0, 0.0], [1.0, 1.0]]))
+    ).tolist() == [
+        True,
+        False,
+    ]
+
+
 def unit_deviance(k: float, m: float, d: float) -> float:
     """Twice the log-likelihood that is lost, from the textbook's formula."""
     log_ratio = k * np.log(k / m) if k else 0.0

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import anndata
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 from rich.console import Console
 from rich.table import Table
 
+from .._files import read_anndata
 from ..model import ChipVI
 from ._comparison import HeadComparison, carry_out
 from ._trial import plan_trial
@@ -55,7 +54,7 @@ def run(
     OSError
         If `out` cannot be written to.
     """
-    adata = _read(path)
+    adata = read_anndata(path)
     ChipVI.setup_anndata(adata, **setup)
     trial = plan_trial(adata, heads, steps, seeds)
     out.mkdir(parents=True, exist_ok=True)
@@ -70,18 +69,6 @@ def run(
     console.print("Wrote:")
     for name, what in FILES.items():
         console.print(f"  {out / name}: {what}", soft_wrap=True)
-
-
-def _read(path: Path) -> AnnData:
-    readers = {".h5ad": anndata.read_h5ad, ".zarr": anndata.read_zarr}
-    if path.suffix not in readers:
-        raise ValueError(f"data must be a file that ends in .h5ad or .zarr; got {path.name!r}.")
-    if not path.exists():
-        raise ValueError(f"there is no {path}.")
-    try:
-        return readers[path.suffix](path)
-    except (KeyError, OSError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read as an AnnData: {str(error).splitlines()[0]}") from error
 
 
 def _print(comparison: HeadComparison, console: Console) -> None:

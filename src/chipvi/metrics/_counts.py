@@ -126,13 +126,14 @@ def fit_dispersion(counts_rt: np.ndarray, mean_rt: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    float64, one per track, from 1e-3 to 1e6; NaN for a track without entries.
+    float64, one per track, from 1e-3 to 1e6; NaN for a track without entries, or with reads where the mean is 0, which
+    no dispersion allows.
     """
     fitted_t = np.full(counts_rt.shape[1], np.nan)
     for t in range(len(fitted_t)):
         there = ~np.isnan(counts_rt[:, t]) & ~np.isnan(mean_rt[:, t])
-        if there.any():
-            counts, mean = counts_rt[there, t], mean_rt[there, t]
+        counts, mean = counts_rt[there, t], mean_rt[there, t]
+        if len(counts) and not ((counts > 0) & (mean == 0)).any():
             loss = lambda log_d, counts=counts, mean=mean: nb_nll(counts, mean, np.exp(log_d)).mean()  # noqa: E731
             fitted_t[t] = np.exp(minimize_scalar(loss, bounds=_LOG_DISPERSION, method="bounded").x)
     return fitted_t

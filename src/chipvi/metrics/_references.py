@@ -122,7 +122,8 @@ def fit_average(counts_rt: np.ndarray, average_rt: np.ndarray) -> tuple[np.ndarr
 
     Returns
     -------
-    Share and dispersion of each track, float64; NaN for a track without entries.
+    Share and dispersion of each track, float64; NaN for a track without entries, or whose average is 0 everywhere
+    though it has reads.
     """
     level_t = column_means(average_rt)
     spread_t, dispersion_t = (np.full(counts_rt.shape[1], np.nan) for _ in range(2))
