@@ -16,7 +16,6 @@ from .module import NO_ASSAY, ChipVAE
 from .nn import NegativeBinomial
 from .train import FixedMinibatches
 
-AVERAGE_SHARE = 0.5  # of the average of the other biosamples in the mean of an experiment that training never saw
 _MOST_QUERIES = 16_384  # regions times queries in one pass through the network
 _MOST_TARGETS = 256
 _MOST_REGIONS = 2_048
@@ -76,10 +75,11 @@ class Predictor:
         self._log_depth_n = torch.as_tensor(log_depth_n, dtype=torch.float32, device=self._device)
         self._biosample_n = self._indices([layout.biosamples.index(label) for label in targets.biosamples])
         self._assay_n = self._indices([layout.assays.index(label) for label in targets.assays])
-        self._is_known_n = module.known_ba[self._biosample_n, self._assay_n]
+        is_known_n = module.known_ba[self._biosample_n, self._assay_n]
+        self._share_n = module.average_share_ba[self._biosample_n, self._assay_n]
         # a never-seen combination would make the biosample's own vector extrapolate
         generic = torch.full_like(self._biosample_n, module.biosamples.generic)
-        self._embedding_n = torch.where(self._is_known_n, self._biosample_n, generic)
+        self._embedding_n = torch.where(is_known_n, self._biosample_n, generic)
 
     def _indices(self, values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
@@ -183,8 +183,8 @@ class Predictor:
             queries.assay_qg,
             log_depth_qg[None],
         )
-        # where training never saw the combination and there is an average: half of each, so as not to extrapolate
-        share_rnv = AVERAGE_SHARE * ~self._is_known_n[n, None] * others_rqaxv[:, q, self._assay_n[n], 2]
+        # where training never saw the combination and there is an average: a share of it, so as not to extrapolate
+        share_rnv = self._share_n[n, None] * others_rqaxv[:, q, self._assay_n[n], 2]
         average_rnv = others_rqaxv[:, q, self._assay_n[n], 1]
         predicted = {}
         if generated["counts"] is not None:
@@ -193,7 +193,8 @@ class Predictor:
             mean_rn = mean_rn * torch.exp(self._calibrated("log_mean_factor_ba", queries))
             dispersion_rn = dispersion_rn * torch.exp(self._calibrated("log_dispersion_factor_ba", queries))
             average_rn = average_rnv[..., 0] * torch.exp(self._log_depth_n[n])
-            predicted["mean"] = torch.lerp(mean_rn, average_rn, share_rnv[..., 0])
+            seen_rn = inferred["own_rqax"][:, q, self._assay_n[n], 1]  # its own reads say more than the average
+            predicted["mean"] = torch.lerp(mean_rn, average_rn, share_rnv[..., 0] * (1 - seen_rn))
             predicted["dispersion"] = dispersion_rn
         if generated["signal"] is not None:
             signal_rn = generated["signal"].mean[:, q, g] + self._calibrated("signal_shift_ba", queries)

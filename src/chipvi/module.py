@@ -15,6 +15,7 @@ from ._layout import Layout, Start
 from .nn import HALF_WIDTHS, BiosampleEmbedding, Decoder, Encoder, GaussianHead, make_count_head, window_means
 
 NO_ASSAY = -1
+_AVERAGE_SHARE = 0.5  # of the average of the other biosamples in the mean of an experiment that training never saw
 _RATE_FLOOR = 0.15  # of the mean rate of an assay: keeps the log finite where there are no reads
 CALIBRATION = ("log_mean_factor_ba", "log_dispersion_factor_ba", "signal_shift_ba", "log_std_factor_ba")
 _CAUTION = 2.0  # log of how much narrower the prior of a rate starts than its track: own reads are noise at first
@@ -97,6 +98,7 @@ class ChipVAE(BaseModuleClass):
         self.register_buffer("log_center", torch.tensor(start.log_center, dtype=torch.float64))
         for name in ("log_depth_t", "log_rate_ba", "log_dispersion_ba", "signal_ba", "log_std_ba", "known_ba"):
             self.register_buffer(name, torch.as_tensor(getattr(start, name)))
+        self.register_buffer("average_share_ba", _AVERAGE_SHARE * torch.as_tensor(~start.known_ba).float())
         self.register_buffer("rate_a", torch.as_tensor(np.exp(start.log_rate_ba).mean(axis=0)))
         self.register_buffer("feature_shift_va", torch.zeros(2, len(layout.assays)))
         self.register_buffer("feature_scale_va", torch.ones(2, len(layout.assays)))
