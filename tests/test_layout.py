@@ -21,7 +21,7 @@ LAYERS = (
     ("train",),
     ("_field", "_predictor"),
     ("_request", "_recalibration"),
-    ("_imputation", "_evidence", "_diagnosis"),
+    ("_imputation", "_evidence", "_diagnosis", "_query"),
     ("model",),
     ("pl", "study"),
     ("_compare", "_demo", "_score"),

@@ -99,34 +99,43 @@ class Start:
     def of(cls, data: TrackData, layout: Layout) -> Start:
         """Take the start from the moments of the data."""
         log_depth_t = np.log(data.depth_t)
-        counts, signal = data.summary.counts, data.summary.signal
-        is_counted = (counts.number_t > 0) & np.isfinite(log_depth_t)
+        is_counted = (data.summary.counts.number_t > 0) & np.isfinite(log_depth_t)
         log_center = float(log_depth_t[is_counted].mean()) if is_counted.any() else 0.0
-        log_depth_t = _fill_depths(log_depth_t - log_center, layout.assay_t)
-        mean_t, excess_t = counts.mean_t, counts.variance_t - counts.mean_t
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log_rate_t = np.log(mean_t) - log_depth_t
-            dispersion_t = np.where(excess_t > 0, mean_t**2 / excess_t, np.where(mean_t > 0, np.inf, np.nan))
-            log_std_t = np.log(np.sqrt(signal.variance_t) + 1e-3)
-        dispersion_t = np.clip(dispersion_t, _LEAST_DISPERSION, _LARGEST_DISPERSION)
+        log_depth_t = fill_depths(log_depth_t - log_center, layout.assay_t)
         known_ba = np.zeros((len(layout.biosamples), len(layout.assays)), dtype=bool)
-        known_ba[layout.biosample_t, layout.assay_t] = (counts.number_t > 0) | (signal.number_t > 0)
-
-        def fill(value_t: np.ndarray) -> np.ndarray:
-            return _fill(np.where(np.isfinite(value_t), value_t, np.nan), layout, known_ba.shape)
-
+        known_ba[layout.biosample_t, layout.assay_t] = has_data(data)
+        moments = track_moments(data, log_depth_t)
         return cls(
             log_center=log_center,
             log_depth_t=log_depth_t.astype(np.float32),
-            log_rate_ba=fill(log_rate_t),
-            log_dispersion_ba=fill(np.log(dispersion_t)),
-            signal_ba=fill(signal.mean_t),
-            log_std_ba=fill(log_std_t),
             known_ba=known_ba,
+            **{name: fill_cells(value_t, layout) for name, value_t in moments.items()},
         )
 
 
-def _fill_depths(log_depth_t: np.ndarray, assay_t: np.ndarray) -> np.ndarray:
+def has_data(data: TrackData) -> np.ndarray:
+    """Which tracks have any count or signal, bool."""
+    return (data.summary.counts.number_t > 0) | (data.summary.signal.number_t > 0)
+
+
+def track_moments(data: TrackData, log_depth_t: np.ndarray) -> dict[str, np.ndarray]:
+    """The numbers of :class:`Start` that have a cell for each track; NaN where the data do not tell."""
+    counts, signal = data.summary.counts, data.summary.signal
+    mean_t, excess_t = counts.mean_t, counts.variance_t - counts.mean_t
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_rate_t = np.log(mean_t) - log_depth_t
+        dispersion_t = np.where(excess_t > 0, mean_t**2 / excess_t, np.where(mean_t > 0, np.inf, np.nan))
+        log_std_t = np.log(np.sqrt(signal.variance_t) + 1e-3)
+    moments = {
+        "log_rate_ba": log_rate_t,
+        "log_dispersion_ba": np.log(np.clip(dispersion_t, _LEAST_DISPERSION, _LARGEST_DISPERSION)),
+        "signal_ba": signal.mean_t,
+        "log_std_ba": log_std_t,
+    }
+    return {name: np.where(np.isfinite(value_t), value_t, np.nan) for name, value_t in moments.items()}
+
+
+def fill_depths(log_depth_t: np.ndarray, assay_t: np.ndarray) -> np.ndarray:
     """Depths where they are known, else the median of the assay, or failing that 0."""
     is_known_t = np.isfinite(log_depth_t)
     filled_t = np.where(is_known_t, log_depth_t, 0.0)
@@ -137,9 +146,9 @@ def _fill_depths(log_depth_t: np.ndarray, assay_t: np.ndarray) -> np.ndarray:
     return filled_t
 
 
-def _fill(value_t: np.ndarray, layout: Layout, shape: tuple[int, int]) -> np.ndarray:
+def fill_cells(value_t: np.ndarray, layout: Layout) -> np.ndarray:
     """Spread values over the grid; gaps get the mean of the assay, of the biosample, of all, or 0."""
-    value_ba = np.full(shape, np.nan)
+    value_ba = np.full((len(layout.biosamples), len(layout.assays)), np.nan)
     value_ba[layout.biosample_t, layout.assay_t] = value_t
     for axis in (0, 1, None):
         value_ba = np.where(np.isnan(value_ba), _mean(value_ba, axis), value_ba)

@@ -23,6 +23,7 @@ from ._imputation import ImputationMixin
 from ._layout import Layout, Start
 from ._messages import unknown
 from ._minibatch import take_regions
+from ._query import QueryMixin, ReferenceSize, new_part, settle
 from ._recalibration import recalibrate
 from ._request import Indices
 from ._track_data import TrackData
@@ -31,11 +32,12 @@ from .nn import HALF_WIDTHS
 from .train import PlanOptions, Split, fit, split_regions
 
 _STEPS = 3_000
+_QUERY_STEPS = 300
 _HELD_OUT = 0.1
 _SAMPLE = 4_096  # regions to standardise the inputs on
 
 
-class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, BaseModelClass):
+class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseModelClass):
     """Imputes and denoises ChIP-seq, ATAC-seq and DNase-seq tracks from raw counts and p-value signal.
 
     Parameters
@@ -84,6 +86,7 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, BaseModelClass):
         self.is_trained_: bool
         self.history_: dict[str, pd.DataFrame] | None
         self.advice_: list[str] = []
+        self.reference_size_: ReferenceSize | None = None  # of a query
         self._module_options: dict[str, Any] = {
             "n_latent": n_latent,
             "n_hidden": n_hidden,
@@ -191,7 +194,7 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, BaseModelClass):
         max_epochs
             Passes over the training regions; ignored if `max_steps` is given.
         max_steps
-            Minibatches to train on. Without either: 3,000, or one pass if that is more.
+            Minibatches to train on. Without either: 3,000, or one pass if that is more; 300 for a query.
         accelerator, devices
             Where to train, as Lightning has it: "cpu", "gpu", "auto", ...
         batch_size
@@ -241,8 +244,10 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, BaseModelClass):
             validation_size = _HELD_OUT if early_stopping or split_key is not None else 0.0
         split = split_regions(data.segments, labels, validation_size, np.random.default_rng(seed))
         steps_per_pass = -(-len(split.train) // batch_size)
-        if max_steps is None:
-            max_steps = max(_STEPS, steps_per_pass) if max_epochs is None else max_epochs * steps_per_pass
+        if max_steps is None and max_epochs is not None:
+            max_steps = max_epochs * steps_per_pass
+        elif max_steps is None:
+            max_steps = max(_STEPS, steps_per_pass) if self.reference_size_ is None else _QUERY_STEPS
         self._fit(
             data,
             split,
@@ -262,8 +267,12 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, BaseModelClass):
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
             module = self.module if self.is_trained_ else self._make_module(data, split.train)
-            plan = fit(module, data, split, seed=seed, **options)
+            part = None if self.reference_size_ is None else new_part(module, self.reference_size_)
+            before = {name: value.clone() for name, value in module.named_buffers()}
+            plan = fit(module, data, split, seed=seed, part=part, **options)
         recalibrate(module, self._layout, data, split)
+        if self.reference_size_ is not None:
+            settle(module, before, self.reference_size_, data)
         self.module = module
         self._extend_history(plan.history)
         self.advice_ = [*self.advice_, *plan.advice]
@@ -278,9 +287,10 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, BaseModelClass):
             before[name] = pd.concat([before[name], table]) if name in before else table
         self.history_ = before
 
-    def _make_module(self, data: TrackData, rows: np.ndarray | None = None) -> ChipVAE:
+    def _make_module(self, data: TrackData, rows: np.ndarray | None = None, start: Start | None = None) -> ChipVAE:
         """A module that starts from the data, inputs standardised on some of these rows (None: of all)."""
-        module = self._module_cls(self._layout, Start.of(data, self._layout), **self._module_options)
+        start = Start.of(data, self._layout) if start is None else start
+        module = self._module_cls(self._layout, start, **self._module_options)
         rows = np.arange(data.n_regions) if rows is None else rows
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).astype(np.int64))]
         tensors = {k: torch.from_numpy(v) for k, v in take_regions(data, rows, HALF_WIDTHS).items()}

@@ -3,11 +3,13 @@
 from ._diagnostics import TrainingAdvice
 from ._loader import FixedMinibatches, RegionLoader
 from ._masking import Task, apply_task, draw_task, hide_nothing
+from ._part import Part
 from ._plan import PlanOptions, TrainingPlan
 from ._runner import fit
 from ._splits import Split, split_regions, spread
 
 __all__ = [
+    "Part",
     "PlanOptions",
     "RegionLoader",
     "Split",

@@ -33,7 +33,14 @@ class Task:
     biosample_q: Tensor
 
 
-def draw_task(module: ChipVAE, n_regions: int, n_queries: int, generator: torch.Generator, thin: bool = True) -> Task:
+def draw_task(
+    module: ChipVAE,
+    n_regions: int,
+    n_queries: int,
+    generator: torch.Generator,
+    thin: bool = True,
+    among_q: Tensor | None = None,
+) -> Task:
     """Draw a task: a share of the targets hidden afresh in each region, reads thinned in half of the minibatches.
 
     Parameters
@@ -48,6 +55,8 @@ def draw_task(module: ChipVAE, n_regions: int, n_queries: int, generator: torch.
         On the CPU.
     thin
         Whether reads may be thinned.
+    among_q
+        Biosamples to choose from; None for all.
     """
     device = module.assay_t.device
     is_target_t = torch.zeros(len(module.assay_t), dtype=torch.bool)
@@ -58,6 +67,8 @@ def draw_task(module: ChipVAE, n_regions: int, n_queries: int, generator: torch.
     if thin and module.has_counts and float(torch.rand((), generator=generator)) < THINNED_SHARE:
         keep = LEAST_KEPT + (MOST_KEPT - LEAST_KEPT) * float(torch.rand((), generator=generator))
     has_targets = (module.target_bg >= 0).any(dim=1).nonzero()[:, 0].cpu()
+    if among_q is not None:
+        has_targets = has_targets[torch.isin(has_targets, among_q.cpu())]
     biosample_q = has_targets[torch.randperm(len(has_targets), generator=generator)[:n_queries]]
     return Task(hidden_rt.to(device), keep, biosample_q.to(device))
 

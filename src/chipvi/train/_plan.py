@@ -20,6 +20,7 @@ from ._diagnostics import Advisor, judge_kl_weight, tell
 from ._history import FitScores, to_tables
 from ._masking import apply_task, draw_task
 from ._monitors import norm, watch_gradients, watch_heads, watch_latents
+from ._part import Part
 
 _Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
@@ -73,16 +74,25 @@ class TrainingPlan(pl.LightningModule):
         See :class:`PlanOptions`.
     track_names
         Names of all tracks, for the history.
+    part
+        Of the module, if not all of it is trained.
     """
 
     def __init__(
-        self, module: ChipVAE, n_steps: int, seed: int, options: PlanOptions, track_names: Sequence[str]
+        self,
+        module: ChipVAE,
+        n_steps: int,
+        seed: int,
+        options: PlanOptions,
+        track_names: Sequence[str],
+        part: Part | None = None,
     ) -> None:
         super().__init__()
         self.module = module
         self.records: dict[str, dict[int, float]] = {}
         self.advice: list[str] = []
         self._advisor = Advisor()
+        self._part = part
         self._n_steps, self._seed, self._options = n_steps, seed, options
         is_target_t = torch.isin(torch.arange(len(track_names)), module.target_bg.cpu())
         self._target_names = {t: name for t, name in enumerate(track_names) if is_target_t[t]}
@@ -101,7 +111,13 @@ class TrainingPlan(pl.LightningModule):
 
     def training_step(self, tensors: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of one minibatch."""
-        task = draw_task(self.module, len(tensors["low_rs"]), self._options.biosamples_per_step, self._task_generator)
+        task = draw_task(
+            self.module,
+            len(tensors["low_rs"]),
+            self._options.biosamples_per_step,
+            self._task_generator,
+            among_q=None if self._part is None else self._part.biosample_q,
+        )
         inputs = apply_task(self.module, tensors, task, self._split_generator)
         inferred, generative, losses = self.module(inputs, loss_kwargs={"kl_weight": self._kl_weight()})
         self._note(inputs, inferred, generative, losses)
@@ -159,7 +175,8 @@ class TrainingPlan(pl.LightningModule):
         self.record(values)
         if has_diverged:
             raise FloatingPointError(self._divergence(values))
-        self.advise(self._advisor.add({"step": self.global_step} | values))
+        if self._part is None:  # of a part alone, gradients of 0 are as they should be
+            self.advise(self._advisor.add({"step": self.global_step} | values))
 
     def _is_time(self) -> bool:
         """Whether this step is logged."""
@@ -267,7 +284,8 @@ class TrainingPlan(pl.LightningModule):
         plain: list[nn.Parameter] = []
         for name, parameter in self.module.named_parameters():
             is_matrix = parameter.ndim >= 2 and id(parameter) not in embeddings and "bias" not in name
-            (decayed if is_matrix else plain).append(parameter)
+            # decay would move what has no gradient
+            (decayed if is_matrix and self._part is None else plain).append(parameter)
         groups = [
             {"params": decayed, "weight_decay": self._options.weight_decay},
             {"params": plain, "weight_decay": 0.0},

@@ -6,6 +6,7 @@ import copy
 import signal
 import threading
 import warnings
+from contextlib import nullcontext
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -18,6 +19,7 @@ from .._track_data import TrackData
 from ..module import ChipVAE
 from ._diagnostics import judge_depths
 from ._loader import FixedMinibatches, RegionLoader
+from ._part import Part
 from ._plan import PlanOptions, TrainingPlan
 from ._splits import Split, spread
 
@@ -57,6 +59,7 @@ def fit(
     options: PlanOptions,
     accelerator: str,
     devices: Any,
+    part: Part | None = None,
     **trainer_kwargs: Any,
 ) -> TrainingPlan:
     """Train a module in place; if it is interrupted, the module keeps what it has learnt; if it fails, what it had.
@@ -71,6 +74,8 @@ def fit(
         Stop when the validation loss no longer falls, and return to the best weights.
     accelerator, devices, trainer_kwargs
         Of :class:`scvi.train.Trainer`.
+    part
+        What may move; None for all of the module.
 
     Returns
     -------
@@ -86,7 +91,7 @@ def fit(
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"  # sums in float64 rule out Apple's GPU
     module.train()  # a module that was trained before is left in evaluation mode
-    plan = TrainingPlan(module, n_steps, seed, options, data.tracks.names)
+    plan = TrainingPlan(module, n_steps, seed, options, data.tracks.names, part)
     loader = RegionLoader(data, split.train, batch_size, n_steps, np.random.default_rng(seed))
     callbacks = list(trainer_kwargs.pop("callbacks", []))
     best = KeepBest()
@@ -112,7 +117,8 @@ def fit(
     _advise_on_depths(plan, data)
     before = copy.deepcopy(module.state_dict())
     try:
-        _run(trainer, plan, loader, validation)
+        with nullcontext() if part is None else part.alone(module):
+            _run(trainer, plan, loader, validation)
         plan.stop_if_diverged()
         best.restore(plan)
     except Exception:
