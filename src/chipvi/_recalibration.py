@@ -15,7 +15,7 @@ from ._track_data import TrackData
 from ._tracks import parse_targets
 from .metrics import nb_nll
 from .module import CALIBRATION, ChipVAE
-from .train import Split, spread
+from .train import spread
 
 _Fit: TypeAlias = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, float]]
 
@@ -24,7 +24,7 @@ _FEWEST_HELD_OUT = 2_000  # below, the regions of training tell more
 _PRIOR = 0.5  # standard deviation of the log factors: a track with hardly a read stays as it is
 
 
-def recalibrate(module: ChipVAE, layout: Layout, data: TrackData, split: Split) -> None:
+def recalibrate(module: ChipVAE, layout: Layout, data: TrackData, trained: np.ndarray, held_out: np.ndarray) -> None:
     """Give a trained module the factors by which imputation is most likely, in place.
 
     Training predicts with dropout and a noisy latent, prediction does without, and so comes out less certain than it
@@ -32,9 +32,18 @@ def recalibrate(module: ChipVAE, layout: Layout, data: TrackData, split: Split) 
     these are few on those of training. Then, for counts, a factor of the mean and one of the dispersion are set to
     their maximum of likelihood; for signal, a shift and a factor of the standard deviation. Regions of training
     flatter the model, so that nothing that they say of the spread is taken.
+
+    Parameters
+    ----------
+    module, layout
+        Trained, and its grid.
+    data
+        What it was trained on.
+    trained, held_out
+        Ascending rows that it was trained on, and rows that it was not.
     """
-    is_held_out = len(split.validation) >= _FEWEST_HELD_OUT
-    rows = spread(split.validation if is_held_out else split.train, _MOST_REGIONS)
+    is_held_out = len(held_out) >= _FEWEST_HELD_OUT
+    rows = spread(held_out if is_held_out else trained, _MOST_REGIONS)
     targets = parse_targets(None, data.tracks)
     log_depth_t = module.log_depth_t.double().cpu().numpy()
     for name in CALIBRATION:

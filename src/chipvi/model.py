@@ -261,8 +261,11 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
             **trainer_kwargs,
         )
 
-    def _fit(self, data: TrackData, split: Split, seed: int, **options: Any) -> None:
-        """Train on a split of the data; `options` are those of :func:`chipvi.train.fit`."""
+    def _fit(self, data: TrackData, split: Split, seed: int, calibrate: bool = True, **options: Any) -> None:
+        """Train on a split of the data; `options` are those of :func:`chipvi.train.fit`.
+
+        Without `calibrate` the regions to validate on are not calibrated on, so that they remain to be judged on.
+        """
         data = data.within(split.cut(data.segments), split.train)
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
@@ -270,7 +273,7 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
             part = None if self.reference_size_ is None else new_part(module, self.reference_size_)
             before = {name: value.clone() for name, value in module.named_buffers()}
             plan = fit(module, data, split, seed=seed, part=part, **options)
-        recalibrate(module, self._layout, data, split)
+        recalibrate(module, self._layout, data, split.train, split.validation if calibrate else split.train[:0])
         if self.reference_size_ is not None:
             settle(module, before, self.reference_size_, data)
         self.module = module

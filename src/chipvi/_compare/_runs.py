@@ -105,6 +105,7 @@ def train(trial: Trial, head: str, seed: int, watch: Watch) -> ChipVI:
         trial.data,
         trial.split,
         seed=seed,
+        calibrate=False,
         n_steps=trial.steps,
         batch_size=_BATCH_SIZE,
         early_stopping=False,
