@@ -390,4 +390,3 @@ def settle(module: ChipVAE, before: dict[str, Tensor], size: ReferenceSize, data
             value[~is_query_ba] = before[name][~is_query_ba].to(value.device)
     has_data_t = torch.as_tensor(has_data(data), device=is_query_ba.device)
     module.known_ba |= is_query_ba & has_data_t[module.track_ba.clamp_min(0)]
-    module.average_share_ba[module.known_ba] = 0
