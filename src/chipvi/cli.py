@@ -12,6 +12,12 @@ from rich.console import Console
 
 from . import __version__, _compare, _demo, _keys, _score
 
+_BiosampleKey = Annotated[str, typer.Option(help="Column of var with the biosample.")]
+_AssayKey = Annotated[str, typer.Option(help="Column of var with the assay.")]
+_DepthKey = Annotated[
+    str | None, typer.Option(help="Column of var with reads per track; by default counts are added up.")
+]
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -52,11 +58,9 @@ def compare_heads(
     signal_layer: Annotated[
         str | None, typer.Option(help="Layer with arcsinh(-log10 p), to learn from as well.")
     ] = None,
-    biosample_key: Annotated[str, typer.Option(help="Column of var with the biosample.")] = _keys.BIOSAMPLE,
-    assay_key: Annotated[str, typer.Option(help="Column of var with the assay.")] = _keys.ASSAY,
-    depth_key: Annotated[
-        str | None, typer.Option(help="Column of var with reads per track; by default counts are added up.")
-    ] = None,
+    biosample_key: _BiosampleKey = _keys.BIOSAMPLE,
+    assay_key: _AssayKey = _keys.ASSAY,
+    depth_key: _DepthKey = None,
     control_key: Annotated[str | None, typer.Option(help="Column of var that is true for controls.")] = None,
     segment_key: Annotated[
         str | None, typer.Option(help="Column of obs whose equal values mark neighbours; by default chrom, start, end.")
@@ -97,11 +101,9 @@ def score(
     signal_layer: Annotated[
         str | None, typer.Option(help="Layer of TRUTH with arcsinh(-log10 p), to score signal instead of counts.")
     ] = None,
-    biosample_key: Annotated[str, typer.Option(help="Column of var with the biosample.")] = _keys.BIOSAMPLE,
-    assay_key: Annotated[str, typer.Option(help="Column of var with the assay.")] = _keys.ASSAY,
-    depth_key: Annotated[
-        str | None, typer.Option(help="Column of var with reads per track; by default counts are added up.")
-    ] = None,
+    biosample_key: _BiosampleKey = _keys.BIOSAMPLE,
+    assay_key: _AssayKey = _keys.ASSAY,
+    depth_key: _DepthKey = None,
     promoters: Annotated[
         Path | None,
         typer.Option(help="BED file of promoters; by default the 2 kb before --genes, if these have strands."),
