@@ -12,11 +12,20 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Normal, kl_divergence
 
 from ._layout import Layout, Start
-from .nn import HALF_WIDTHS, BiosampleEmbedding, Decoder, Encoder, GaussianHead, make_count_head, window_means
+from .nn import (
+    HALF_WIDTHS,
+    BiosampleEmbedding,
+    Decoder,
+    Encoder,
+    GaussianHead,
+    log_ratio,
+    log_update,
+    make_count_head,
+    window_means,
+)
 
 NO_ASSAY = -1
 _AVERAGE_SHARE = 0.5  # of the average of the other biosamples in the mean of an experiment that training never saw
-_RATE_FLOOR = 0.15  # of the mean rate of an assay: keeps the log finite where there are no reads
 CALIBRATION = ("log_mean_factor_ba", "log_dispersion_factor_ba", "signal_shift_ba", "log_std_factor_ba")
 _CAUTION = 2.0  # log of how much narrower the prior of a rate starts than its track: own reads are noise at first
 
@@ -164,12 +173,6 @@ class ChipVAE(BaseModuleClass):
         index_rqgx = assay_qg[None, :, :, None].expand(n_regions, -1, -1, n_kinds)
         return average_rqax.gather(2, index_rqgx).unbind(dim=-1)
 
-    @staticmethod
-    def _log_ratio(rate_rqg: Tensor, mean_qg: Tensor) -> Tensor:
-        """Log of rates to the mean rate of their assay, bounded where there are no reads."""
-        floor_qg = _RATE_FLOOR * mean_qg
-        return torch.log((rate_rqg + floor_qg) / (mean_qg + floor_qg))
-
     def _own_reads(
         self, tensors: dict[str, Tensor], biosample_q: Tensor, leave_out_q: Tensor, log_keep: Tensor
     ) -> Tensor:
@@ -179,16 +182,6 @@ class ChipVAE(BaseModuleClass):
         reads_rqa, seen_rqa = self._own(tensors["counts_lt"][own_row_r][..., None], seen_rt, biosample_q, leave_out_q)
         log_depth_qa = (tensors["log_depth_t"] + log_keep)[self.track_ba[biosample_q].clamp_min(0)]
         return torch.stack([reads_rqa[..., 0], seen_rqa, log_depth_qa.expand_as(seen_rqa)], dim=-1)
-
-    @staticmethod
-    def _log_update(reads_rqg: Tensor, log_expected_rqg: Tensor, log_shape_rqg: Tensor) -> Tensor:
-        """What a target's own reads add to the log of its expected rate.
-
-        For a rate with a gamma prior of shape s and Poisson reads y, of which m are expected, the posterior mean is the
-        prior mean times (s + y) / (s + m) (Gelman et al., Bayesian Data Analysis, section 2.6).
-        """
-        shape_rqg = torch.exp(log_shape_rqg.clamp(-7, 12))
-        return torch.log((shape_rqg + reads_rqg) / (shape_rqg + torch.exp(log_expected_rqg.clamp(-16, 16))))
 
     # --- what scvi-tools asks for ---
 
@@ -308,15 +301,15 @@ class ChipVAE(BaseModuleClass):
         cell = (biosample_q[:, None], assay_qg)
         if self.has_counts:
             others_rqg, _, has_rqg = self._pick(others_rqaxv[..., 0], assay_qg)
-            log_ratio_rqg = self._log_ratio(others_rqg, self.rate_a[assay_qg])
+            log_ratio_rqg = log_ratio(others_rqg, self.rate_a[assay_qg])
             reads_rqg, seen_rqg, log_input_rqg, smooth_rqg, visible_rqg = self._pick(own_rqax, assay_qg)
             log_rate_rqg = (
                 self.log_rate_ba[cell]
                 + self.others_weight_v[0] * has_rqg * log_ratio_rqg
-                + self.own_weight * visible_rqg * self._log_ratio(smooth_rqg, self.rate_a[assay_qg])
+                + self.own_weight * visible_rqg * log_ratio(smooth_rqg, self.rate_a[assay_qg])
             )
             log_dispersion_rqg = self.log_dispersion_ba[cell].expand_as(log_rate_rqg)
-            update_rqg = seen_rqg * self._log_update(
+            update_rqg = seen_rqg * log_update(
                 reads_rqg,
                 log_rate_rqg + raw_counts_rqgo[..., 0] + log_input_rqg,
                 log_dispersion_rqg + _CAUTION + raw_counts_rqgo[..., -1],

@@ -14,6 +14,7 @@ from ._heads import (
     ZeroInflated,
     make_count_head,
 )
+from ._offsets import log_ratio, log_update
 
 __all__ = [
     "COUNT_HEADS",
@@ -31,6 +32,8 @@ __all__ = [
     "PoissonHead",
     "ZeroInflated",
     "ZeroInflatedNegativeBinomial",
+    "log_ratio",
+    "log_update",
     "make_count_head",
     "window_means",
 ]
