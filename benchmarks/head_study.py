@@ -287,11 +287,7 @@ def draw_scores(ax: Axes, runs: pd.DataFrame) -> None:
     ax.set_axisbelow(True)
     ax.set_title("Each track hidden in turn; below -0.5 at the edge", fontsize=9, loc="left")
     ax.spines[["top", "right"]].set_visible(False)
-    handles, labels = ax.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
     ax.legend(
-        unique.values(),
-        unique.keys(),
         frameon=False,
         fontsize=8,
         loc="upper center",

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from rich.console import Console
-from rich.table import Table
 
 from . import _keys, datasets, metrics, pl
+from ._console import plain_table, tell_files
 from ._messages import unknown
 from ._quiet import quiet_lightning
 from ._regions import find_segments
@@ -102,9 +102,7 @@ def run(data: str, out: Path, steps: int | None, seed: int, console: Console) ->
     pl.tracks(adata, result, example.shown, rows=_liveliest(result.obs_names, adata), save=out / "tracks.png")
     pl.quality(scores, save=out / "quality.png")
     pl.training(model, save=out / "training.png")
-    console.print("Wrote:")
-    for name, what in _FILES.items():
-        console.print(f"  {out / name}: {what}", soft_wrap=True)
+    tell_files(out, _FILES, console)
 
 
 _FILES = {
@@ -230,8 +228,7 @@ def _print_scores(scores: pd.DataFrame, console: Console) -> None:
 
 
 def _print_table(scores: pd.DataFrame, title: str, groups: dict[str, dict[str, str]], console: Console) -> None:
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 0, 0, 1), pad_edge=False)
-    table.add_column("track", no_wrap=True)
+    table = plain_table(title, "track")
     for group, columns in groups.items():
         for kind in columns:
             table.add_column(f"{group}\n{kind}", justify="right")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
 
+from .._console import plain_table, tell_files
 from .._files import read_anndata
 from ..model import ChipVI
 from ._comparison import HeadComparison, carry_out
@@ -66,9 +66,7 @@ def run(
     comparison.table.to_csv(out / "heads.csv", float_format="%.6g")
     comparison.runs.to_csv(out / "runs.csv", index=False, float_format="%.6g")
     comparison.plot(save=out / "heads.png")
-    console.print("Wrote:")
-    for name, what in FILES.items():
-        console.print(f"  {out / name}: {what}", soft_wrap=True)
+    tell_files(out, FILES, console)
 
 
 def _print(comparison: HeadComparison, console: Console) -> None:
@@ -102,8 +100,7 @@ def _plain(value: float, form: str) -> str:
 
 
 def _print_table(title: str, rows: list[str], cells: dict[str, list[str]], console: Console) -> None:
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 0, 0, 1), pad_edge=False)
-    table.add_column("head", no_wrap=True)
+    table = plain_table(title, "head")
     for name in cells:
         table.add_column(name, justify="right", no_wrap=True)
     for row in zip(rows, *cells.values(), strict=True):

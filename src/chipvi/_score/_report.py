@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
 
 from .. import _keys
+from .._console import plain_table
 from .._contract import SetupKeys
 from .._files import read_anndata, read_bed
 from ._match import match_anndata
@@ -112,8 +112,7 @@ def _print(scores: pd.DataFrame, console: Console) -> None:
 
 
 def _print_table(title: str, columns: list[str], rows: dict[str, list[float]], console: Console) -> None:
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 0, 0, 1), pad_edge=False)
-    table.add_column("", no_wrap=True)
+    table = plain_table(title, "")
     for name in columns:
         table.add_column(_NAMES.get(name, name), justify="right")
     for name, values in rows.items():
