@@ -1,5 +1,13 @@
 """Files in, files out: alignments and bigWig files to counts and signal per region, and back."""
 
 from ._genomes import chrom_sizes, make_bins, read_blacklist
+from ._sheet import read_sheet
+from ._read_bigwigs import read_bigwigs
 
-__all__ = ["chrom_sizes", "make_bins", "read_blacklist"]
+__all__ = [
+    "chrom_sizes",
+    "make_bins",
+    "read_bigwigs",
+    "read_blacklist",
+    "read_sheet",
+]

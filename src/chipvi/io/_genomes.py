@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from chipvi import _keys
-from chipvi._files import read_bed
-from chipvi._messages import and_more, listed
+from .. import _keys
+from .._files import read_bed
+from .._messages import and_more, listed
 
 # Their sizes ship with bioframe, so no network is needed.
 GENOMES = ("hg19", "hg38", "mm10", "mm39")
@@ -141,6 +141,42 @@ def make_bins(genome: str | Path | pd.Series, bin_size: int, chromosomes: str | 
     first = np.repeat(np.cumsum(number) - number, number)
     start = (np.arange(number.sum()) - first) * bin_size
     chrom = pd.Categorical.from_codes(np.repeat(np.arange(len(names)), number), categories=names)
+    return pd.DataFrame({_keys.CHROM: chrom, _keys.START: start, _keys.END: start + bin_size})
+
+
+def cut_regions(regions: pd.DataFrame, bin_size: int) -> pd.DataFrame:
+    """Cut regions into bins of one width, from the start of each; what is left at the end of a region is dropped.
+
+    Parameters
+    ----------
+    regions
+        With `chrom`, `start` and `end`.
+    bin_size
+        Width in bp.
+
+    Returns
+    -------
+    Bins in the order of the regions, with the row's number as index.
+
+    Raises
+    ------
+    ValueError
+        If no bin fits into any region.
+
+    Examples
+    --------
+    >>> cut_regions(pd.DataFrame({"chrom": ["chr1"], "start": [30], "end": [110]}), bin_size=25)["start"].tolist()
+    [30, 55, 80]
+    """
+    length = (regions[_keys.END] - regions[_keys.START]).to_numpy()
+    number = np.maximum(length, 0) // bin_size
+    if not number.any():
+        raise ValueError(
+            f"bin_size must fit into a region; {bin_size} bp is longer than each of {len(regions)} regions."
+        )
+    within = np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number)
+    start = np.repeat(regions[_keys.START].to_numpy(), number) + within * bin_size
+    chrom = regions[_keys.CHROM].repeat(number).to_numpy()
     return pd.DataFrame({_keys.CHROM: chrom, _keys.START: start, _keys.END: start + bin_size})
 
 
