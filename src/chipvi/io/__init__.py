@@ -1,8 +1,8 @@
 """Files in, files out: alignments and bigWig files to counts and signal per region, and back."""
 
 from ._genomes import chrom_sizes, make_bins, read_blacklist
-from ._sheet import read_sheet
 from ._read_bigwigs import read_bigwigs
+from ._sheet import read_sheet
 
 __all__ = [
     "chrom_sizes",
