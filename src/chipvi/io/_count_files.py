@@ -1,0 +1,248 @@
+"""Counts of whole files, several at a time in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from . import _alignments, _fragments
+from ._alignments import DROPPED, Batch, ReadFilters, read_alignments
+from ._count_contigs import match_contigs, renamed_contigs
+from ._count_regions import Intervals, RegionCounter, Regions
+from ._fragments import read_fragments
+from ._rules import CountingRule, Reads
+
+_SECONDS = 0.2  # between two looks at how far the processes are
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What to count, for every file alike; `sizes` are those of the genome in bp, where it is known."""
+
+    regions: Regions
+    blacklist: Intervals | None
+    rule: CountingRule
+    filters: ReadFilters
+    sizes: Mapping[str, int] | None
+
+
+@dataclass(frozen=True, eq=False)
+class FileCounts:
+    """Counts of one file: `values` in `rows`, zero elsewhere, and what became of its records."""
+
+    rows: np.ndarray
+    values: np.ndarray
+    depth: int
+    dropped: dict[str, int]
+    renamed: dict[str, str]
+
+
+def file_kind(path: Path) -> str:
+    """Either "alignments" or "fragments", by the end of the name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or its name ends otherwise.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no {path}.")
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in _alignments.SUFFIXES:
+        return "alignments"
+    if suffixes and suffixes[-1] in (".gz", ".bgz"):
+        suffixes.pop()
+    if suffixes and suffixes[-1] in _fragments.SUFFIXES:
+        return "fragments"
+    raise ValueError(
+        f"{path} must end in {', '.join(_alignments.SUFFIXES + _fragments.SUFFIXES)}, the last four perhaps with .gz, "
+        "so that its format is known."
+    )
+
+
+def count_file(path: Path, plan: Plan, tell: Callable[[int], None]) -> FileCounts:
+    """Count one file in one pass; `tell` is called with the bytes read so far.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, is of another genome, or nothing in it passes the filters.
+    """
+    counter = RegionCounter(plan.regions)
+    dropped: Counter[str] = Counter(dict.fromkeys(DROPPED, 0))
+    depth, contigs = 0, {}
+    for batch in _batches(path, plan.filters):
+        reads = batch.reads
+        _check_reads(path, reads, plan)
+        contigs.update(match_contigs(plan.regions.intervals.chroms, reads.contigs))
+        start, end = plan.rule.place(reads)
+        if plan.blacklist is not None:
+            listed = plan.blacklist.touched(reads, start, end)
+            dropped["blacklisted"] += int(listed.sum())
+            reads, start, end = _without(reads, listed), start[~listed], end[~listed]
+        dropped.update(batch.dropped)
+        depth += len(start)
+        counter.add(reads, start, end)
+        tell(batch.n_bytes)
+    if not depth:
+        raise ValueError(_nothing_passed(path, dropped))
+    if not contigs:
+        raise ValueError(
+            f"{path} has no line on any chromosome of the regions, such as {plan.regions.intervals.chroms[0]}; "
+            "give regions on the genome of the file."
+        )
+    counts = counter.counts()
+    rows = np.flatnonzero(counts)
+    return FileCounts(rows, counts[rows], depth, dict(dropped), renamed_contigs(contigs))
+
+
+def count_files(paths: Sequence[Path], plan: Plan, processes: int | None, progress: bool) -> list[FileCounts]:
+    """Count files side by side; the result is in their order, whichever ends first.
+
+    Raises
+    ------
+    ValueError
+        As :func:`count_file`, for the first file that cannot be counted; the others are then given up.
+    """
+    most = processes if processes is not None else _n_cores()
+    if most < 1:
+        raise ValueError(f"processes must be at least 1; it is {processes}.")
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not progress) as bar:
+        sizes = [path.stat().st_size for path in paths]
+        task = bar.add_task(f"Counting {len(paths)} file{'s' * (len(paths) > 1)}", total=sum(sizes))
+
+        def show(n_bytes: int) -> None:
+            bar.update(task, completed=n_bytes)
+
+        if min(most, len(paths)) > 1:
+            return _in_processes(paths, plan, min(most, len(paths)), show)
+        results = []
+        for number, path in enumerate(paths):
+            before = sum(sizes[:number])
+            results.append(count_file(path, plan, lambda n_bytes, before=before: show(before + n_bytes)))
+            show(before + sizes[number])
+        return results
+
+
+def _n_cores() -> int:
+    # fewer than the machine has where a scheduler lends only some; macOS and Windows cannot tell
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _in_processes(paths: Sequence[Path], plan: Plan, processes: int, show: Callable[[int], None]) -> list[FileCounts]:
+    context = get_context("spawn")  # a fork would copy the locks of threads that libraries have started
+    done = context.Array("Q", len(paths) + 1)  # bytes read of every file; the last one asks the workers to stop
+    with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(plan, done)) as pool:
+        try:
+            with _script_not_run_again():
+                futures = [pool.submit(_count_in_worker, path, number) for number, path in enumerate(paths)]
+            waiting = set(futures)
+            while waiting and not any(future.done() and future.exception() for future in futures):
+                _, waiting = wait(waiting, timeout=_SECONDS, return_when=FIRST_EXCEPTION)
+                show(sum(done[:-1]))
+            for future in futures:
+                if future.done():
+                    future.result()
+            return [future.result() for future in futures]
+        finally:
+            done[-1] = 1
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _script_not_run_again() -> Iterator[None]:
+    """Keep new processes from importing the user's script, of which they need nothing.
+
+    It would start from its top in each of them unless it has an ``if __name__ == "__main__"``.
+    """
+    main: Any = sys.modules["__main__"]
+    names = [name for name in ("__file__", "__spec__") if hasattr(main, name)]
+    saved = {name: getattr(main, name) for name in names}
+    try:
+        for name in names:
+            setattr(main, name, None)
+        yield
+    finally:
+        for name, value in saved.items():
+            setattr(main, name, value)
+
+
+class _Stopped(Exception):
+    """Another file could not be counted, so this one is of no use."""
+
+
+_shared: dict[str, Any] = {}  # of a worker process: what every file needs is sent once
+
+
+def _begin(plan: Plan, done: Any) -> None:
+    _shared.update(plan=plan, done=done)
+
+
+def _count_in_worker(path: Path, number: int) -> FileCounts:
+    done = _shared["done"]
+
+    def tell(n_bytes: int) -> None:
+        if done[-1]:
+            raise _Stopped
+        done[number] = n_bytes
+
+    result = count_file(path, _shared["plan"], tell)
+    done[number] = path.stat().st_size
+    return result
+
+
+def _batches(path: Path, filters: ReadFilters) -> Iterator[Batch]:
+    return read_alignments(path, filters) if file_kind(path) == "alignments" else read_fragments(path)
+
+
+def _check_reads(path: Path, reads: Reads, plan: Plan) -> None:
+    if plan.rule.name == "five_prime" and not reads.strand.all():
+        raise ValueError(
+            f"{path} gives no strand in its sixth column, and rule 'five_prime' needs it; "
+            "count it with rule 'center' or 'overlap'."
+        )
+    if plan.sizes is None or not len(reads.end):
+        return
+    matched = match_contigs(plan.sizes, reads.contigs)
+    length = np.array([plan.sizes[matched[name]] if name in matched else np.inf for name in reads.contigs])
+    beyond = np.flatnonzero(reads.end > length[reads.contig])
+    if len(beyond) and file_kind(path) == "fragments":  # an alignment's header has been compared already
+        row = beyond[0]
+        contig = reads.contigs[reads.contig[row]]
+        raise ValueError(
+            f"{path} is of another assembly than the genome asked for: it has {contig}:{reads.start[row]}-"
+            f"{reads.end[row]}, where the chromosome has {plan.sizes[matched[contig]]:,} bp. Give the genome to which "
+            "it was aligned."
+        )
+
+
+def _without(reads: Reads, dropped: np.ndarray) -> Reads:
+    kept = ~dropped
+    return Reads(
+        reads.contigs,
+        reads.contig[kept],
+        reads.start[kept],
+        reads.end[kept],
+        reads.strand[kept],
+        reads.is_fragment[kept],
+    )
+
+
+def _nothing_passed(path: Path, dropped: Mapping[str, int]) -> str:
+    total = sum(dropped.values())
+    if not total:
+        return f"{path} must hold reads; it holds none."
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in dropped.items() if number)
+    return f"{path}: none of its {total:,} records passed the filters ({reasons}). Loosen them, or leave the file out."
