@@ -3,6 +3,7 @@
 from ._genomes import chrom_sizes, make_bins, read_blacklist
 from ._read_bigwigs import read_bigwigs
 from ._sheet import read_sheet
+from ._write_bigwigs import write_bigwigs
 
 __all__ = [
     "chrom_sizes",
@@ -10,4 +11,5 @@ __all__ = [
     "read_bigwigs",
     "read_blacklist",
     "read_sheet",
+    "write_bigwigs",
 ]
