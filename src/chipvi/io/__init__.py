@@ -1,5 +1,6 @@
 """Files in, files out: alignments and bigWig files to counts and signal per region, and back."""
 
+from ._count import count_reads
 from ._genomes import chrom_sizes, make_bins, read_blacklist
 from ._read_bigwigs import read_bigwigs
 from ._sheet import read_sheet
@@ -7,6 +8,7 @@ from ._write_bigwigs import write_bigwigs
 
 __all__ = [
     "chrom_sizes",
+    "count_reads",
     "make_bins",
     "read_bigwigs",
     "read_blacklist",

@@ -99,7 +99,8 @@ def count_reads(
     names
         Of the tracks, where `files` is no mapping; by default those of the files, without the ending.
     processes
-        How many files are read at a time, each in a process of its own; by default as many as there are cores.
+        How many files are read at a time, each in a process of its own; by default as many as there are cores, but
+        small files are read here, since a process takes some seconds to start.
     progress
         Whether to show a bar.
 
@@ -107,7 +108,7 @@ def count_reads(
     -------
     Regions x tracks with the counts in `X`: int32, a CSR matrix where more than half are zero, else an array.
 
-    * `obs`: `chrom`, `start`, `end`; the index is like `chr1:0-200`.
+    * `obs`: `chrom`, `start`, `end`; names as those of `regions`, or else like `chr1:0-200`.
     * `var`: `depth`, the number of reads (of fragments, for pairs) that passed, over the whole file; `file`, its path
       (joined by ";" for replicates); `n_records` of the file, and as `dropped_...` how many of them did not pass, each
       under the first reason that holds. The second mates of pairs are among these, since the first stands for both:
@@ -133,7 +134,7 @@ def count_reads(
         n_listed = int((~free).sum())
         if not free.any():
             raise ValueError(f"the blacklist must leave a region; all {len(obs):,} overlap it.")
-        obs = obs[free].reset_index(drop=True)
+        obs = obs[free]
     paths = [path for of_track in tracks.values() for path in of_track]
     _check_headers(paths, obs, sizes)
     plan = Plan(
@@ -210,12 +211,12 @@ def _regions(
         raise ValueError("regions must hold at least one region; there is none.")
     if unknown := [chrom for chrom in regions[_keys.CHROM].unique() if sizes is not None and chrom not in sizes]:
         raise ValueError(f"regions must lie on chromosomes of the genome, which has no {listed(unknown)}.")
-    return _checked(regions.reset_index(drop=True)), sizes
+    return _checked(regions), sizes
 
 
 def _checked(regions: pd.DataFrame) -> pd.DataFrame:
-    if regions[_keys.CHROM].isna().any():
-        raise ValueError(f"regions must each have a chromosome; row {regions[_keys.CHROM].isna().idxmax()} has none.")
+    if len(absent := np.flatnonzero(regions[_keys.CHROM].isna())):
+        raise ValueError(f"regions must each have a chromosome; row {absent[0]} has none{and_more(len(absent))}.")
     for key in (_keys.START, _keys.END):
         if not is_integer_dtype(regions[key]):
             raise ValueError(
@@ -289,6 +290,8 @@ def _matrix(
 
 
 def _region_names(obs: pd.DataFrame) -> pd.Index:
+    if not is_integer_dtype(obs.index):
+        return make_index_unique(obs.index.astype(str))
     chrom, start, end = (obs[key].astype(str) for key in (_keys.CHROM, _keys.START, _keys.END))
     return make_index_unique(pd.Index(chrom + ":" + start + "-" + end))
 

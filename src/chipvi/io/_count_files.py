@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +18,10 @@ from ._alignments import DROPPED, Batch, ReadFilters, read_alignments
 from ._count_contigs import match_contigs, renamed_contigs
 from ._count_regions import Intervals, RegionCounter, Regions
 from ._fragments import read_fragments
+from ._processes import clean_context, script_not_run_again
 from ._rules import CountingRule, Reads
 
+_LARGE = 50_000_000  # bytes from which reading a file takes longer than starting a process with what it imports
 _SECONDS = 0.2  # between two looks at how far the processes are
 
 
@@ -115,9 +114,11 @@ def count_files(paths: Sequence[Path], plan: Plan, processes: int | None, progre
     ValueError
         As :func:`count_file`, for the first file that cannot be counted; the others are then given up.
     """
-    most = processes if processes is not None else _n_cores()
-    if most < 1:
+    if processes is None:
+        processes = min(_n_cores(), sum(path.stat().st_size > _LARGE for path in paths))
+    elif processes < 1:
         raise ValueError(f"processes must be at least 1; it is {processes}.")
+    n_workers = min(processes, len(paths))
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not progress) as bar:
         sizes = [path.stat().st_size for path in paths]
@@ -126,8 +127,8 @@ def count_files(paths: Sequence[Path], plan: Plan, processes: int | None, progre
         def show(n_bytes: int) -> None:
             bar.update(task, completed=n_bytes)
 
-        if min(most, len(paths)) > 1:
-            return _in_processes(paths, plan, min(most, len(paths)), show)
+        if n_workers > 1:
+            return _in_processes(paths, plan, n_workers, show)
         results = []
         for number, path in enumerate(paths):
             before = sum(sizes[:number])
@@ -142,11 +143,11 @@ def _n_cores() -> int:
 
 
 def _in_processes(paths: Sequence[Path], plan: Plan, processes: int, show: Callable[[int], None]) -> list[FileCounts]:
-    context = get_context("spawn")  # a fork would copy the locks of threads that libraries have started
+    context = clean_context(__name__)
     done = context.Array("Q", len(paths) + 1)  # bytes read of every file; the last one asks the workers to stop
     with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(plan, done)) as pool:
         try:
-            with _script_not_run_again():
+            with script_not_run_again():
                 futures = [pool.submit(_count_in_worker, path, number) for number, path in enumerate(paths)]
             waiting = set(futures)
             while waiting and not any(future.done() and future.exception() for future in futures):
@@ -159,24 +160,6 @@ def _in_processes(paths: Sequence[Path], plan: Plan, processes: int, show: Calla
         finally:
             done[-1] = 1
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _script_not_run_again() -> Iterator[None]:
-    """Keep new processes from importing the user's script, of which they need nothing.
-
-    It would start from its top in each of them unless it has an ``if __name__ == "__main__"``.
-    """
-    main: Any = sys.modules["__main__"]
-    names = [name for name in ("__file__", "__spec__") if hasattr(main, name)]
-    saved = {name: getattr(main, name) for name in names}
-    try:
-        for name in names:
-            setattr(main, name, None)
-        yield
-    finally:
-        for name, value in saved.items():
-            setattr(main, name, value)
 
 
 class _Stopped(Exception):

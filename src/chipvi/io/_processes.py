@@ -1,0 +1,43 @@
+"""Worker processes that start clean, for files that are read side by side."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
+from typing import Any
+
+
+def clean_context(module: str) -> BaseContext:
+    """Processes that inherit no thread or lock of this one, for a fork of a process that has run torch may hang.
+
+    Parameters
+    ----------
+    module
+        Where the work is: it is imported once for all workers, where the system can.
+    """
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([module])
+    return context
+
+
+@contextmanager
+def script_not_run_again() -> Iterator[None]:
+    """Keep processes that start meanwhile from importing the user's script, of which they need nothing.
+
+    It would run from its top in each of them unless it has an ``if __name__ == "__main__"``.
+    """
+    main: Any = sys.modules["__main__"]
+    names = [name for name in ("__file__", "__spec__") if hasattr(main, name)]
+    saved = {name: getattr(main, name) for name in names}
+    try:
+        for name in names:
+            setattr(main, name, None)
+        yield
+    finally:
+        for name, value in saved.items():
+            setattr(main, name, value)
