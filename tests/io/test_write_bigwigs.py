@@ -148,6 +148,7 @@ def test_what_the_observed_layer_marks_is_left_out(adata, tmp_path):
     np.testing.assert_array_equal(found, np.where(adata.layers["observed"] == 1, adata.X, np.nan))
 
 
+@pytest.mark.filterwarnings("ignore:Writing zarr v2 data")
 @pytest.mark.parametrize("ending", [".h5ad", ".zarr"])
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix], ids=["dense", "sparse"])
 def test_files_are_written_without_being_read_as_a_whole(adata, tmp_path, ending, form, monkeypatch):
@@ -191,7 +192,7 @@ def test_bedgraph_holds_the_same(adata, tmp_path):
         lines = [line.split("\t") for line in path.read_text().splitlines()]
         assert [(c, int(s), int(e), np.float32(v)) for c, s, e, v in lines] == records(bigwigs[name])
         assert [line[0] for line in lines] == sorted(line[0] for line in lines)
-        assert max(len(line[3].replace(".", "")) for line in lines) <= 6
+        assert max(len(line[3].replace(".", "").strip("0")) for line in lines) == 4
 
 
 def test_a_track_without_a_value_has_no_file(adata, tmp_path):
@@ -250,7 +251,7 @@ def overlapping(adata: AnnData) -> AnnData:
 
 
 def infinite(adata: AnnData) -> AnnData:
-    adata.X[[5, 8], 1] = np.inf
+    adata.X[[5, 8], 0] = np.inf
     return adata
 
 
@@ -264,7 +265,7 @@ def nameless(adata: AnnData) -> AnnData:
     [
         (shuffled, {}, "sorted by start within a chromosome; region r0 is chr1:100-200"),
         (overlapping, {}, "must not overlap the one before; region r4 is chr1:500-600"),
-        (infinite, {}, r"region r5, track K562/H3K4me3 \(rep 1\) is inf \(and 1 more\)"),
+        (infinite, {}, r"region r5, track K562\.H3K27ac is inf \(and 1 more\)"),
         (nameless, {}, "obs has chrom, start and end; it has no start"),
         (None, {"layer": "pvals"}, "layer 'pvals' is not in the layers; did you mean 'pval'"),
         (None, {"tracks": ["H1.DNas"]}, "did you mean 'H1.DNase'"),

@@ -1,10 +1,12 @@
 """Files in, files out: alignments and bigWig files to counts and signal per region, and back."""
 
+from ._browsers import write_igv_session, write_track_hub
 from ._count import count_reads
 from ._genomes import chrom_sizes, make_bins, read_blacklist
 from ._read_bigwigs import read_bigwigs
 from ._sheet import read_sheet
 from ._write_bigwigs import write_bigwigs
+from ._write_tracks import write_tracks
 
 __all__ = [
     "chrom_sizes",
@@ -14,4 +16,7 @@ __all__ = [
     "read_blacklist",
     "read_sheet",
     "write_bigwigs",
+    "write_igv_session",
+    "write_track_hub",
+    "write_tracks",
 ]

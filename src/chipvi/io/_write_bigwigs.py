@@ -329,7 +329,7 @@ def _write_bigwig(path: Path, records: Iterator[Record], sizes: dict[str, int]) 
 def _write_bedgraph(path: Path, records: Iterator[Record], sizes: dict[str, int]) -> None:
     with path.open("w") as file:
         # of float32 the shortest text that tells it from the next
-        file.writelines(f"{chrom}\t{start}\t{end}\t{np.float32(value)}\n" for chrom, start, end, value in records)
+        file.writelines(f"{chrom}\t{start}\t{end}\t{np.float32(value)!s}\n" for chrom, start, end, value in records)
 
 
 _WRITERS: dict[str, Any] = {"bigwig": _write_bigwig, "bedgraph": _write_bedgraph}

@@ -1,0 +1,57 @@
+"""Colours of assays, as epigenome browsers show them."""
+
+from __future__ import annotations
+
+import re
+
+Color = tuple[int, int, int]
+
+_OTHER: Color = (102, 102, 102)
+# The custom of the Roadmap and ENCODE browsers: promoters red, enhancers orange and yellow, transcription green,
+# repression grey and purple, open chromatin blue. Searched from the top, without regard to case.
+_COLORS: dict[str, Color] = {
+    "h3k4me3": (215, 25, 28),
+    "h3k4me2": (244, 109, 67),
+    "h3k4me1": (230, 171, 2),
+    "h3k9ac": (231, 84, 128),
+    "h3k27ac": (253, 127, 0),
+    "h3k36me3": (0, 136, 55),
+    "h3k79me2": (102, 166, 30),
+    "h4k20me1": (51, 160, 122),
+    "h3k27me3": (96, 112, 128),
+    "h3k9me3": (117, 79, 161),
+    "h2az": (166, 86, 40),
+    "h2afz": (166, 86, 40),
+    "dnase": (31, 120, 180),
+    "atac": (44, 123, 182),
+    "faire": (65, 149, 194),
+    "ctcf": (0, 150, 160),
+    "rad21": (0, 120, 130),
+    "smc3": (0, 105, 120),
+    "polr2": (140, 81, 10),
+    "pol2": (140, 81, 10),
+    "ep300": (204, 76, 2),
+    "p300": (204, 76, 2),
+    "input": (150, 150, 150),
+    "control": (150, 150, 150),
+}
+
+
+def assay_color(assay: str) -> Color:
+    """Red, green and blue, 0 to 255, of an assay; dark grey for one that has no colour of its own.
+
+    >>> assay_color("H3K27ac"), assay_color("DNase-seq"), assay_color("H2A.Z"), assay_color("MAFK")
+    ((253, 127, 0), (31, 120, 180), (166, 86, 40), (102, 102, 102))
+    """
+    plain = re.sub(r"[^a-z0-9]", "", str(assay).lower())
+    return next((color for name, color in _COLORS.items() if name in plain), _OTHER)
+
+
+def blend(color: Color, other: Color, share: float) -> Color:
+    """Mix two colours.
+
+    >>> blend((200, 0, 100), (255, 255, 255), 0.5)
+    (228, 128, 178)
+    """
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(color, other, strict=True))
+    return red, green, blue
