@@ -77,6 +77,7 @@ def test_urls_are_kept_and_not_looked_for(folder):
         ("K562,ATAC,bam/a.bam,control,", "mark controls in the column control"),
         ("K562,ATAC,bam/f.bw,alignments,", "line 3 has kind 'alignments', but f.bw is a bigWig file"),
         ("K562,ATAC,bam/b.cram,pvalue,", "line 3 has kind 'pvalue', but b.cram is no bigWig file"),
+        ("K562,ATAC,https://example.org/x.bam,,", "line 3 names a URL, but only bigWig files are read from one"),
         ("K562,ATAC,bam/b.cram,,perhaps", "line 3 has 'perhaps' as control; give yes or no"),
         ("K562,ATAC,bam/a.bam,,", "line 3 names a.bam again, as line 2 does"),
         ("K562,ATAC,bam/b.cram,,,,", "line 3 has 7 cells, the header has 5"),
@@ -107,7 +108,7 @@ def test_a_control_may_serve_several_biosamples_but_other_files_only_one(folder)
     ("text", "message"),
     [
         ("biosample,asay,file\nK562,ATAC,bam/a.bam\n", "column 'assay' is not in sheet.csv; did you mean 'asay'"),
-        ("biosample,assay,file,depth\nK562,ATAC,bam/a.bam,7\n", "cannot have a column 'depth': it is counted"),
+        ("biosample,assay,file,depth\nK562,ATAC,bam/a.bam,7\n", "cannot have a column 'depth': it is found out"),
         ("biosample,assay,file,is_control\nK562,ATAC,bam/a.bam,1\n", "mark controls in a column control"),
         ("biosample,assay,file,assay\nK562,ATAC,bam/a.bam,ATAC\n", "must name each column once; 'assay' comes back"),
         ("biosample,assay,file,\nK562,ATAC,bam/a.bam,7\n", "column 4 has no name"),

@@ -1,5 +1,6 @@
 """Files in, files out: alignments and bigWig files to counts and signal per region, and back."""
 
+from ._assemble import count_sheet
 from ._browsers import write_igv_session, write_track_hub
 from ._count import count_reads
 from ._genomes import chrom_sizes, make_bins, read_blacklist
@@ -11,6 +12,7 @@ from ._write_tracks import write_tracks
 __all__ = [
     "chrom_sizes",
     "count_reads",
+    "count_sheet",
     "make_bins",
     "read_bigwigs",
     "read_blacklist",

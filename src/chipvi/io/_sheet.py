@@ -19,7 +19,8 @@ KINDS = (ALIGNMENTS, FRAGMENTS, PVALUE, FOLD_CHANGE)
 COUNTED = (ALIGNMENTS, FRAGMENTS)
 _REQUIRED = (_keys.BIOSAMPLE, _keys.ASSAY, FILE)
 _COLUMNS = (*_REQUIRED, KIND, CONTROL, REPLICATE)
-_RESERVED = (_keys.DEPTH, _keys.IS_CONTROL)  # columns of var that are found out, not given
+# Columns of var that are found out, not given.
+_RESERVED = (_keys.DEPTH, _keys.IS_CONTROL, "signal_file", "fold_change_file", "n_records")
 
 # How ENCODE and others call these kinds, in lower case and with underscores.
 _ALIASES = {
@@ -32,7 +33,7 @@ _ALIASES = {
     "signal_p_value": PVALUE,
     "fold_change_over_control": FOLD_CHANGE,
 }
-_BIGWIG = (".bw", ".bigwig")
+BIGWIG = (".bw", ".bigwig")
 _KIND_BY_ENDING = (
     ((".bam", ".cram", ".sam", ".tagalign", ".tagalign.gz", ".bed", ".bed.gz"), ALIGNMENTS),
     (("fragments.tsv", "fragments.tsv.gz", "fragments.bed", "fragments.bed.gz"), FRAGMENTS),
@@ -108,7 +109,7 @@ def is_url(file: str) -> bool:
     >>> is_url("https://example.org/a.bigWig"), is_url("/data/a.bigWig")
     (True, False)
     """
-    return re.match(r"(https?|ftp|s3)://", file) is not None
+    return re.match(r"(https?|ftp)://", file) is not None
 
 
 def _checked(table: pd.DataFrame, where: str, folder: Path) -> pd.DataFrame:
@@ -125,7 +126,9 @@ def _checked(table: pd.DataFrame, where: str, folder: Path) -> pd.DataFrame:
             faults.append(f"line {line} has no {' and no '.join(empty)}")
             continue
         faults += [f"line {line} {fault}" for fault in (kinds[row][1], controls[row][1]) if fault]
-        if not is_url(files[row]) and not os.path.isfile(files[row]):
+        if is_url(files[row]) and kinds[row][0] in COUNTED:
+            faults.append(f"line {line} names a URL, but only bigWig files are read from one; download the file")
+        elif not is_url(files[row]) and not os.path.isfile(files[row]):
             faults.append(f"line {line} names {sheet[FILE].iloc[row]}, but there is no {files[row]}")
     _refuse(faults, where)
     sheet[FILE], sheet[KIND], sheet[CONTROL] = files, [kind for kind, _ in kinds], [flag for flag, _ in controls]
@@ -147,7 +150,7 @@ def _require_columns(header: Sequence[str], where: str) -> None:
         raise ValueError(f"{where} must name each column; column {header.index('') + 1} has no name.")
     for name in _RESERVED:
         if name in header:
-            advice = "mark controls in a column control" if name == _keys.IS_CONTROL else "it is counted"
+            advice = "mark controls in a column control" if name == _keys.IS_CONTROL else "it is found out"
             raise ValueError(f"{where} cannot have a column {name!r}: {advice}. Rename or remove the column.")
 
 
@@ -168,7 +171,7 @@ def _kind(kind: str, file: str) -> tuple[str, str | None]:
     if found not in KINDS:
         advice = "; mark controls in the column control" if found == "control" else ""
         return "", f"has the unknown kind {kind!r}; there is {listed(KINDS)}{advice}"
-    if lower.endswith(_BIGWIG) == (found in COUNTED):
+    if lower.endswith(BIGWIG) == (found in COUNTED):
         return found, f"has kind {kind!r}, but {Path(file).name} is {'a' if found in COUNTED else 'no'} bigWig file"
     return found, None
 
