@@ -46,7 +46,7 @@ def draw_task(ax: Axes, raw: pd.DataFrame, title: str, metric: str) -> None:
             ax.scatter(lowest, place, s=26, marker="<", color=colour, alpha=0.45, linewidths=0)
         mean, spread = means.loc[method]
         if mean < lowest:
-            ax.text(lowest + 0.03, place, f"mean {mean:.2f}", va="center", fontsize=7, color=colour)
+            ax.text(1.02, place, f"mean\n{mean:.2f}", va="center", fontsize=7, color=colour)
             continue
         ax.errorbar(mean, place, xerr=0 if np.isnan(spread) else spread, color=colour, capsize=3, linewidth=1.5)
         ax.scatter(mean, place, s=44, marker="D", color=colour, edgecolors="white", linewidths=0.8, zorder=3)

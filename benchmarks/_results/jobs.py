@@ -125,6 +125,7 @@ def run_one(job: Job, setting: Setting, folder: Path) -> bool:
     """Run a job in a process of its own, with one thread. What it prints goes to a file beside its scores."""
     out = cached(job, setting, folder)
     spec = {
+        "chipvi": sources_hash(chipvi_folder()) if job.method == "chipvi" else None,
         "task": job.task,
         "method": job.method,
         "seed": job.seed,

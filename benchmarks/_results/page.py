@@ -68,7 +68,8 @@ at the depth of the track: the baseline that many published models do not beat. 
 *Ridge* and *boosting* are trained anew for each track, on the other tracks at several scales, so they are
 specialists. *Smoothing* has the best Gaussian width of each track. "above average" and "above best baseline" count
 the tracks on which a method is ahead, mean over seeds; the best baseline is chosen on each track, with the truth
-at hand. A dash: not defined for this method."""
+at hand. A dash: not
+defined for this method, or it cannot do the task."""
 NOT_RUN = """* **eDICE**, **CANDI**, **PREDICTD**: not on PyPI, where they were looked for by name.
 * **ChromImpute**: a Java program, not on PyPI. The scorer's boosting follows its idea: a regression for each
   target track, on the other tracks over several windows."""
@@ -176,14 +177,15 @@ def win_columns(raw: pd.DataFrame, title: str, method: str, metrics: Sequence[st
             cells["above average"].append(wins(scores, method, scores["average"]))
         if (method == "chipvi" or method in PEERS) and not (baseline := best_baseline(scores)).isna().all():
             cells["above best baseline"].append(wins(scores, method, baseline))
-    return {name: ", ".join(filter(None, found)) for name, found in cells.items()}
+    return {name: ", ".join(cell or "-" for cell in found) if any(found) else "" for name, found in cells.items()}
 
 
 def section(raw: pd.DataFrame, title: str) -> list[str]:
     """A task: its question, its table, the tracks of chipvi and what chipvi does not win."""
-    columns = CALIBRATION if title == "calibration" else METRICS
+    columns, found = CALIBRATION if title == "calibration" else METRICS, methods_with_scores(raw, title)
     rows = []
-    for method in methods_with_scores(raw, title):
+    cannot = [name for name in PEERS if name in set(raw["method"]) - set(found)]
+    for method in [*found, *cannot]:
         row = {"method": method}
         row |= {label: mean_and_spread(over_seeds(raw, title, m), method, m) for m, label in columns.items()}
         if title != "calibration":
@@ -223,7 +225,7 @@ def by_track(raw: pd.DataFrame, title: str) -> str:
 def costs_text(facts: Facts) -> str:
     return (
         f"Means over seeds, {facts.processes} runs at a time, one thread each. Prediction is of every track that a "
-        "task asks for, in its test regions, without the measures of the distribution. pilot is counts and signal together."
+        "task asks for, in its test regions, without the measures of the distribution. pilot covers both quantities."
     )
 
 

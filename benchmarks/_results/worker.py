@@ -15,6 +15,14 @@ QUICK_FRACTION = 0.1  # less has too few regions for PoissonVI
 QUICK_STEPS = 30
 
 
+def check_sources(expected: str | None) -> None:
+    """Stop where chipvi is no longer what its scores would be filed under; None where it plays no part."""
+    from .jobs import chipvi_folder, sources_hash
+
+    if expected is not None and sources_hash(chipvi_folder()) != expected:
+        raise SystemExit("the sources of chipvi changed since the command was started; start it again")
+
+
 class Clock:
     """CPU seconds of the calls of a method's functions."""
 
@@ -57,6 +65,7 @@ def run(spec: dict) -> dict:
         sys.path.append(spec["peers"])
     import referee
 
+    check_sources(spec["chipvi"])
     task = spec["task"]
     arguments = [task, "--data", spec["data"], "--seed", str(spec["seed"])]
     arguments += ["--fraction", str(QUICK_FRACTION)] if spec["quick"] else []
