@@ -12,7 +12,7 @@ from click.testing import Result
 from scipy import sparse
 from typer.testing import CliRunner
 
-from chipvi import metrics
+from chipvi import io, metrics
 from chipvi._contract import SetupKeys
 from chipvi._score import score_anndata
 from chipvi.cli import app
@@ -330,7 +330,7 @@ def test_files_that_cannot_be_scored_are_told_in_one_line(files, tmp_path):
     (tmp_path / "track.bigWig").touch()
     (tmp_path / "table.csv").touch()
     for name, message in {
-        "track.bigWig": "bigWig files cannot be read yet; give an .h5ad or .zarr",
+        "track.bigWig": "track.bigWig must be a bigWig file; it cannot be read",
         "table.csv": "ends in .h5ad or .zarr",
         "none.h5ad": "there is no",
     }.items():
@@ -353,6 +353,111 @@ def test_files_that_cannot_be_scored_are_told_in_one_line(files, tmp_path):
 def test_bed_files_that_hold_no_intervals_are_told_in_one_line(files, tmp_path, text, message):
     (tmp_path / "genes.bed").write_bytes(text.encode("utf-8", "surrogateescape"))
     result = call(*files, "--genes", tmp_path / "genes.bed")
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert message in line
+
+
+def as_bigwigs(adata: AnnData, folder: Path, layer: str | None = None, scale: str = "stored", suffix: str = "") -> Path:
+    """A folder of bigWig files without loss; regions in order, as the files need them."""
+    ordered = adata[adata.obs.sort_values(["chrom", "start"]).index].copy()
+    io.write_bigwigs(ordered, folder, layer=layer, scale=scale, suffix=suffix, digits=None, progress=False)
+    return folder
+
+
+def scores_of(*arguments: object, folder: Path) -> pd.DataFrame:
+    result = call(*arguments, "--out", folder / "scores.csv")
+    assert result.exit_code == 0, result.output
+    return pd.read_csv(folder / "scores.csv", index_col=["by", "track"])
+
+
+def assert_same_scores(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    assert len(found) == len(expected) > 3
+    pd.testing.assert_frame_equal(found.loc[expected.index, list(expected)], expected, rtol=2e-5, check_dtype=False)
+
+
+def test_bigwig_files_score_as_the_matrix_that_they_were_written_from(files, prediction, tmp_path):
+    del prediction.layers["dispersion"], prediction.layers["lower"]
+    prediction.X = prediction.X.astype(np.float32)
+    prediction.write_h5ad(files[0])
+    expected = scores_of(*files, folder=tmp_path)
+    found = scores_of(as_bigwigs(prediction, tmp_path / "pred"), files[1], folder=tmp_path)
+    assert_same_scores(found, expected)
+
+
+def test_signal_of_bigwig_files_is_minus_log10_p_and_scored_as_its_arcsinh(files, prediction, tmp_path):
+    expected = scores_of(*files, "--signal-layer", "p", folder=tmp_path)
+    pvals = as_bigwigs(prediction, tmp_path / "pred", layer="pval", scale="-log10p")
+    assert_same_scores(scores_of(pvals, files[1], "--signal-layer", "p", folder=tmp_path), expected)
+
+
+@pytest.mark.filterwarnings("ignore:track H1.H3K4me3 holds no value")
+def test_two_folders_of_bigwig_files_are_scored_over_a_bed_file_or_bins(files, truth, prediction, tmp_path):
+    expected = scores_of(*files, "--signal-layer", "p", folder=tmp_path)
+    pair = (
+        as_bigwigs(prediction, tmp_path / "pred", layer="pval", scale="-log10p"),
+        as_bigwigs(truth, tmp_path / "truth", layer="p", scale="-log10p"),
+    )
+    truth.obs.iloc[:290].to_csv(tmp_path / "regions.bed", sep="\t", header=False, index=False)
+    by_bed = scores_of(*pair, "--regions", tmp_path / "regions.bed", folder=tmp_path)
+    by_bins = scores_of(*pair, "--bin-size", WIDTH, folder=tmp_path)
+    pd.testing.assert_frame_equal(by_bed, by_bins)
+    tracks = [NAMES[3], NAMES[0], NAMES[2], NAMES[1]]
+    for by in ("prediction", "average"):
+        known = expected.loc[by].loc[tracks].dropna(axis=1, how="all")
+        pd.testing.assert_frame_equal(by_bed.loc[by].loc[tracks, list(known)], known, rtol=2e-5, check_dtype=False)
+
+
+def test_counts_of_bigwig_files_are_scored_on_request(files, truth, prediction, tmp_path):
+    pred = as_bigwigs(prediction, tmp_path / "pred")
+    folder = as_bigwigs(truth, tmp_path / "truth")
+    expected = scores_of(pred, files[1], folder=tmp_path)
+    assert_same_scores(scores_of(pred, folder, "--counts", "--bin-size", WIDTH, folder=tmp_path), expected)
+    assert_same_scores(scores_of(pred, folder, "--counts", "--bin-size", WIDTH, folder=tmp_path), expected)
+
+
+def test_what_chipvi_wrote_for_browsers_is_scored_by_track(files, prediction, tmp_path):
+    ordered = prediction[prediction.obs.sort_values(["chrom", "start"]).index].copy()
+    ordered.obs_names = list(ordered.obs_names)
+    io.write_tracks(ordered, tmp_path / "tracks", digits=None, progress=False)
+    for options in ([], ["--signal-layer", "p"]):
+        plain = as_bigwigs(
+            prediction,
+            tmp_path / f"plain{len(options)}",
+            layer="pval" if options else None,
+            scale="-log10p" if options else "stored",
+        )
+        expected = scores_of(plain, files[1], *options, folder=tmp_path)
+        assert_same_scores(scores_of(tmp_path / "tracks", files[1], *options, folder=tmp_path), expected)
+
+
+def test_a_single_file_is_matched_by_its_name_safe_letters_or_not(files, truth, prediction, tmp_path):
+    name = "K562/DNase (rep 1)"
+    for adata, path in ((truth, files[1]), (prediction, files[0])):
+        adata.var_names = [name if track == "K562.DNase" else track for track in adata.var_names]
+        adata.write_h5ad(path)
+    folder = as_bigwigs(prediction, tmp_path / "pred")
+    (path,) = folder.glob("K562_*.bw")
+    found = scores_of(path, files[1], folder=tmp_path).loc["prediction"]
+    assert list(found.index) == [name, "macro_mean"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pred", "pred"], "bigWig files have no regions; name them with --regions BED, or with --bin-size"),
+        (["pred", "pred", "--bin-size", 200, "--regions", "x.bed"], "bigWig files have no regions"),
+        (["pred", "truth.h5ad", "--bin-size", 200], "the regions are those of truth.h5ad; leave out --bin-size"),
+        (["pred.h5ad", "truth.h5ad", "--bin-size", 200], "--regions, --bin-size and --counts are for bigWig files"),
+        (["pred", "truth.h5ad", "--counts"], "--counts tells what bigWig files of TRUTH hold"),
+        (["pred.h5ad", "pred", "--signal-layer", "p"], "bigWig files have no layers or columns; leave out --signal-l"),
+        (["empty", "truth.h5ad"], "must hold bigWig files, ending in .bw or .bigWig; it holds none"),
+    ],
+)
+def test_bigwig_files_that_cannot_be_scored_are_told_in_one_line(files, prediction, tmp_path, arguments, message):
+    as_bigwigs(prediction, tmp_path / "pred")
+    (tmp_path / "empty").mkdir()
+    result = call(*(tmp_path / a if str(a).partition(".")[0] in ("pred", "truth", "empty") else a for a in arguments))
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
     assert message in line

@@ -12,7 +12,13 @@ from anndata import AnnData
 from . import _keys
 
 _READERS = {".h5ad": anndata.read_h5ad, ".zarr": anndata.read_zarr}
+_BIGWIG = (".bw", ".bigwig")
 _HEADERS = ("#", "track", "browser")
+
+
+def is_bigwig(path: Path) -> bool:
+    """Whether the name is one of a bigWig file."""
+    return path.suffix.lower() in _BIGWIG
 
 
 def read_anndata(path: Path) -> AnnData:
@@ -23,8 +29,11 @@ def read_anndata(path: Path) -> AnnData:
     ValueError
         If there is none, in a single line.
     """
-    if path.suffix.lower() in (".bw", ".bigwig"):
-        raise ValueError(f"{path.name}: bigWig files cannot be read yet; give an .h5ad or .zarr of regions x tracks.")
+    if is_bigwig(path):
+        raise ValueError(
+            f"data must be regions x tracks, a file that ends in .h5ad or .zarr; {path.name} is a bigWig file. "
+            "chipvi.io.read_bigwigs makes such data."
+        )
     if path.suffix not in _READERS:
         raise ValueError(f"data must be a file that ends in .h5ad or .zarr; got {path.name!r}.")
     if not path.exists():

@@ -12,7 +12,8 @@ from rich.console import Console
 from .. import _keys
 from .._console import plain_table
 from .._contract import SetupKeys
-from .._files import read_anndata, read_bed
+from .._files import read_bed
+from ._bigwigs import read_pair
 from ._match import match_anndata
 from ._scores import score
 from ._task import open_truth, prepare
@@ -42,13 +43,16 @@ def run(
     beds: dict[str, Path | None],
     out: Path | None,
     console: Console,
+    regions: Path | None = None,
+    bin_size: int | None = None,
+    counts: bool = False,
 ) -> None:
     """Score the prediction of a file against the truth of another; print the scores, and write them.
 
     Parameters
     ----------
     prediction, truth
-        AnnData, ending in `.h5ad` or `.zarr`.
+        AnnData, ending in `.h5ad` or `.zarr`, a bigWig file, or a folder of them.
     setup
         Fields of :class:`SetupKeys`.
     beds
@@ -57,6 +61,8 @@ def run(
         Table to write.
     console
         Where to print.
+    regions, bin_size, counts
+        Of bigWig files, as for :func:`read_pair`.
 
     Raises
     ------
@@ -68,8 +74,7 @@ def run(
     if out is not None and out.suffix != ".csv":
         raise ValueError(f"out must be a file that ends in .csv; got {out.name!r}.")
     intervals = {name: read_bed(path) for name, path in beds.items() if path is not None}
-    predicted, measured = read_anndata(prediction), read_anndata(truth)
-    keys = SetupKeys(**setup)
+    predicted, measured, keys = read_pair(prediction, truth, SetupKeys(**setup), regions, bin_size, counts)
     data = open_truth(measured, keys)
     match = match_anndata(predicted, measured)
     console.print(

@@ -95,6 +95,21 @@ def read_bigwigs(
     return AnnData(values_rt, obs=obs, var=pd.DataFrame({_FILE: sources.values()}, index=pd.Index(sources)))
 
 
+def bigwig_sizes(file: str | PathLike) -> pd.Series:
+    """Length in bp, int64, of every chromosome that a bigWig file has data of, by name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it cannot be read as bigWig.
+    """
+    (source,) = _name_files(file, None).values()
+    with _open(source) as reader:
+        return pd.Series(reader.chroms(), dtype=np.int64)
+
+
 def _name_files(files: Any, names: Sequence[str] | None) -> dict[str, str]:
     """Path or URL of each track."""
     if isinstance(files, Mapping):

@@ -127,7 +127,7 @@ def write_bigwigs(
         observed = None if observed_layer is None else matrices.matrix(observed_layer)
         columns = _columns(matrices.var.index, tracks)
         places = _place(matrices.obs, genome)
-        stems = dict(zip(matrices.var.index, _file_stems(matrices.var.index), strict=True))
+        stems = dict(zip(matrices.var.index, file_stems(matrices.var.index), strict=True))
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         paths = {}
@@ -186,10 +186,10 @@ def _columns(names: pd.Index, tracks: Sequence[str] | None) -> dict[str, int]:
     return {str(name): t for t, name in enumerate(names) if tracks is None or name in set(tracks)}
 
 
-def _file_stems(names: Iterable[str]) -> list[str]:
+def file_stems(names: Iterable[str]) -> list[str]:
     """File names without ending: of harmless letters, and different also where case does not count.
 
-    >>> _file_stems(["K562.CTCF", "k562.ctcf", "H1/H3K27ac (rep 1)", ".."])
+    >>> file_stems(["K562.CTCF", "k562.ctcf", "H1/H3K27ac (rep 1)", ".."])
     ['K562.CTCF', 'k562.ctcf-2', 'H1_H3K27ac_rep_1_', '_']
     """
     taken: set[str] = set()
