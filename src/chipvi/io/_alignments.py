@@ -29,7 +29,7 @@ DROPPED = (
     "blacklisted",
 )
 # Everything of a CRAM record but the bases, their qualities and the tags: so that the reference is never looked for.
-_CRAM_FIELDS = [b"required_fields=0x1ff", b"decode_md=0"]
+_CRAM_FIELDS: Any = [b"required_fields=0x1ff", b"decode_md=0"]  # pysam's stub asks for str, and its code for bytes
 
 
 @dataclass(frozen=True)

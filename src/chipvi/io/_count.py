@@ -234,9 +234,10 @@ def _checked(regions: pd.DataFrame) -> pd.DataFrame:
 
 
 def _blacklist(blacklist: pd.DataFrame | str | Path | None) -> Intervals | None:
-    if isinstance(blacklist, str | Path):
-        blacklist = read_blacklist(blacklist)
-    return None if blacklist is None or blacklist.empty else Intervals.from_frame(blacklist)
+    if blacklist is None:
+        return None
+    intervals = read_blacklist(blacklist) if isinstance(blacklist, str | Path) else blacklist
+    return Intervals.from_frame(intervals) if len(intervals) else None
 
 
 def _overlap(regions: pd.DataFrame, intervals: Intervals) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,10 +132,13 @@ def count_files(paths: Sequence[Path], plan: Plan, processes: int | None, progre
             return _in_processes(paths, plan, n_workers, show)
         results = []
         for number, path in enumerate(paths):
-            before = sum(sizes[:number])
-            results.append(count_file(path, plan, lambda n_bytes, before=before: show(before + n_bytes)))
-            show(before + sizes[number])
+            results.append(count_file(path, plan, partial(_show_after, show, sum(sizes[:number]))))
+            show(sum(sizes[: number + 1]))
         return results
+
+
+def _show_after(show: Callable[[int], None], before: int, n_bytes: int) -> None:
+    show(before + n_bytes)
 
 
 def _n_cores() -> int:
