@@ -24,7 +24,7 @@ LAYERS = (
     ("_imputation", "_evidence", "_diagnosis", "_query"),
     ("model",),
     ("pl", "study"),
-    ("_compare", "_demo", "_score"),
+    ("_compare", "_count_command", "_demo", "_score"),
     ("chipvi",),
     ("cli",),
     ("__main__",),

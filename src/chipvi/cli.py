@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from . import __version__, _compare, _demo, _keys, _score
+from . import __version__, _compare, _count_command, _demo, _keys, _score
 
 _BiosampleKey = Annotated[str, typer.Option(help="Column of var with the biosample.")]
 _AssayKey = Annotated[str, typer.Option(help="Column of var with the assay.")]
 _DepthKey = Annotated[
     str | None, typer.Option(help="Column of var with reads per track; by default counts are added up.")
 ]
+
+_debug = ContextVar("debug", default=False)  # set by every call, before its command
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -32,8 +35,74 @@ def main(
     version: Annotated[
         bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error was raised.")] = False,
 ) -> None:
     """Impute, denoise and embed ChIP-seq, ATAC-seq and DNase-seq counts."""
+    _debug.set(debug)
+
+
+@app.command()
+def count(
+    sheet: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV or TSV with the columns biosample, assay, file, and perhaps kind, control, replicate.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write, .h5ad or .zarr.", show_default=False)],
+    genome: Annotated[
+        str | None, typer.Option(help="hg19, hg38, mm10, mm39, or a file of chromosome sizes.", show_default=False)
+    ] = None,
+    bin_size: Annotated[
+        int | None, typer.Option("--bin", help="Width of the bins, in bp.", min=1, show_default=False)
+    ] = None,
+    chromosomes: Annotated[
+        str | None,
+        typer.Option(
+            help="Names or patterns, by commas; by default autosomes and sex chromosomes.", show_default=False
+        ),
+    ] = None,
+    regions: Annotated[
+        Path | None, typer.Option(help="BED file of regions; with --bin each is cut into bins.", show_default=False)
+    ] = None,
+    blacklist: Annotated[
+        Path | None, typer.Option(help="BED file; regions that overlap it are left out.", show_default=False)
+    ] = None,
+    rule: Annotated[str, typer.Option(help="Where a read counts: shifted, five_prime, center or overlap.")] = "shifted",
+    fragment_length: Annotated[int, typer.Option(help="Of single-end reads, in bp, for shifted.", min=1)] = 150,
+    min_mapq: Annotated[int, typer.Option(help="Lowest mapping quality that counts.", min=0)] = 0,
+    duplicates: Annotated[bool, typer.Option("--duplicates", help="Count reads marked as duplicates, too.")] = False,
+    strand_shift: Annotated[
+        tuple[int, int], typer.Option(help="Added to 5' ends on + and - strand, in bp; 4 -5 for ATAC.")
+    ] = (0, 0),
+    merge_replicates: Annotated[
+        bool, typer.Option("--merge-replicates", help="Add up replicates, instead of keeping them apart.")
+    ] = False,
+    uncovered_zero: Annotated[
+        bool, typer.Option("--uncovered-zero", help="Take what a bigWig file does not cover as 0, not as missing.")
+    ] = False,
+    processes: Annotated[
+        int | None, typer.Option(help="Files to read at a time; by default one per core.", min=1, show_default=False)
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check, tell what would be done, and write nothing.")
+    ] = False,
+) -> None:
+    """Count the alignments of a sample sheet into regions x tracks, and read its bigWig files to the same regions."""
+    places = {"genome": genome, "bin_size": bin_size, "chromosomes": chromosomes, "regions": regions}
+    counting = {
+        "blacklist": blacklist,
+        "rule": rule,
+        "fragment_length": fragment_length,
+        "min_mapq": min_mapq,
+        "duplicates": duplicates,
+        "strand_shift": strand_shift,
+        "uncovered": "zero" if uncovered_zero else "missing",
+        "processes": processes,
+    }
+    with _errors_in_one_line():
+        _count_command.run(sheet, places, counting, merge_replicates, out, dry_run, Console())
 
 
 @app.command()
@@ -89,10 +158,15 @@ def compare_heads(
 @app.command()
 def score(
     prediction: Annotated[
-        Path, typer.Argument(metavar="PRED", help="Regions x tracks, .h5ad or .zarr, of any tool.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="PRED",
+            help="Regions x tracks, .h5ad or .zarr, a bigWig file or a folder of them, of any tool.",
+            show_default=False,
+        ),
     ],
     truth: Annotated[
-        Path, typer.Argument(metavar="TRUTH", help="What was measured, .h5ad or .zarr.", show_default=False)
+        Path, typer.Argument(metavar="TRUTH", help="What was measured, in the same forms.", show_default=False)
     ],
     layer: Annotated[str | None, typer.Option(help="Layer of TRUTH with counts; by default X.")] = None,
     observed_layer: Annotated[
@@ -110,11 +184,19 @@ def score(
     ] = None,
     genes: Annotated[Path | None, typer.Option(help="BED file of genes.")] = None,
     enhancers: Annotated[Path | None, typer.Option(help="BED file of enhancers.")] = None,
+    regions: Annotated[Path | None, typer.Option(help="BED file of regions to read bigWig files at.")] = None,
+    bin_size: Annotated[int | None, typer.Option("--bin", help="Width of bins to read bigWig files at, in bp.", min=1)] = None,
+    counts: Annotated[
+        bool, typer.Option("--counts", help="The bigWig files of TRUTH hold counts; by default -log10 p.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Table to write, .csv.")] = None,
 ) -> None:
     """Score imputed counts or signal of any tool, beside each track's mean and the average of other biosamples.
 
     PRED holds expected counts in X; with the layers dispersion, lower and upper, their distribution is scored too.
+
+    bigWig files are called as their tracks, such as K562.H3K27ac.bw, and read at the regions of the other file. If
+    both PRED and TRUTH are bigWig, name --regions or --bin. What a file does not cover is not scored.
     """
     setup = {
         "layer": layer,
@@ -126,7 +208,7 @@ def score(
     }
     beds = {"promoters": promoters, "genes": genes, "enhancers": enhancers}
     with _errors_in_one_line():
-        _score.run(prediction, truth, setup, beds, out, Console())
+        _score.run(prediction, truth, setup, beds, out, Console(), regions, bin_size, counts)
 
 
 @contextmanager
@@ -135,5 +217,7 @@ def _errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
+        if _debug.get():
+            raise
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(2 if isinstance(error, ValueError) else 1) from error

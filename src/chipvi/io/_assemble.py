@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -67,6 +68,38 @@ def choose_regions(
     table = table.sort_values([_keys.CHROM, _keys.START, _keys.END], kind="stable", ignore_index=True)
     _refuse_overlaps(table)
     return table if bin_size is None else cut_regions(table, bin_size)
+
+
+@dataclass(frozen=True, eq=False)
+class SheetPlan:
+    """What a sheet asks for: its tracks, the regions that the blacklist leaves, and the blacklist."""
+
+    tracks: list[Track]
+    regions: pd.DataFrame
+    blacklist: pd.DataFrame | None
+
+
+def plan_sheet(
+    sheet: str | Path | pd.DataFrame,
+    *,
+    regions: pd.DataFrame | str | Path | None,
+    genome: str | Path | pd.Series | None,
+    bin_size: int | None,
+    chromosomes: str | None,
+    blacklist: pd.DataFrame | str | Path | None,
+    merge_replicates: bool,
+) -> SheetPlan:
+    """Check all that can be checked before a read is counted; arguments and errors as :func:`count_sheet`."""
+    table = check_sheet(sheet) if isinstance(sheet, pd.DataFrame) else read_sheet(sheet)
+    tracks = plan_tracks(table, merge_replicates)
+    places = choose_regions(regions, genome, bin_size, chromosomes)
+    require_assembly([file for track in tracks for file in track.files], places, genome)
+    intervals = _read_intervals(blacklist, genome)
+    if intervals is not None:
+        places = places[~touch_intervals(places, Intervals.from_frame(intervals))].reset_index(drop=True)
+        if places.empty:
+            raise ValueError("the blacklist must leave a region; all overlap it.")
+    return SheetPlan(tracks, places, intervals)
 
 
 def count_sheet(
@@ -134,15 +167,16 @@ def count_sheet(
     """
     if out is not None:
         require_writable(Path(out))
-    table = check_sheet(sheet) if isinstance(sheet, pd.DataFrame) else read_sheet(sheet)
-    tracks = plan_tracks(table, merge_replicates)
-    places = choose_regions(regions, genome, bin_size, chromosomes)
-    require_assembly([file for track in tracks for file in track.files], places, genome)
-    intervals = _read_intervals(blacklist, genome)
-    if intervals is not None:
-        places = places[~touch_intervals(places, Intervals.from_frame(intervals))].reset_index(drop=True)
-        if places.empty:
-            raise ValueError("the blacklist must leave a region; all overlap it.")
+    plan = plan_sheet(
+        sheet,
+        regions=regions,
+        genome=genome,
+        bin_size=bin_size,
+        chromosomes=chromosomes,
+        blacklist=blacklist,
+        merge_replicates=merge_replicates,
+    )
+    tracks, places = plan.tracks, plan.regions
     counted = {track.name: list(track.counted) for track in tracks if track.counted}
     counts = None
     if counted:
@@ -157,7 +191,7 @@ def count_sheet(
             secondary=secondary,
             supplementary=supplementary,
             strand_shift=strand_shift,
-            blacklist=intervals,
+            blacklist=plan.blacklist,
             processes=processes,
             progress=progress,
         )
