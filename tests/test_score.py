@@ -358,10 +358,14 @@ def test_bed_files_that_hold_no_intervals_are_told_in_one_line(files, tmp_path, 
     assert message in line
 
 
-def as_bigwigs(adata: AnnData, folder: Path, layer: str | None = None, scale: str = "stored", suffix: str = "") -> Path:
+GENOME = pd.Series({"chr1": 45_000, "chr2": 30_000})
+
+
+def as_bigwigs(adata: AnnData, folder: Path, layer: str | None = None, scale: str = "stored") -> Path:
     """A folder of bigWig files without loss; regions in order, as the files need them."""
     ordered = adata[adata.obs.sort_values(["chrom", "start"]).index].copy()
-    io.write_bigwigs(ordered, folder, layer=layer, scale=scale, suffix=suffix, digits=None, progress=False)
+    options = {"genome": GENOME, "digits": None, "progress": False}
+    io.write_bigwigs(ordered, folder, layer=layer, scale=scale, **options)
     return folder
 
 
@@ -400,7 +404,7 @@ def test_two_folders_of_bigwig_files_are_scored_over_a_bed_file_or_bins(files, t
     )
     truth.obs.iloc[:290].to_csv(tmp_path / "regions.bed", sep="\t", header=False, index=False)
     by_bed = scores_of(*pair, "--regions", tmp_path / "regions.bed", folder=tmp_path)
-    by_bins = scores_of(*pair, "--bin-size", WIDTH, folder=tmp_path)
+    by_bins = scores_of(*pair, "--bin", WIDTH, folder=tmp_path)
     pd.testing.assert_frame_equal(by_bed, by_bins)
     tracks = [NAMES[3], NAMES[0], NAMES[2], NAMES[1]]
     for by in ("prediction", "average"):
@@ -412,14 +416,12 @@ def test_counts_of_bigwig_files_are_scored_on_request(files, truth, prediction, 
     pred = as_bigwigs(prediction, tmp_path / "pred")
     folder = as_bigwigs(truth, tmp_path / "truth")
     expected = scores_of(pred, files[1], folder=tmp_path)
-    assert_same_scores(scores_of(pred, folder, "--counts", "--bin-size", WIDTH, folder=tmp_path), expected)
-    assert_same_scores(scores_of(pred, folder, "--counts", "--bin-size", WIDTH, folder=tmp_path), expected)
+    assert_same_scores(scores_of(pred, folder, "--counts", "--bin", WIDTH, folder=tmp_path), expected)
 
 
 def test_what_chipvi_wrote_for_browsers_is_scored_by_track(files, prediction, tmp_path):
     ordered = prediction[prediction.obs.sort_values(["chrom", "start"]).index].copy()
-    ordered.obs_names = list(ordered.obs_names)
-    io.write_tracks(ordered, tmp_path / "tracks", digits=None, progress=False)
+    io.write_tracks(ordered, tmp_path / "tracks", genome=GENOME, digits=None, progress=False)
     for options in ([], ["--signal-layer", "p"]):
         plain = as_bigwigs(
             prediction,
@@ -445,10 +447,10 @@ def test_a_single_file_is_matched_by_its_name_safe_letters_or_not(files, truth, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["pred", "pred"], "bigWig files have no regions; name them with --regions BED, or with --bin-size"),
-        (["pred", "pred", "--bin-size", 200, "--regions", "x.bed"], "bigWig files have no regions"),
-        (["pred", "truth.h5ad", "--bin-size", 200], "the regions are those of truth.h5ad; leave out --bin-size"),
-        (["pred.h5ad", "truth.h5ad", "--bin-size", 200], "--regions, --bin-size and --counts are for bigWig files"),
+        (["pred", "pred"], "bigWig files have no regions; name them with --regions BED, or with --bin"),
+        (["pred", "pred", "--bin", 200, "--regions", "x.bed"], "bigWig files have no regions"),
+        (["pred", "truth.h5ad", "--bin", 200], "the regions are those of truth.h5ad; leave out --bin"),
+        (["pred.h5ad", "truth.h5ad", "--bin", 200], "--regions, --bin and --counts are for bigWig files"),
         (["pred", "truth.h5ad", "--counts"], "--counts tells what bigWig files of TRUTH hold"),
         (["pred.h5ad", "pred", "--signal-layer", "p"], "bigWig files have no layers or columns; leave out --signal-l"),
         (["empty", "truth.h5ad"], "must hold bigWig files, ending in .bw or .bigWig; it holds none"),

@@ -55,7 +55,7 @@ def read_pair(
     """
     if not (is_bigwigs(prediction) or is_bigwigs(truth)):
         if regions is not None or bin_size is not None or counts:
-            raise ValueError("--regions, --bin-size and --counts are for bigWig files, and neither PRED nor TRUTH is.")
+            raise ValueError("--regions, --bin and --counts are for bigWig files, and neither PRED nor TRUTH is.")
         return read_anndata(prediction), read_anndata(truth), keys
     if is_bigwigs(truth):
         _require_no_layers(keys, truth)
@@ -107,7 +107,7 @@ def _by_known_names(tracks: dict[str, Path], known: Iterable[str]) -> dict[str, 
 def _regions(
     read: dict[Path, AnnData], files: dict[Path, dict[str, Path]], regions: Path | None, bin_size: int | None
 ) -> pd.DataFrame:
-    given = [name for name, value in (("--regions", regions), ("--bin-size", bin_size)) if value is not None]
+    given = [name for name, value in (("--regions", regions), ("--bin", bin_size)) if value is not None]
     for path, adata in read.items():
         if given:
             raise ValueError(f"the regions are those of {path.name}; leave out {listed(given)}.")
@@ -115,7 +115,7 @@ def _regions(
             raise ValueError(f"{path.name} must place its regions with chrom, start and end, to read bigWig files at.")
         return adata.obs[_PLACE]
     if len(given) != 1:
-        raise ValueError("bigWig files have no regions; name them with --regions BED, or with --bin-size, one of both.")
+        raise ValueError("bigWig files have no regions; name them with --regions BED, or with --bin, one of both.")
     if regions is not None:
         return read_bed(regions)[_PLACE]
     assert bin_size is not None

@@ -261,7 +261,8 @@ def _require_same_genome(source: str, sizes: dict[str, int], places: pd.DataFram
         row = beyond[0]
         raise ValueError(
             f"regions must lie within the chromosomes of {source}; {_where(places, row)}{and_more(len(beyond))} does "
-            f"not, for {chroms.iloc[row]} has {int(size_r[row]):,} bp. Is the file of another assembly?"
+            f"not, for {chroms.iloc[row]} has {int(size_r[row]):,} bp. Is the file of another assembly, or was "
+            "it written without the length of its chromosomes?"
         )
 
 
