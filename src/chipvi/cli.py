@@ -185,7 +185,9 @@ def score(
     genes: Annotated[Path | None, typer.Option(help="BED file of genes.")] = None,
     enhancers: Annotated[Path | None, typer.Option(help="BED file of enhancers.")] = None,
     regions: Annotated[Path | None, typer.Option(help="BED file of regions to read bigWig files at.")] = None,
-    bin_size: Annotated[int | None, typer.Option("--bin", help="Width of bins to read bigWig files at, in bp.", min=1)] = None,
+    bin_size: Annotated[
+        int | None, typer.Option("--bin", help="Width of bins to read bigWig files at, in bp.", min=1)
+    ] = None,
     counts: Annotated[
         bool, typer.Option("--counts", help="The bigWig files of TRUTH hold counts; by default -log10 p.")
     ] = False,
