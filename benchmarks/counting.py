@@ -1,8 +1,9 @@
 """Counting of reads per bin by `chipvi.io.count_reads`, deepTools' multiBamSummary and bedtools multicov.
 
 One simulated BAM, or a given one, is counted over the same bins by each program that is installed, with the rule that
-all three know: a read counts in every bin that it touches. A row is a program: wall seconds (for chipvi without the start of
-Python, which has a row of its own), their ratio to chipvi's, the largest memory of a process, and whether counts agree.
+all three know: a read counts in every bin that it touches. A row is a program: wall seconds (for chipvi without the
+start of Python, which has a row of its own), their ratio to chipvi's, the largest memory of a process, and whether the
+counts agree.
 
     python benchmarks/counting.py [--reads 2000000] [--bam FILE] [--chromosomes chr20,chr21,chr22] [--bin 200]
 

@@ -110,8 +110,9 @@ class RegionCounter:
         """Count the places of some reads, in bp on the reads' contigs."""
         intervals = self._regions.intervals
         _, start, end = intervals.locate(reads, start, end)
-        np.add.at(self._begun, np.searchsorted(intervals.ends, start, side="right"), 1)
-        np.add.at(self._ended, np.searchsorted(intervals.starts, end), 1)
+        # sorted, they are looked up in neighbouring places of memory, which is quicker by far among many regions
+        np.add.at(self._begun, np.searchsorted(intervals.ends, np.sort(start), side="right"), 1)
+        np.add.at(self._ended, np.searchsorted(intervals.starts, np.sort(end)), 1)
 
     def counts(self) -> np.ndarray:
         """Number of places that overlap each region, int64, in the order of the regions."""
