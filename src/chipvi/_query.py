@@ -28,7 +28,6 @@ _ASSAYS = ("decoder.assays.weight", "decoder.weight_ako", "decoder.bias_ao")
 _OF_LAYOUT = ("assay_t", "biosample_t", "track_ba", "target_bg")
 _OF_START = ("log_center", "log_depth_t", "log_rate_ba", "log_dispersion_ba", "signal_ba", "log_std_ba", "known_ba")
 
-_NEW_BIOSAMPLE_SHARE = 0.25  # of the average of the others in its means, where the assay is well known
 
 
 @dataclass(frozen=True)
@@ -320,8 +319,7 @@ def take_weights(module: ChipVAE, reference: ChipVAE) -> None:
     """Give a module that starts for a query the weights of its reference, in place.
 
     A new biosample starts as the generic one, a new assay as the mean of the known ones; of its data, the encoder
-    sees nothing before it is trained. A new biosample needs less of the average of the others in assays that at least
-    two biosamples were trained on: in these the network has learnt when to follow it.
+    sees nothing before it is trained.
     """
     state, old = module.state_dict(), reference.state_dict()
     n_assays = reference.known_ba.shape[1]
@@ -331,8 +329,6 @@ def take_weights(module: ChipVAE, reference: ChipVAE) -> None:
                 state[name][n_assays:] = value.mean(dim=0)
             state[name][tuple(slice(size) for size in value.shape)] = value
     n_known = old[_BIOSAMPLES].shape[0] - 1
-    is_learnt_a = reference.known_ba.sum(dim=0) >= 2
-    state["average_share_ba"][n_known:, :n_assays][:, is_learnt_a] = _NEW_BIOSAMPLE_SHARE
     state[_BIOSAMPLES][:n_known] = old[_BIOSAMPLES][:-1]
     state[_BIOSAMPLES][n_known:] = old[_BIOSAMPLES][-1]
     n_features, n_rest = _encoder_inputs(reference)
