@@ -68,8 +68,7 @@ at the depth of the track: the baseline that many published models do not beat. 
 *Ridge* and *boosting* are trained anew for each track, on the other tracks at several scales, so they are
 specialists. *Smoothing* has the best Gaussian width of each track. "above average" and "above best baseline" count
 the tracks on which a method is ahead, mean over seeds; the best baseline is chosen on each track, with the truth
-at hand. A dash: not
-defined for this method, or it cannot do the task."""
+at hand. A dash: not defined for this method, or it cannot do the task."""
 NOT_RUN = """* **eDICE**, **CANDI**, **PREDICTD**: not on PyPI, where they were looked for by name.
 * **ChromImpute**: a Java program, not on PyPI. The scorer's boosting follows its idea: a regression for each
   target track, on the other tracks over several windows."""
@@ -200,7 +199,7 @@ def section(raw: pd.DataFrame, title: str) -> list[str]:
 def not_won(raw: pd.DataFrame, title: str) -> str:
     """Where another method is ahead of chipvi, in a sentence per score."""
     sentences = []
-    for metric in ("c_index",) if title == "calibration" else WIN_METRICS:
+    for metric in ("crps", "pit_deviation", "c_index") if title == "calibration" else WIN_METRICS:
         lost = losses(raw, title, metric)
         label = (METRICS | CALIBRATION)[metric]
         if lost.empty:

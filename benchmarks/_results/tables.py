@@ -71,6 +71,7 @@ def losses(raw: pd.DataFrame, title: str, metric: str) -> pd.DataFrame:
     if "chipvi" not in scores or scores.shape[1] < 2:
         return pd.DataFrame(columns=["chipvi", "best", "score"])
     others = scores.drop(columns="chipvi").dropna(how="all")
-    mine = scores.loc[others.index, "chipvi"]
-    found = pd.DataFrame({"chipvi": mine, "best": others.idxmax(axis=1), "score": others.max(axis=1)})
-    return found[found["score"] > found["chipvi"]]
+    mine, up = scores.loc[others.index, "chipvi"], metric in HIGH
+    best = others.idxmax(axis=1) if up else others.idxmin(axis=1)
+    found = pd.DataFrame({"chipvi": mine, "best": best, "score": others.max(axis=1) if up else others.min(axis=1)})
+    return found[(found["score"] > found["chipvi"]) if up else (found["score"] < found["chipvi"])]
