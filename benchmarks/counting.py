@@ -91,10 +91,15 @@ def find(program: str, folder: Path | None) -> str | None:
     return found or None
 
 
-def read_deeptools(path: Path, bins: pd.DataFrame) -> np.ndarray:
-    """Counts of its table in the order of the bins; it also has the partial bins at the chromosomes' ends."""
+def read_deeptools(path: Path) -> pd.DataFrame:
+    """Its bins, which leave the grid of the width after some megabases, and its counts."""
     table = pd.read_csv(path, sep="\t", skiprows=1, header=None, names=[*PLACE, "count"])
-    return bins[PLACE].astype({"chrom": str}).merge(table, "left", PLACE)["count"].to_numpy()
+    return table.sort_values(PLACE[:2], ignore_index=True)
+
+
+def count_in(bam: Path, regions: pd.DataFrame) -> np.ndarray:
+    adata = io.count_reads(bam, regions[PLACE], rule="overlap", duplicates=True, progress=False)
+    return adata.X.toarray()[:, 0] if sp.issparse(adata.X) else adata.X[:, 0]
 
 
 def compare(bam: Path, bins: pd.DataFrame, width: int, folder: Path, programs: Path | None) -> bool:
@@ -114,7 +119,8 @@ def compare(bam: Path, bins: pd.DataFrame, width: int, folder: Path, programs: P
         table = folder / "deeptools.tab"
         options = ["-bs", width, "-p", 1, "--outRawCounts", table, "-o", folder / "deeptools.npz"]
         wall, memory = run([program, "bins", "-b", bam, *map(str, options)])
-        agree &= report("multiBamSummary", wall, told["seconds"], memory, counts, read_deeptools(table, bins))
+        theirs = read_deeptools(table)
+        agree &= report("multiBamSummary", wall, told["seconds"], memory, count_in(bam, theirs), theirs["count"])
     if program := find("bedtools", programs):
         table, few = folder / "bedtools.tab", np.linspace(0, len(bins) - 1, FEW_BINS).astype(int)
         bins.iloc[few].to_csv(bed, sep="\t", header=False, index=False)
@@ -125,8 +131,10 @@ def compare(bam: Path, bins: pd.DataFrame, width: int, folder: Path, programs: P
     return agree
 
 
-def report(name: str, wall: float, ours: float, memory: float, counts: np.ndarray, theirs: np.ndarray) -> bool:
-    n_other = int((counts != theirs).sum())
+def report(
+    name: str, wall: float, ours: float, memory: float, counts: np.ndarray, theirs: np.ndarray | pd.Series
+) -> bool:
+    n_other = int((counts != np.asarray(theirs)).sum())
     verdict = "the same" if not n_other else f"{n_other:,} of {len(counts):,} bins differ"
     print(f"{name:>18} {wall:9.1f} {wall / ours:7.2f} {memory:10,.0f}  {verdict}")
     return not n_other
