@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,11 @@ _STEPS = 3_000
 _QUERY_STEPS = 300
 _HELD_OUT = 0.1
 _SAMPLE = 4_096  # regions to standardise the inputs on
+
+
+def default_steps(n_regions: int, batch_size: int = 512) -> int:
+    """Minibatches that a model is trained on if nobody says how many: 3,000, or one pass if that is more."""
+    return max(_STEPS, -(-n_regions // batch_size))
 
 
 class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseModelClass):
@@ -185,6 +192,7 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
         early_stopping: bool = False,
         seed: int | None = None,
         plan_kwargs: dict[str, Any] | None = None,
+        checkpoint: str | PathLike | None = None,
         **trainer_kwargs: Any,
     ) -> None:
         """Train the model.
@@ -212,6 +220,10 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
             torch's own generator, which `scvi.settings.seed` sets.
         plan_kwargs
             Options of :class:`chipvi.train.PlanOptions`.
+        checkpoint
+            File to save the training to once a minute, which needs a `seed`. After a crash or an interrupt, the same
+            call on the same model and data goes on from it, and on a CPU ends in the same weights, bit by bit, as if
+            it had run in one go. The file is removed at the end.
         **trainer_kwargs
             Go to :class:`scvi.train.Trainer`, such as `precision="bf16-mixed"`, `enable_progress_bar=False`,
             `callbacks`, or `logger`, which gets all of :attr:`history` while it is written:
@@ -220,9 +232,12 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
         Raises
         ------
         ValueError
-            For an unknown `split_key`, or sizes out of range.
+            For an unknown `split_key`, sizes out of range, or a checkpoint without seed or of another training.
         FloatingPointError
             If the loss or its gradient is no longer finite; the model is then as it was before.
+        KeyboardInterrupt
+            If it is interrupted and has a checkpoint; the model is then as it was before. Without a checkpoint an
+            interrupt ends training early, with a warning, and the model keeps what it has learnt.
 
         Warns
         -----
@@ -238,16 +253,19 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
         for name, value in (("batch_size", batch_size), ("max_steps", max_steps), ("max_epochs", max_epochs)):
             if value is not None and (not isinstance(value, int | np.integer) or value < 1):
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+        if checkpoint is not None and seed is None:
+            raise ValueError("with a checkpoint, name a seed, so that the training can be told from others.")
         if seed is None:
             seed = int(torch.randint(2**31, ()))
         if validation_size is None:
             validation_size = _HELD_OUT if early_stopping or split_key is not None else 0.0
         split = split_regions(data.segments, labels, validation_size, np.random.default_rng(seed))
-        steps_per_pass = -(-len(split.train) // batch_size)
         if max_steps is None and max_epochs is not None:
-            max_steps = max_epochs * steps_per_pass
+            max_steps = max_epochs * -(-len(split.train) // batch_size)
         elif max_steps is None:
-            max_steps = max(_STEPS, steps_per_pass) if self.reference_size_ is None else _QUERY_STEPS
+            max_steps = (
+                _QUERY_STEPS if self.reference_size_ is not None else default_steps(len(split.train), batch_size)
+            )
         self._fit(
             data,
             split,
@@ -258,8 +276,11 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
             options=PlanOptions(**(plan_kwargs or {})),
             accelerator=accelerator,
             devices=devices,
+            checkpoint=None if checkpoint is None else Path(checkpoint),
             **trainer_kwargs,
         )
+        if checkpoint is not None:
+            Path(checkpoint).unlink(missing_ok=True)
 
     def _fit(self, data: TrackData, split: Split, seed: int, calibrate: bool = True, **options: Any) -> None:
         """Train on a split of the data; `options` are those of :func:`chipvi.train.fit`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -45,6 +45,15 @@ class Advisor:
         found = {rule: text for rule in self._rules if (text := rule(self._records))}
         self._rules = [rule for rule in self._rules if rule not in found]
         return list(found.values())
+
+    def state(self) -> dict[str, Any]:
+        """What it has read, and the patterns that it still looks for."""
+        return {"records": [dict(one) for one in self._records], "rules": [rule.__name__ for rule in self._rules]}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from such a state."""
+        self._records = list(state["records"])
+        self._rules = [rule for rule in RULES if rule.__name__ in state["rules"]]
 
 
 def tell(advice: Sequence[str]) -> None:

@@ -56,6 +56,15 @@ class FitScores:
             "true": float((y / n).mean()),
         }
 
+    def state(self) -> tuple[Tensor, Tensor]:
+        """The sums so far."""
+        return self._sums_6t, self._max_2t
+
+    def load(self, state: tuple[Tensor, Tensor]) -> None:
+        """Go on from such sums."""
+        self._sums_6t.copy_(state[0])
+        self._max_2t.copy_(state[1])
+
     def by_track(self) -> dict[str, np.ndarray]:
         """Number of `entries`, and mean and maximum of truth and prediction, of each track; NaN without entries."""
         n_t, true_t, predicted_t = self._sums_6t[:3].cpu().numpy().copy()

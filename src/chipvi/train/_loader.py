@@ -36,17 +36,29 @@ class RegionLoader:
         self._data, self._rows, self._random = data, rows, random
         self._blocks_per_step = max(1, min(batch_size, len(rows)) // BLOCK)
         self._n_steps = n_steps
+        self._n_given = self._first = 0
 
     def __len__(self) -> int:
         return self._n_steps
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         blocks: list[np.ndarray] = []
-        for _ in range(self._n_steps):
+        for step in range(self._n_steps):
             if len(blocks) < self._blocks_per_step:
                 blocks += self._draw_pass()
             chosen, blocks = blocks[: self._blocks_per_step], blocks[self._blocks_per_step :]
+            if step < self._first:
+                continue
+            self._n_given = step + 1
             yield to_tensors(take_regions(self._data, np.unique(np.concatenate(chosen)), HALF_WIDTHS))
+
+    def state_dict(self) -> dict[str, int]:
+        """How many minibatches were given, for a checkpoint of Lightning."""
+        return {"n_given": self._n_given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Begin after as many minibatches: those before are drawn, for the order's sake, and not read."""
+        self._first = state["n_given"]
 
     def _draw_pass(self) -> list[np.ndarray]:
         """All rows once, in blocks that begin elsewhere in every pass."""

@@ -227,6 +227,30 @@ class TrainingPlan(pl.LightningModule):
         """A table per quantity, indexed by step."""
         return to_tables(self.records)
 
+    def progress(self) -> dict[str, Any]:
+        """What a checkpoint needs beside weights and optimiser, as plain values and tensors."""
+        return {
+            "records": self.records,
+            "advice": self.advice,
+            "advisor": self._advisor.state(),
+            "generators": [self._task_generator.get_state(), self._split_generator.get_state()],
+            "scores": {name: scores.state() for name, scores in self._scores.items()},
+            "losses": self._losses,
+            "seen": self._seen,
+            "nonfinite": self._nonfinite,
+        }
+
+    def resume(self, progress: dict[str, Any]) -> None:
+        """Go on from such a state; after :meth:`on_fit_start`."""
+        self.records, self.advice = progress["records"], progress["advice"]
+        self._advisor.load(progress["advisor"])
+        for generator, state in zip((self._task_generator, self._split_generator), progress["generators"], strict=True):
+            generator.set_state(state)
+        for name, state in progress["scores"].items():
+            self._scores[name].load(state)
+        self._losses = {name: [v.to(self.device) for v in values] for name, values in progress["losses"].items()}
+        self._seen, self._nonfinite = progress["seen"], progress["nonfinite"].to(self.device)
+
     def advise(self, advice: Sequence[str]) -> None:
         """Warn of what was found, and keep it."""
         self.advice += advice

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 import signal
 import threading
 import warnings
 from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -17,6 +20,7 @@ from scvi.train import Trainer
 
 from .._track_data import TrackData
 from ..module import ChipVAE
+from ._checkpoint import Checkpoints
 from ._diagnostics import judge_depths
 from ._loader import FixedMinibatches, RegionLoader
 from ._part import Part
@@ -32,7 +36,7 @@ class KeepBest(pl.Callback):
     """Keeps the weights with the lowest validation loss, and puts them back at the end."""
 
     def __init__(self) -> None:
-        self.loss = np.inf
+        self.loss = math.inf
         self.step = 0
         self._weights: dict[str, torch.Tensor] | None = None
 
@@ -42,6 +46,14 @@ class KeepBest(pl.Callback):
         if loss < self.loss:
             self.loss, self.step = loss, trainer.global_step
             self._weights = copy.deepcopy(cast(TrainingPlan, pl_module).average.module.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far, for a checkpoint."""
+        return {"loss": self.loss, "step": self.step, "weights": self._weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from such a state."""
+        self.loss, self.step, self._weights = state_dict["loss"], state_dict["step"], state_dict["weights"]
 
     def restore(self, plan: TrainingPlan) -> None:
         """Put the best weights back, or else the averaged ones."""
@@ -60,6 +72,7 @@ def fit(
     accelerator: str,
     devices: Any,
     part: Part | None = None,
+    checkpoint: Path | None = None,
     **trainer_kwargs: Any,
 ) -> TrainingPlan:
     """Train a module in place; if it is interrupted, the module keeps what it has learnt; if it fails, what it had.
@@ -76,6 +89,8 @@ def fit(
         Of :class:`scvi.train.Trainer`.
     part
         What may move; None for all of the module.
+    checkpoint
+        File to save training to once a minute, and to go on from if it is there.
 
     Returns
     -------
@@ -84,9 +99,11 @@ def fit(
     Raises
     ------
     ValueError
-        If more than one device is asked for.
+        If more than one device is asked for, or the checkpoint is of another training.
     FloatingPointError
         If the gradient or the validation loss is no longer finite.
+    KeyboardInterrupt
+        If it is interrupted and there is a checkpoint to go on from; the module then keeps what it had.
     """
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"  # sums in float64 rule out Apple's GPU
@@ -98,6 +115,13 @@ def fit(
     validation = FixedMinibatches(data, spread(split.validation, _MOST_VALIDATED), batch_size)
     if len(validation) and early_stopping:
         callbacks += [best, EarlyStopping("validation_loss", patience=_PATIENCE)]
+    checkpoints = None
+    if checkpoint is not None:
+        identity = _identify(module, data, split, early_stopping, options)
+        identity = {"steps": n_steps, "batch size": batch_size, "seed": seed, **identity}
+        checkpoints = Checkpoints(checkpoint, identity)
+        callbacks.append(checkpoints)
+    resumed = None if checkpoints is None else checkpoints.resumed
     defaults = {
         "benchmark": False,
         "simple_progress_bar": False,
@@ -118,10 +142,10 @@ def fit(
     before = copy.deepcopy(module.state_dict())
     try:
         with nullcontext() if part is None else part.alone(module):
-            _run(trainer, plan, loader, validation)
+            _run(trainer, plan, loader, validation, resumed, keep=checkpoint is None)
         plan.stop_if_diverged()
         best.restore(plan)
-    except Exception:
+    except (Exception, KeyboardInterrupt):
         module.load_state_dict(before)
         raise
     finally:
@@ -136,8 +160,33 @@ def _advise_on_depths(plan: TrainingPlan, data: TrackData) -> None:
         plan.advise(judge_depths(tracks.names, tracks.assays, tracks.depth, counts.mean_t, counts.total_t))
 
 
-def _run(trainer: Trainer, plan: TrainingPlan, loader: RegionLoader, validation: FixedMinibatches) -> None:
-    """Fit; an interrupt ends it early without ending the program."""
+def _identify(
+    module: ChipVAE, data: TrackData, split: Split, early_stopping: bool, options: PlanOptions
+) -> dict[str, Any]:
+    """What tells one training from another, but for its length and seed."""
+    counts, signal = data.summary.counts, data.summary.signal
+    return {
+        "early stopping": early_stopping,
+        "options": asdict(options),
+        "tracks": list(data.tracks.names),
+        "regions": data.n_regions,
+        "regions to train on": [len(split.train), int(split.train.sum())],
+        "reads": counts.total_t.tolist(),
+        "entries with signal": signal.number_t.tolist(),
+        "head": type(module.count_head).__name__ if module.has_counts else None,
+        "weights": {name: list(value.shape) for name, value in module.state_dict().items()},
+    }
+
+
+def _run(
+    trainer: Trainer,
+    plan: TrainingPlan,
+    loader: RegionLoader,
+    validation: FixedMinibatches,
+    resumed: Path | None,
+    keep: bool,
+) -> None:
+    """Fit; to `keep` what was learnt, an interrupt ends it early without ending the program."""
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         with warnings.catch_warnings():
@@ -147,11 +196,13 @@ def _run(trainer: Trainer, plan: TrainingPlan, loader: RegionLoader, validation:
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
             # small data are trained on without validation
             warnings.filterwarnings("ignore", message=".*`validation_step` but have no `val_dataloader`.*")
-            trainer.fit(plan, loader, validation if len(validation) else None)
+            trainer.fit(plan, loader, validation if len(validation) else None, ckpt_path=resumed)
     except (SystemExit, KeyboardInterrupt) as error:
         # the trainer turns an interrupt into an exit
         if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__context__, KeyboardInterrupt):
             raise
+        if not keep:
+            raise KeyboardInterrupt from error
         warnings.warn(
             f"training was interrupted at step {trainer.global_step}; the model keeps what it has learnt so far.",
             UserWarning,
