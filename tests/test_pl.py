@@ -16,6 +16,7 @@ from matplotlib.patches import StepPatch
 
 from chipvi import datasets, pl
 from chipvi._checkup import Diagnosis
+from chipvi.io._colors import assay_color
 from chipvi.pl._style import assay_colour
 
 NEVER = "cell2.H3K4me3"
@@ -81,6 +82,60 @@ def test_missing_counts_are_gaps_and_neither_zero_nor_what_the_layer_holds_there
     assert ax.get_ylim()[1] < 50
 
 
+def test_missing_regions_are_hatched_over_the_height_of_the_panel_and_gaps_between_regions_are_not(adata, result):
+    keep = np.r_[0:5, 6:12]
+    (ax,) = pl.tracks(adata, result[keep], tracks=["cell1.H3K4me3"], region="chr1:0-2400").axes
+    hatched = drawn(ax)["missing"]
+    assert np.flatnonzero(~np.isnan(hatched.get_data().values)).tolist() == [4, 6]  # 5 is no region
+    assert hatched.get_hatch()
+    assert hatched.get_transform().transform((1, 1))[1] == ax.transAxes.transform((1, 1))[1]
+    (whole,) = pl.tracks(adata, result, tracks=["cell1.H3K4me1"], rows=slice(0, 20)).axes
+    assert "missing" not in drawn(whole)
+
+
+def with_signal(adata: AnnData, result: AnnData) -> tuple[AnnData, AnnData]:
+    """Signal in two tracks, one of which lacks a region."""
+    adata, result = adata.copy(), result.copy()
+    signal_rt = np.full(adata.shape, np.nan)
+    signal_rt[:, :2] = np.arcsinh(adata.layers["rate"][:, :2])
+    signal_rt[3, 1] = np.nan
+    adata.layers["signal"] = signal_rt
+    result.layers["pval"], result.layers["pval_std"] = np.arcsinh(result.X), np.full(adata.shape, 0.5)
+    return adata, result
+
+
+def test_tracks_with_signal_have_a_lower_panel_with_its_interval(adata, result):
+    both, imputed = with_signal(adata, result)
+    names = ["cell1.H3K4me3", "cell1.H3K4me1", "cell1.H3K36me3"]
+    axes = pl.tracks(both, imputed, tracks=names, rows=slice(0, 20)).axes
+    assert [ax.get_ylabel() for ax in axes] == [
+        *("cell1\nH3K4me3", "p-value"),
+        *("cell1\nH3K4me1", "p-value"),
+        "cell1\nH3K36me3",
+    ]
+    np.testing.assert_allclose(values(axes[3], "observed"), both.layers["signal"][:20, 1])
+    np.testing.assert_allclose(values(axes[3], "imputed"), imputed.layers["pval"][:20, 1])
+    np.testing.assert_allclose(values(axes[3], "interval"), imputed.layers["pval"][:20, 1] + 0.5 * 1.96)
+    assert np.flatnonzero(values(axes[3], "missing") == 1).tolist() == [3]
+    assert axes[3].get_position().height < axes[2].get_position().height
+
+
+def test_signal_without_counts_has_a_panel_per_track(adata, result):
+    both, imputed = with_signal(adata, result)
+    only = AnnData(obs=both.obs, var=both.var, layers={"chip": both.layers["signal"]})
+    layers = {name: imputed.layers[name] for name in ("pval", "pval_std")}
+    result = AnnData(layers["pval"], obs=imputed.obs, var=imputed.var, layers=layers)
+    axes = pl.tracks(only, result, tracks=["cell1.H3K4me1", NEVER], rows=slice(0, 20), signal_layer="chip").axes
+    assert [ax.get_ylabel() for ax in axes] == ["cell1\nH3K4me1", "cell2\nH3K4me3"]
+    np.testing.assert_allclose(values(axes[0], "observed"), both.layers["signal"][:20, 1])
+    assert axes[1].get_title(loc="right") == "not measured"
+
+
+def test_figures_and_browser_files_have_the_same_colours():
+    red, green, blue = assay_color("H3K27ac")
+    assert assay_colour("H3K27ac") == f"#{red:02x}{green:02x}{blue:02x}"
+
+
 def test_counts_that_are_nan_are_gaps_without_a_mask_too(adata, result):
     bare = AnnData(np.where(adata.layers["observed"] == 1, adata.X, np.nan), obs=adata.obs, var=adata.var)
     (ax,) = pl.tracks(bare, result, tracks=["cell1.H3K4me3"], rows=slice(0, 20)).axes
@@ -90,7 +145,7 @@ def test_counts_that_are_nan_are_gaps_without_a_mask_too(adata, result):
 
 def test_a_track_that_was_never_measured_shows_its_imputation_only_and_says_so(adata, result):
     (ax,) = pl.tracks(adata, result, tracks=[NEVER], rows=slice(0, 20)).axes
-    assert set(drawn(ax)) == {"interval", "imputed", "true rate"}
+    assert set(drawn(ax)) == {"interval", "imputed", "true rate", "missing"}
     assert ax.get_title(loc="right") == "not measured"
 
 
@@ -98,7 +153,7 @@ def test_an_experiment_that_is_no_track_of_adata_shows_its_imputation(adata, res
     var = pd.DataFrame({"biosample": ["cell2"], "assay": ["CTCF"]}, index=["new"])
     new = AnnData(result.X[:, :1], obs=result.obs, var=var)
     (ax,) = pl.tracks(adata, new, rows=slice(0, 20)).axes
-    assert set(drawn(ax)) == {"imputed"}
+    assert set(drawn(ax)) == {"imputed", "missing"}
     assert ax.get_ylabel() == "cell2\nCTCF"
 
 

@@ -10,32 +10,19 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
+from ..io._colors import assay_color
+
 LIGHT, GREY, DARK = "#eceef0", "#c6ccd2", "#3c4248"
 BLUE, ORANGE, GREEN, PURPLE = "#2f6db3", "#d9722e", "#3a8f4b", "#7d5ba6"
 WORST_R2 = -0.5  # further down, only that it is bad matters
 
 Path = str | os.PathLike[str]
 
-_OTHER_ASSAY = "#5d6d7e"
-_ASSAYS = {
-    "H3K4me3": "#c8322b",
-    "H3K9ac": "#d9608a",
-    "H3K27ac": "#e0782f",
-    "H3K4me1": "#cf9a0c",
-    "H3K36me3": "#3a8f4b",
-    "H3K27me3": "#7d5ba6",
-    "H3K9me3": "#2a9d9d",
-    "DNase": "#2f6db3",
-    "ATAC": "#4a90d9",
-    "CTCF": "#8a5a3b",
-    "POLR2A": "#a8476f",
-}
-
 
 def assay_colour(assay: str) -> str:
-    """Colour of an assay, whatever its case and a suffix such as -seq; slate for one that is not known."""
-    known = {name.lower(): colour for name, colour in _ASSAYS.items()}
-    return known.get(assay.lower().removesuffix("-seq"), _OTHER_ASSAY)
+    """Colour of an assay, that of the files for genome browsers."""
+    red, green, blue = assay_color(assay)
+    return to_hex((red / 255, green / 255, blue / 255))
 
 
 def darker(colour: str) -> str:

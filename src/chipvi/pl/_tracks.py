@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import StrMethodFormatter
 
 from .. import _keys
 from .._messages import unknown
 from .._track_data import Matrix, find_present
-from ._style import DARK, GREY, Path, assay_colour, darker, legend_above, saved, strip
+from ._panels import LEGEND, Panel, draw
+from ._style import Path, assay_colour, legend_above, saved
 
-_DOTTED: dict[str, Any] = {"color": "black", "linewidth": 1.0, "linestyle": ":"}
-# In the order of drawing: counts lie on the band, lines on both.
-_LEGEND = {
-    "interval": Patch(color=DARK, alpha=0.15, linewidth=0, label="interval"),
-    "observed": Patch(color=GREY, label="observed"),
-    "imputed": Line2D([], [], color="#8b939b", linewidth=1.6, label="imputed"),
-    "denoised": Line2D([], [], color=DARK, linewidth=1.0, label="denoised"),
-    "true rate": Line2D([], [], **_DOTTED, label="true rate"),
-}
+_HALF = 1.96  # standard deviations to either side, for 95 % of a normal distribution
 
 
 def tracks(
@@ -39,13 +28,15 @@ def tracks(
     region: str | None = None,
     layer: str | None = None,
     observed_layer: str = _keys.OBSERVED,
+    signal_layer: str | None = _keys.SIGNAL,
     save: Path | None = None,
 ) -> Figure:
     """Draw counts, and what the model makes of them, along a stretch of the genome.
 
     A panel per track shows the observed counts in grey, the imputed counts with their interval in the colour of the
     assay, the denoised rate in a darker one, and the true rate (layer ``rate``, as simulated data have it) dotted.
-    What is missing is left open, never drawn as zero.
+    Where `result` has p-values, a lower panel shows those of a track that has any, as arcsinh(-log10 p), with their
+    95 % interval. What is missing is hatched, never drawn as zero; where there are no regions, all is blank.
 
     Parameters
     ----------
@@ -62,6 +53,8 @@ def tracks(
         Layer of `adata` with the counts; by default ``X``.
     observed_layer
         Layer of `adata` that is 0 where counts are missing, if it has one of that name.
+    signal_layer
+        Layer of `adata` with arcsinh(-log10 p), NaN where missing, if it has one of that name.
     save
         Path to write the figure to.
 
@@ -81,56 +74,71 @@ def tracks(
     chosen = _choose(result.obs, rows, region)
     edges, places, x_label = _axis(result.obs.iloc[chosen], chosen)
     part = result[chosen, names].to_memory()
-    counts_rt = _entries(adata, layer, part, observed_layer)
-    rate_rt = _entries(adata, _keys.RATE, part) if _keys.RATE in adata.layers else np.full(part.shape, np.nan)
+    labels = _labels(part)
+    has_counts = _keys.PVAL not in part.layers or _keys.LOWER in part.layers
+    counts = _counts_panels(adata, part, labels, layer, observed_layer) if has_counts else [None] * len(labels)
+    signal = _signal_panels(adata, part, labels, signal_layer, has_counts)
+    panels = [panel for row in zip(counts, signal, strict=True) for panel in row if panel is not None]
+    heights = [0.6 if panel.is_signal and has_counts else 1.0 for panel in panels]
 
-    figure = Figure(figsize=(9, 0.9 + 0.75 * len(names)), layout="constrained")
-    axes = figure.subplots(len(names), sharex=True, squeeze=False)[:, 0]
-    drawn = set()
-    for t, (ax, name) in enumerate(zip(axes, names, strict=True)):
-        series = {"observed": counts_rt[:, t], "imputed": _column(part.X, t), "true rate": rate_rt[:, t]}
-        layers = {"lower": _keys.LOWER, "upper": _keys.UPPER, "denoised": _keys.DENOISED}
-        series |= {key: _column(part.layers[layer], t) for key, layer in layers.items() if layer in part.layers}
-        if "denoised" in series:  # without own data it is the imputation once more
-            series["denoised"] = np.where(np.isnan(series["observed"]), np.nan, series["denoised"])
-        spread = {key: _spread(values, places, len(edges) - 1) for key, values in series.items()}
-        spread = {key: values for key, values in spread.items() if not np.isnan(values).all()}
-        label = [str(part.var[key].iloc[t]) for key in (_keys.BIOSAMPLE, _keys.ASSAY) if key in part.var]
-        drawn |= _draw(ax, edges, spread, assay_colour(label[-1] if label else ""))
-        ax.set_ylabel("\n".join(label) or name, rotation=0, ha="right", va="center", fontsize=8)
+    figure = Figure(figsize=(9, 0.9 + 0.75 * sum(heights)), layout="constrained")
+    axes = figure.subplots(len(panels), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    drawn = set().union(*(draw(ax, panel, edges, places) for ax, panel in zip(axes, panels, strict=True)))
     figure.align_ylabels(axes)
     axes[-1].set_xlim(edges[0], edges[-1])
     axes[-1].set_xlabel(x_label, fontsize=8)
     axes[-1].xaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
-    legend_above(figure, [handle for key, handle in _LEGEND.items() if key in drawn])
+    legend_above(figure, [handle for key, handle in LEGEND.items() if key in drawn])
     return saved(figure, save)
 
 
-def _draw(ax: Axes, edges: np.ndarray, series: dict[str, np.ndarray], colour: str) -> set[str]:
-    """Fill one panel; returns what was drawn."""
-    styles: dict[str, dict[str, Any]] = {
-        "interval": {"fill": True, "color": colour, "alpha": 0.15, "linewidth": 0},
-        "observed": {"fill": True, "color": GREY},
-        "imputed": {"baseline": None, "color": colour, "linewidth": 1.6},
-        "denoised": {"baseline": None, "color": darker(colour), "linewidth": 1.0},
-        "true rate": {"baseline": None, **_DOTTED},
-    }
-    if "lower" in series and "upper" in series:
-        styles["interval"]["baseline"] = series["lower"]
-        series = series | {"interval": series["upper"]}
-    drawn = {key for key in styles if key in series}
-    for key, style in styles.items():
-        if key in drawn:
-            ax.stairs(series[key], edges, label=key, **style)
-    top = max(np.nanmax(series[key]) for key in drawn - {"interval"})
-    if "interval" in drawn:  # as much of it as leaves the rest legible
-        top = max(top, min(np.nanmax(series["interval"]), 1.4 * top))
-    ax.set_ylim(0, 1.05 * top if top > 0 else 1)
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))
-    strip(ax)
-    if "observed" not in drawn:
-        ax.set_title("not measured", loc="right", fontsize=7, color=DARK, pad=1)
-    return drawn
+def _counts_panels(
+    adata: AnnData, part: AnnData, labels: list[str], layer: str | None, observed_layer: str
+) -> list[Panel]:
+    counts_rt = _entries(adata, layer, part, observed_layer)
+    rate_rt = _entries(adata, _keys.RATE, part) if _keys.RATE in adata.layers else np.full(part.shape, np.nan)
+    layers = {"lower": _keys.LOWER, "upper": _keys.UPPER, "denoised": _keys.DENOISED}
+    panels = []
+    for t, label in enumerate(labels):
+        series = {"observed": counts_rt[:, t], "imputed": _column(part.X, t), "true rate": rate_rt[:, t]}
+        series |= {name: _column(part.layers[key], t) for name, key in layers.items() if key in part.layers}
+        if "denoised" in series:  # without own data it is the imputation once more
+            series["denoised"] = np.where(np.isnan(series["observed"]), np.nan, series["denoised"])
+        panels.append(Panel(label, _colour(part, t), series))
+    return panels
+
+
+def _signal_panels(
+    adata: AnnData, part: AnnData, labels: list[str], signal_layer: str | None, has_counts: bool
+) -> list[Panel | None]:
+    """A panel for each track with signal; None where one is drawn with counts, and has no signal of its own."""
+    if _keys.PVAL not in part.layers:
+        return [None] * len(labels)
+    there = signal_layer in adata.layers
+    signal_rt = _entries(adata, signal_layer, part) if there else np.full(part.shape, np.nan)
+    panels: list[Panel | None] = []
+    for t, label in enumerate(labels):
+        if has_counts and np.isnan(signal_rt[:, t]).all():
+            panels.append(None)
+            continue
+        imputed = _column(part.layers[_keys.PVAL], t)
+        series = {"observed": signal_rt[:, t], "imputed": imputed}
+        if _keys.PVAL_STD in part.layers:
+            half = _HALF * _column(part.layers[_keys.PVAL_STD], t)
+            series |= {"lower": np.maximum(imputed - half, 0), "upper": imputed + half}
+        panels.append(Panel("p-value" if has_counts else label, _colour(part, t), series, is_signal=True))
+    return panels
+
+
+def _labels(part: AnnData) -> list[str]:
+    keys = [key for key in (_keys.BIOSAMPLE, _keys.ASSAY) if key in part.var]
+    if not keys:
+        return [str(name) for name in part.var_names]
+    return ["\n".join(map(str, row)) for row in part.var[keys].itertuples(index=False)]
+
+
+def _colour(part: AnnData, t: int) -> str:
+    return assay_colour(str(part.var[_keys.ASSAY].iloc[t]) if _keys.ASSAY in part.var else "")
 
 
 def _choose(obs: pd.DataFrame, rows: slice | None, region: str | None) -> np.ndarray:
@@ -192,10 +200,3 @@ def _entries(adata: AnnData, layer: str | None, part: AnnData, observed_layer: s
 
 def _column(matrix: np.ndarray, t: int) -> np.ndarray:
     return np.asarray(matrix[:, t], dtype=np.float64)
-
-
-def _spread(values: np.ndarray, places: np.ndarray, n_bins: int) -> np.ndarray:
-    """Values at the places of their regions; NaN, which is not drawn, in the gaps between regions."""
-    spread = np.full(n_bins, np.nan)
-    spread[places] = values
-    return spread
