@@ -15,7 +15,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "chipvi"
 # A part is a file or a folder right under src/chipvi; `chipvi` is its __init__.py, which only the command line imports.
 LAYERS = (
     ("_keys", "_messages", "_quiet", "_regions", "_tracks", "_track_data", "_contract_survey", "_contract", "metrics"),
-    ("_layout", "_minibatch", "_checkup", "_files", "_console"),
+    ("_layout", "_minibatch", "_checkup", "_files", "_console", "_settings"),
     ("nn", "io", "pp", "datasets", "_sink"),
     ("module",),
     ("train",),
@@ -24,7 +24,7 @@ LAYERS = (
     ("_imputation", "_evidence", "_diagnosis", "_query"),
     ("model",),
     ("pl", "study"),
-    ("_compare", "_count_command", "_demo", "_score"),
+    ("_compare", "_count_command", "_demo", "_impute_command", "_options", "_score", "_train_command"),
     ("chipvi",),
     ("cli",),
     ("__main__",),

@@ -11,13 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import __version__, _compare, _count_command, _demo, _keys, _score
-
-_BiosampleKey = Annotated[str, typer.Option(help="Column of var with the biosample.")]
-_AssayKey = Annotated[str, typer.Option(help="Column of var with the assay.")]
-_DepthKey = Annotated[
-    str | None, typer.Option(help="Column of var with reads per track; by default counts are added up.")
-]
+from . import __version__, _compare, _count_command, _demo, _impute_command, _keys, _score, _train_command
+from . import _options as options
 
 _debug = ContextVar("debug", default=False)  # set by every call, before its command
 
@@ -50,10 +45,8 @@ def count(
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="File to write, .h5ad or .zarr.", show_default=False)],
-    genome: Annotated[
-        str | None, typer.Option(help="hg19, hg38, mm10, mm39, or a file of chromosome sizes.", show_default=False)
-    ] = None,
+    out: options.Out,
+    genome: options.Genome = None,
     bin_size: Annotated[
         int | None, typer.Option("--bin", help="Width of the bins, in bp.", min=1, show_default=False)
     ] = None,
@@ -85,9 +78,7 @@ def count(
     processes: Annotated[
         int | None, typer.Option(help="Files to read at a time; by default one per core.", min=1, show_default=False)
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check, tell what would be done, and write nothing.")
-    ] = False,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Count the alignments of a sample sheet into regions x tracks, and read its bigWig files to the same regions."""
     places = {"genome": genome, "bin_size": bin_size, "chromosomes": chromosomes, "regions": regions}
@@ -103,6 +94,103 @@ def count(
     }
     with _errors_in_one_line():
         _count_command.run(sheet, places, counting, merge_replicates, out, dry_run, Console())
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the model to.", show_default=False)],
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="Regions x tracks, .h5ad or .zarr, such as chipvi count writes.", show_default=False),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Training steps; by default 3,000, or one pass if that is more.", min=1)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same model; by default 0.", min=0)] = None,
+    head: Annotated[str | None, typer.Option(help="Count head; by default mean_dispersion.")] = None,
+    early_stopping: Annotated[
+        bool | None, typer.Option(help="Stop when the loss on held-out regions no longer falls.", show_default=False)
+    ] = None,
+    validation_size: Annotated[
+        float | None,
+        typer.Option(help="Share of the regions to hold out; by default 0, with early stopping 0.1.", min=0),
+    ] = None,
+    accelerator: options.Accelerator = None,
+    layer: options.Layer = None,
+    observed_layer: options.ObservedLayer = None,
+    signal_layer: options.SignalLayer = None,
+    biosample_key: options.BiosampleKey = None,
+    assay_key: options.AssayKey = None,
+    depth_key: options.DepthKey = None,
+    control_key: options.ControlKey = None,
+    segment_key: options.SegmentKey = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of settings, named as these options; options win.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was cut off.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Train a model, and write it with its settings, training curves and quality.
+
+    The layers observed and signal and the columns depth, is_control, biosample and assay are used where they are
+    there; `none` in place of a name leaves one out.
+    """
+    given = {
+        "steps": steps,
+        "seed": seed,
+        "head": head,
+        "early_stopping": early_stopping,
+        "validation_size": validation_size,
+        "accelerator": accelerator,
+        "layer": layer,
+        "observed_layer": observed_layer,
+        "signal_layer": signal_layer,
+        "biosample_key": biosample_key,
+        "assay_key": assay_key,
+        "depth_key": depth_key,
+        "control_key": control_key,
+        "segment_key": segment_key,
+    }
+    with _errors_in_one_line():
+        _train_command.run(data, out, given, config, resume, overwrite, dry_run, Console())
+
+
+@app.command()
+def impute(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder that chipvi train wrote.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write, .h5ad or .zarr.", show_default=False)
+    ] = None,
+    bigwig: Annotated[
+        Path | None, typer.Option(help="Folder for a bigWig file of each track.", show_default=False)
+    ] = None,
+    genome: options.Genome = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Regions x tracks to impute in; by default those of training.")
+    ] = None,
+    tracks: Annotated[
+        str | None,
+        typer.Option(help="By commas: names, or biosample.assay for what nobody has run; by default all."),
+    ] = None,
+    regions: Annotated[
+        str | None, typer.Option(help="chr1:1,001-2,000 as in a browser, or a BED file; by default all.")
+    ] = None,
+    depth: Annotated[float | None, typer.Option(help="Reads to impute at; by default each track's own.", min=1)] = None,
+    level: Annotated[float, typer.Option(help="Probability of the interval.")] = 0.95,
+    accelerator: options.Accelerator = "auto",
+    dry_run: options.DryRun = False,
+) -> None:
+    """Impute tracks with a model: expected counts, intervals and denoised counts, to a file, bigWig files or both.
+
+    With --genome hg19, hg38, mm10 or mm39 the bigWig files come with a track hub and a session of IGV. If the data
+    hold tracks that the model has not seen, these are taken as input, and imputed too.
+    """
+    output = _impute_command.Output(out, bigwig, genome)
+    with _errors_in_one_line():
+        _impute_command.run(
+            model, data, tracks, regions, depth, level, accelerator or "auto", output, dry_run, Console()
+        )
 
 
 @app.command()
@@ -122,18 +210,14 @@ def demo(
 @app.command()
 def compare_heads(
     data: Annotated[Path, typer.Argument(help="Regions x tracks, .h5ad or .zarr.", show_default=False)],
-    layer: Annotated[str | None, typer.Option(help="Layer with counts; by default X.")] = None,
-    observed_layer: Annotated[str | None, typer.Option(help="Layer that is 0 where counts are missing.")] = None,
-    signal_layer: Annotated[
-        str | None, typer.Option(help="Layer with arcsinh(-log10 p), to learn from as well.")
-    ] = None,
-    biosample_key: _BiosampleKey = _keys.BIOSAMPLE,
-    assay_key: _AssayKey = _keys.ASSAY,
-    depth_key: _DepthKey = None,
-    control_key: Annotated[str | None, typer.Option(help="Column of var that is true for controls.")] = None,
-    segment_key: Annotated[
-        str | None, typer.Option(help="Column of obs whose equal values mark neighbours; by default chrom, start, end.")
-    ] = None,
+    layer: options.Layer = None,
+    observed_layer: options.ObservedLayer = None,
+    signal_layer: options.SignalLayer = None,
+    biosample_key: options.BiosampleKey = _keys.BIOSAMPLE,
+    assay_key: options.AssayKey = _keys.ASSAY,
+    depth_key: options.DepthKey = None,
+    control_key: options.ControlKey = None,
+    segment_key: options.SegmentKey = None,
     heads: Annotated[str | None, typer.Option(help="Heads, by commas; by default all.")] = None,
     steps: Annotated[int, typer.Option(help="Training steps of each run.", min=1)] = 1_000,
     seeds: Annotated[int, typer.Option(help="Runs of each head; their spread tells what is chance.", min=1)] = 3,
@@ -175,9 +259,9 @@ def score(
     signal_layer: Annotated[
         str | None, typer.Option(help="Layer of TRUTH with arcsinh(-log10 p), to score signal instead of counts.")
     ] = None,
-    biosample_key: _BiosampleKey = _keys.BIOSAMPLE,
-    assay_key: _AssayKey = _keys.ASSAY,
-    depth_key: _DepthKey = None,
+    biosample_key: options.BiosampleKey = _keys.BIOSAMPLE,
+    assay_key: options.AssayKey = _keys.ASSAY,
+    depth_key: options.DepthKey = None,
     promoters: Annotated[
         Path | None,
         typer.Option(help="BED file of promoters; by default the 2 kb before --genes, if these have strands."),
@@ -218,7 +302,7 @@ def _errors_in_one_line() -> Iterator[None]:
     """Say what is wrong with the input (exit code 2) or the outside world (1), without a traceback."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         if _debug.get():
             raise
         typer.echo(f"Error: {error}", err=True)

@@ -87,7 +87,8 @@ class Checkpoints(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save when it is time, but not before a validation, which Lightning would leave out on going on."""
-        is_validated_next = bool(trainer.num_val_batches) and (batch_idx + 1) % int(trainer.val_check_batch) == 0
+        every = trainer.val_check_batch if trainer.num_val_batches else None
+        is_validated_next = every is not None and (batch_idx + 1) % int(every) == 0
         if is_validated_next or time.monotonic() - self._saved_at < _SECONDS:
             return
         partial = self._path.with_name(f".{self._path.name}.partial")
