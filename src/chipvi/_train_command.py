@@ -270,7 +270,8 @@ def _judge(model: ChipVI, console: Console) -> pd.DataFrame | None:
         shown.add_row(str(track), *([row["quantity"]] if several else []), *numbers, *row[["beats", "mean", "spread"]])
     console.print(shown)
     for advice in diagnosis.advice:
-        console.print(f"- {advice}", highlight=False)
+        in_flags = advice.replace("(max_steps)", "(--steps)").replace("(depth_key)", "(--depth-key)")
+        console.print(f"- {in_flags}", highlight=False, markup=False)
     return diagnosis.table
 
 
