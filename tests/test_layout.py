@@ -24,7 +24,7 @@ LAYERS = (
     ("_imputation", "_evidence", "_diagnosis", "_query"),
     ("model",),
     ("pl", "study"),
-    ("_compare", "_count_command", "_demo", "_impute_command", "_options", "_score", "_train_command"),
+    ("_compare", "_count_command", "_demo", "_impute_command", "_options", "_report", "_score", "_train_command"),
     ("chipvi",),
     ("cli",),
     ("__main__",),

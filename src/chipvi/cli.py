@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import __version__, _compare, _count_command, _demo, _impute_command, _keys, _score, _train_command
+from . import __version__, _compare, _count_command, _demo, _impute_command, _keys, _report, _score, _train_command
 from . import _options as options
 
 _debug = ContextVar("debug", default=False)  # set by every call, before its command
@@ -295,6 +295,27 @@ def score(
     beds = {"promoters": promoters, "genes": genes, "enhancers": enhancers}
     with _errors_in_one_line():
         _score.run(prediction, truth, setup, beds, out, Console(), regions, bin_size, counts)
+
+
+@app.command()
+def report(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder that chipvi train wrote.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write, .html.")] = Path("report.html"),
+    data: Annotated[
+        Path | None, typer.Option(help="Regions x tracks, .h5ad or .zarr; by default those of training.")
+    ] = None,
+    split_key: Annotated[
+        str | None,
+        typer.Option(help="Column of obs that labels regions to judge on test, or else valid; by default all."),
+    ] = None,
+) -> None:
+    """Write a page for a lab meeting: data, training, quality by track, best and worst loci, what to beware of.
+
+    It is one file with all pictures inside, and opens in any browser. Name regions that were held out from training
+    with --split-key for an honest judgement.
+    """
+    with _errors_in_one_line():
+        _report.run(model, out, data, split_key, Console())
 
 
 @contextmanager

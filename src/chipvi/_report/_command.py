@@ -1,0 +1,49 @@
+"""The command: open, judge, draw and write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from .._quiet import quiet_lightning
+from ._open import find_held_out, open_model
+from ._page import write_whole
+from ._report import make_page, require_path
+
+
+def run(folder: Path, out: Path, data: Path | None, split_key: str | None, console: Console) -> None:
+    """Write a page about a saved model.
+
+    Parameters
+    ----------
+    folder
+        That `chipvi train` or `model.save` wrote.
+    out
+        File to write, `.html`.
+    data
+        AnnData of the model's tracks; None for the data of training.
+    split_key
+        Column of obs that labels regions to judge on "test", or else "valid"; None to judge on all.
+    console
+        Where to print.
+
+    Raises
+    ------
+    ValueError
+        For a folder without a model, and data that do not fit it.
+    OSError
+        If the page cannot be written.
+    """
+    require_path(out)
+
+    def tell(what: str) -> None:
+        console.print(what, soft_wrap=True, highlight=False)
+
+    tell(f"Opening {folder}.")
+    model, settings = open_model(folder, data)
+    rows, where = (None, None) if split_key is None else find_held_out(model.adata, split_key)
+    with quiet_lightning():
+        page = make_page(model, folder.resolve().name, None, rows, where, settings, tell)
+    write_whole(page, out)
+    console.print(f"Wrote: {out}, {len(page) / 1e6:.1f} MB; open it in a browser.", soft_wrap=True)
