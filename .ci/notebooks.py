@@ -33,6 +33,8 @@ def main() -> int:
     parser.add_argument("notebooks", nargs="*", type=Path, help="notebooks to run (default: all tutorials)")
     options = parser.parse_args()
     os.environ.setdefault("CHIPVI_TUTORIAL_STEPS", "250")  # of tutorials that train many models
+    os.environ.setdefault("CHIPVI_SHARED_DATA", str(TUTORIALS.parents[1] / "shared" / "data"))  # may be absent
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # finds `chipvi`
 
     notebooks = options.notebooks or sorted(TUTORIALS.glob("*.ipynb"))
     if not notebooks:
