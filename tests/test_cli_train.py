@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from chipvi import ChipVI, _train_command, datasets
 from chipvi.cli import app
-from chipvi.train import _checkpoint, _runner
+from chipvi.train import _checkpoint, _runner, split_regions
 
 FILES = ["history.csv", "model.pt", "quality.csv", "settings.toml", "training.png"]
 N_REGIONS, UNSEEN = 300, "cell2.H3K4me3"
@@ -100,6 +100,18 @@ def test_quality_has_a_row_per_measured_track_and_is_printed(trained):
     assert set(quality["track"]) == measured
     table = result.stdout.partition("imputed without the track's own data")[2].partition("Wrote:")[0]
     assert all(name in table for name in measured)
+
+
+def test_quality_is_that_of_held_out_regions_where_there_are_some(data, tmp_path):
+    result = call("train", data, "-o", tmp_path / "model", "--steps", 3, "--seed", 5, "--validation-size", 0.3)
+    assert result.exit_code == 0, result.output
+    assert "Held-out regions, imputed" in result.stdout
+    model = ChipVI.load(tmp_path / "model", anndata.read_h5ad(data), accelerator="cpu")
+    rows = split_regions(model._open_data(None).segments, None, 0.3, np.random.default_rng(5)).validation
+    expected = model.diagnose(indices=rows).table
+    written = pd.read_csv(tmp_path / "model" / "quality.csv", index_col="track")
+    np.testing.assert_allclose(written["r2"], expected["r2"], rtol=1e-4)
+    assert written["regions"].max() == len(rows) < N_REGIONS / 2
 
 
 def test_the_settings_are_stored_as_they_were_used_and_make_the_same_model_again(trained, data, tmp_path):

@@ -179,10 +179,13 @@ def _open(folder: Path, path: Path | None, accelerator: str) -> tuple[ChipVI, li
             f"which the model has not seen, and lacks {listed([n for n in names if n not in adata.var_names])}."
         )
     reference = _load(folder, _own_data(folder, made), accelerator, made)
-    query = ChipVI.load_query_data(adata[:, new].copy(), reference)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        query = ChipVI.load_query_data(adata[:, new].copy(), reference)
     told = [
-        f"New to the model: {listed(new)}. They are input and may be imputed; what the model knows was not changed.",
+        f"New to the model: {listed(new)}. They are input and may be imputed; what the model knows was not changed."
     ]
+    told += [f"Warning: {one.message}" for one in caught if "of the query" in str(one.message)]
     return query, told
 
 

@@ -26,7 +26,7 @@ from ._quiet import quiet_lightning
 from ._settings import Settings
 from .model import ChipVI, default_steps
 from .nn import COUNT_HEADS
-from .train import TrainingAdvice
+from .train import TrainingAdvice, split_regions
 
 SETUP = (
     "layer",
@@ -156,7 +156,7 @@ def run(
         if not (unfinished / CHECKPOINT).exists():
             shutil.rmtree(unfinished)
         raise
-    quality = _judge(model, console)
+    quality = _judge(model, plan.settings, console)
     _write(model, plan, quality, out)
     shutil.rmtree(unfinished)
     tell_files(out, FILES if quality is not None else {k: v for k, v in FILES.items() if k != "quality.csv"}, console)
@@ -254,14 +254,18 @@ def _train(model: ChipVI, settings: Settings, checkpoint: Path, console: Console
         )
 
 
-def _judge(model: ChipVI, console: Console) -> pd.DataFrame | None:
+def _judge(model: ChipVI, settings: Settings, console: Console) -> pd.DataFrame | None:
     """Print how well each track is imputed, and what to try; None if that cannot be told."""
+    segments = model._open_data(None).segments
+    random = np.random.default_rng(settings["seed"])  # as in training, so that the same regions are held out
+    held_out = split_regions(segments, None, settings["validation_size"], random).validation
     try:
-        diagnosis = model.diagnose()
+        diagnosis = model.diagnose(indices=held_out if len(held_out) else None)
     except ValueError as error:
         console.print(f"Quality cannot be told: {error}", highlight=False)
         return None
-    shown = plain_table("Regions of training, imputed without the track's own data", "track")
+    which = "Held-out regions" if len(held_out) else "Regions of training"
+    shown = plain_table(f"{which}, imputed without the track's own data", "track")
     several = diagnosis.table["quantity"].nunique() > 1
     for column in [*(["quantity"] if several else []), "R²", "Pearson", "is", "mean", "spread"]:
         shown.add_column(column, justify="right" if column in ("R²", "Pearson") else "left")
