@@ -131,6 +131,17 @@ def test_signal_without_counts_has_a_panel_per_track(adata, result):
     assert axes[1].get_title(loc="right") == "not measured"
 
 
+def test_the_average_of_the_others_is_drawn_where_the_result_has_it_and_does_not_flatten_the_rest(adata, result):
+    with_average = result.copy()
+    with_average.layers["average"] = 50 * result.X
+    (ax,) = pl.tracks(adata, with_average, tracks=["cell1.H3K4me1"], rows=slice(0, 20)).axes
+    (bare,) = pl.tracks(adata, result, tracks=["cell1.H3K4me1"], rows=slice(0, 20)).axes
+    np.testing.assert_allclose(values(ax, "average"), 50 * result.X[:20, 1])
+    assert "average" not in drawn(bare)
+    highest = max(values(ax, name).max() for name in ("observed", "imputed", "denoised", "true rate"))
+    assert ax.get_ylim()[1] < 1.5 * highest
+
+
 def test_figures_and_browser_files_have_the_same_colours():
     red, green, blue = assay_color("H3K27ac")
     assert assay_colour("H3K27ac") == f"#{red:02x}{green:02x}{blue:02x}"

@@ -28,3 +28,6 @@ DISPERSION = "dispersion"
 DENOISED = "denoised"
 PVAL = "pval"
 PVAL_STD = "pval_std"
+
+# Layer of a result to draw: the average of the other biosamples, at the depth of each track.
+AVERAGE = "average"

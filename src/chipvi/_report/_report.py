@@ -118,7 +118,8 @@ def make_page(
     gain_rn = _loci.find_gains(model, data, rows, result)
     best, worst, middle = _loci.rank_stretches(gain_rn, [len(part) for part in stretches])
     draw = _LocusDrawer(model, source, result, is_scattered)
-    n_steps = _count_steps(model)
+    settings = settings or {}
+    n_steps, is_exact = _count_steps(model, settings)
     verdicts = _words.grades(diagnosis.table)
     order = _words.order_by_grade(diagnosis.table, verdicts)
     names = _row_names(diagnosis.table)
@@ -131,7 +132,7 @@ def make_page(
             tracks, list(data.tracks.assays), diagnosis.table, data.n_regions, n_steps, where is not None
         ),
         "overview": _overview(model, data, tracks),
-        "training": _training(model, n_steps, settings or {}),
+        "training": _training(model, f"{n_steps:,}" if is_exact else f"at least {n_steps:,}", settings),
         "quality": _quality(diagnosis, order),
         "rows": [(names[i], diagnosis.table.iloc[i], verdicts[i]) for i in order],
         "judged": {"n_regions": len(rows), "where": where or "regions that the model may have been trained on"},
@@ -165,23 +166,23 @@ def _overview(model: ChipVI, data: TrackData, tracks: Sequence[Any]) -> dict[str
         "n_segments": data.segments.n_segments,
         "n_measured": n_measured,
         "n_controls": sum(track.kind == CONTROL for track in tracks),
+        "kinds": {cell.kind for row in cells for cell in row},
         "n_imputable": sum(cell.kind == "imputable" for row in cells for cell in row),
         "has_signal": layout.has_signal,
         "has_counts": layout.has_counts,
     }
 
 
-def _count_steps(model: ChipVI) -> int:
-    """Steps of all trainings, as far as they were logged."""
-    return max((int(table.index[-1]) + 1 for name, table in _logged(model).items()), default=0)
+def _count_steps(model: ChipVI, settings: Mapping[str, Any]) -> tuple[int, bool]:
+    """Steps of training, and whether there were no more: the history ends with the last step that was logged."""
+    if "steps" in settings and not settings.get("early_stopping"):
+        return int(settings["steps"]), True
+    history = model.history or {}  # a step is logged before it is made, and validation after
+    ends = [int(table.index[-1]) + (not name.startswith("validation_")) for name, table in history.items()]
+    return max(ends, default=0), False
 
 
-def _logged(model: ChipVI) -> dict[str, pd.DataFrame]:
-    """What training logged; validation is logged a step later."""
-    return {name: table for name, table in (model.history or {}).items() if not name.startswith("validation_")}
-
-
-def _training(model: ChipVI, n_steps: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _training(model: ChipVI, steps: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     options = {name: value for name, value in model._module_options.items() if value is not None}
     setup = {name: value for name, value in model.registry_["setup_args"].items() if value is not None}
     # what the model itself knows wins over what it was asked for
@@ -197,7 +198,7 @@ def _training(model: ChipVI, n_steps: int, settings: Mapping[str, Any]) -> dict[
         )
         picture = Picture.of(pl.training(model), alt, caption)
     return {
-        "steps": n_steps,
+        "steps": steps,
         "seed": settings.get("seed", "not recorded"),
         "settings": [(name.replace("_", " "), value) for name, value in shown.items()],
         "advice": model.advice,

@@ -22,9 +22,9 @@ _SHALLOW = 0.1  # reads per region
 _SPREADS = {
     NARROW: "It claims to be surer than it is, so intervals are too narrow.",
     WIDE: "It is surer than it claims, so intervals are wider than need be.",
-    LOPSIDED: "High or low values are missed more often than they should be (spread lopsided).",
+    LOPSIDED: "Values lie at one end of what was predicted too often or too seldom (spread lopsided).",
     UNCLEAR: "While the level is off, the spread cannot be judged.",
-    VAGUE: "Whether the spread is right cannot be told from so few reads.",
+    VAGUE: "Whether the spread is right cannot be told: reads are too few or too uneven.",
 }
 
 
@@ -69,7 +69,7 @@ def _level(mean: str) -> list[str]:
     if mean == RIGHT:
         return []
     if mean == VAGUE:
-        return ["Whether the level is right cannot be told from so few reads."]
+        return ["Whether the level is right cannot be told: reads are too few or too uneven."]
     return [f"The imputed level is {mean}."]
 
 

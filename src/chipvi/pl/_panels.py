@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from ._style import DARK, GREY, darker, strip
 
 _DOTTED: dict[str, Any] = {"color": "black", "linewidth": 1.0, "linestyle": ":"}
+_DASHED: dict[str, Any] = {"color": "#7f868d", "linewidth": 0.9, "linestyle": "--"}
 _HATCHED: dict[str, Any] = {"facecolor": "#f4f5f6", "edgecolor": "#d5d9dd", "hatch": "////", "linewidth": 0}
 # In the order of drawing: counts lie on the band, lines on both.
 LEGEND = {
@@ -23,6 +24,7 @@ LEGEND = {
     "imputed": Line2D([], [], color="#8b939b", linewidth=1.6, label="imputed"),
     "denoised": Line2D([], [], color=DARK, linewidth=1.0, label="denoised"),
     "true rate": Line2D([], [], **_DOTTED, label="true rate"),
+    "average": Line2D([], [], **_DASHED, label="average of others"),
     "missing": Patch(**_HATCHED, label="not measured"),
 }
 
@@ -38,8 +40,8 @@ class Panel:
     colour
         Of the assay.
     series
-        Values of the regions by what they are (`observed`, `imputed`, `lower`, `upper`, `denoised`, `true rate`), NaN
-        where there is none.
+        Values of the regions by what they are: `observed`, `imputed`, `lower`, `upper`, `denoised`, `true rate`,
+        `average`; NaN where there is none.
     is_signal
         Whether they are arcsinh(-log10 p) and not counts.
     """
@@ -78,9 +80,10 @@ def draw(ax: Axes, panel: Panel, edges: np.ndarray, places: np.ndarray) -> set[s
     is_missing = not np.isnan(missing).all()
     if is_missing:
         ax.stairs(missing, edges, fill=True, zorder=0, label="missing", transform=ax.get_xaxis_transform(), **_HATCHED)
-    top = max(np.nanmax(series[name]) for name in drawn if name != "interval")
-    if "interval" in drawn:  # as much of it as leaves the rest legible
-        top = max(top, min(np.nanmax(series["interval"]), 1.4 * top))
+    aside = [name for name in ("interval", "average") if name in drawn]
+    top = max(np.nanmax(series[name]) for name in drawn if name not in aside)
+    if aside:  # as much of them as leaves the rest legible
+        top = max(top, min(max(np.nanmax(series[name]) for name in aside), 1.4 * top))
     ax.set_ylim(0, 1.05 * top if top > 0 else 1)
     ax.yaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))
     ax.set_ylabel(panel.label, rotation=0, ha="right", va="center", fontsize=8)
@@ -97,6 +100,7 @@ def _styles(colour: str) -> dict[str, dict[str, Any]]:
         "imputed": {"baseline": None, "color": colour, "linewidth": 1.6},
         "denoised": {"baseline": None, "color": darker(colour), "linewidth": 1.0},
         "true rate": {"baseline": None, **_DOTTED},
+        "average": {"baseline": None, **_DASHED},
     }
 
 

@@ -34,7 +34,8 @@ def tracks(
     """Draw counts, and what the model makes of them, along a stretch of the genome.
 
     A panel per track shows the observed counts in grey, the imputed counts with their interval in the colour of the
-    assay, the denoised rate in a darker one, and the true rate (layer ``rate``, as simulated data have it) dotted.
+    assay, the denoised rate in a darker one, and the true rate (layer ``rate``, as simulated data have it) dotted. A
+    layer ``average`` of `result`, with the average of the other biosamples, is drawn dashed.
     Where `result` has p-values, a lower panel shows those of a track that has any, as arcsinh(-log10 p), with their
     95 % interval. What is missing is hatched, never drawn as zero; where there are no regions, all is blank.
 
@@ -97,7 +98,7 @@ def _counts_panels(
 ) -> list[Panel]:
     counts_rt = _entries(adata, layer, part, observed_layer)
     rate_rt = _entries(adata, _keys.RATE, part) if _keys.RATE in adata.layers else np.full(part.shape, np.nan)
-    layers = {"lower": _keys.LOWER, "upper": _keys.UPPER, "denoised": _keys.DENOISED}
+    layers = {"lower": _keys.LOWER, "upper": _keys.UPPER, "denoised": _keys.DENOISED, "average": _keys.AVERAGE}
     panels = []
     for t, label in enumerate(labels):
         series = {"observed": counts_rt[:, t], "imputed": _column(part.X, t), "true rate": rate_rt[:, t]}
