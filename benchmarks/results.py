@@ -44,7 +44,7 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--referee", type=Path, required=True, help="folder of the scorer")
     add("--data", type=Path, required=True, help="folder of its data")
-    add("--seeds", type=int, default=3, help="%(default)s")
+    add("--seeds", type=int, default=3, help="of chipvi; the others run once; %(default)s")
     add("--task", action="append", choices=TASKS, help="repeatable; default: all")
     add("--processes", type=int, default=2, help="runs at a time, one thread each; %(default)s")
     add("--peers", type=Path, help="folder with packages that are not installed, see _results/peers.txt")
