@@ -214,6 +214,7 @@ def test_a_model_is_replaced_only_when_asked_and_only_by_a_whole_one(data, tmp_p
         result = call("train", data, "-o", out, "--steps", 2, "--seed", 9, "--overwrite")
     assert one_line(result, exit_code=1) == "Error: the disk is full."
     assert (out / "model.pt").read_bytes() == first
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert call("train", data, "-o", out, "--steps", 2, "--seed", 9, "--overwrite").exit_code == 0
     assert (out / "model.pt").read_bytes() != first
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
@@ -280,6 +281,22 @@ def test_data_that_changed_since_are_not_gone_on_with(tmp_path, cut):
     adata.write_h5ad(path)
     assert "is a checkpoint of another training: its reads is" in one_line(call("train", "--resume", "-o", out))
     assert call("train", path, "-o", out, "--steps", 4, "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "has_checkpoint"),
+    [(KeyboardInterrupt(), 130, False), (FloatingPointError("training diverged."), 1, True)],
+    ids=["before the first checkpoint", "diverged"],
+)
+def test_what_cannot_go_on_leaves_nothing(data, tmp_path, cut, monkeypatch, error, exit_code, has_checkpoint):
+    patch = cut(2, error)
+    if not has_checkpoint:
+        monkeypatch.setattr(_checkpoint, "_SECONDS", 1e6)
+    result = call("train", data, "-o", tmp_path / "model", "--steps", 4)
+    patch.undo()
+    assert result.exit_code == exit_code, result.output
+    assert ("no checkpoint yet" in result.stdout) == (not has_checkpoint)
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_a_checkpoint_there_is_nothing_to_resume(data, tmp_path):

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import lightning.pytorch as lightning
 import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from . import _settings, pl
 from ._console import plain_table, tell_files
@@ -145,21 +147,23 @@ def run(
         console.print("Going on from the last checkpoint.")
     try:
         _train(model, plan.settings, unfinished / CHECKPOINT, console)
-    except KeyboardInterrupt:
-        if (unfinished / CHECKPOINT).exists():
-            console.print(f"Interrupted. To go on: chipvi train --resume -o {out}", soft_wrap=True)
-        else:
-            console.print("Interrupted before the first checkpoint; nothing was written.")
-            shutil.rmtree(unfinished)
+        quality = _judge(model, plan.settings, console)
+        _write(model, plan, quality, out)
+    except BaseException as error:
+        _tell_end(error, out, unfinished, console)
         raise
-    except (FloatingPointError, ValueError):
-        if not (unfinished / CHECKPOINT).exists():
-            shutil.rmtree(unfinished)
-        raise
-    quality = _judge(model, plan.settings, console)
-    _write(model, plan, quality, out)
     shutil.rmtree(unfinished)
     tell_files(out, FILES if quality is not None else {k: v for k, v in FILES.items() if k != "quality.csv"}, console)
+
+
+def _tell_end(error: BaseException, out: Path, unfinished: Path, console: Console) -> None:
+    """Say how to go on with what was cut off; of what cannot go on, leave nothing."""
+    goes_on = (unfinished / CHECKPOINT).exists() and not isinstance(error, FloatingPointError)
+    if not goes_on:
+        shutil.rmtree(unfinished)
+    if isinstance(error, KeyboardInterrupt):
+        how = f"To go on: chipvi train --resume -o {out}" if goes_on else "There is no checkpoint yet to go on from."
+        console.print(f"Interrupted. {how}", soft_wrap=True, highlight=False)
 
 
 def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
@@ -240,6 +244,27 @@ def _tell_plan(plan: Plan, model: ChipVI, console: Console) -> None:
         console.print(line, soft_wrap=True, highlight=False)
 
 
+class _Bar(lightning.Callback):
+    """A progress bar of steps, on standard error; Lightning's own counts epochs, of which there is one."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Begin where training begins."""
+        columns = (TextColumn("Training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        console = Console(stderr=True)
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task("", total=trainer.num_training_batches, completed=trainer.global_step)
+        self._progress.start()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Move."""
+        self._progress.update(self._task, completed=trainer.global_step)
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Make room, whatever ended training."""
+        if hasattr(self, "_progress"):
+            self._progress.stop()
+
+
 def _train(model: ChipVI, settings: Settings, checkpoint: Path, console: Console) -> None:
     with quiet_lightning(), warnings.catch_warnings():
         warnings.simplefilter("ignore", TrainingAdvice)  # told with the quality
@@ -250,7 +275,8 @@ def _train(model: ChipVI, settings: Settings, checkpoint: Path, console: Console
             validation_size=settings["validation_size"],
             accelerator=settings["accelerator"],
             checkpoint=checkpoint,
-            enable_progress_bar=console.is_terminal,
+            callbacks=[_Bar()],
+            enable_progress_bar=False,
         )
 
 

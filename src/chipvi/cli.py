@@ -109,11 +109,12 @@ def train(
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same model; by default 0.", min=0)] = None,
     head: Annotated[str | None, typer.Option(help="Count head; by default mean_dispersion.")] = None,
     early_stopping: Annotated[
-        bool | None, typer.Option(help="Stop when the loss on held-out regions no longer falls.", show_default=False)
+        bool | None,
+        typer.Option("--early-stopping", help="Stop when the loss on held-out regions no longer falls."),
     ] = None,
     validation_size: Annotated[
         float | None,
-        typer.Option(help="Share of the regions to hold out; by default 0, with early stopping 0.1.", min=0),
+        typer.Option(help="Share of the regions to hold out; by default 0, with early stopping 0.1."),
     ] = None,
     accelerator: options.Accelerator = None,
     layer: options.Layer = None,
@@ -133,8 +134,7 @@ def train(
 ) -> None:
     """Train a model, and write it with its settings, training curves and quality.
 
-    The layers observed and signal and the columns depth, is_control, biosample and assay are used where they are
-    there; `none` in place of a name leaves one out.
+    Layers observed and signal, columns depth and is_control are used where they are there; `none` leaves one out.
     """
     given = {
         "steps": steps,
@@ -183,8 +183,9 @@ def impute(
 ) -> None:
     """Impute tracks with a model: expected counts, intervals and denoised counts, to a file, bigWig files or both.
 
-    With --genome hg19, hg38, mm10 or mm39 the bigWig files come with a track hub and a session of IGV. If the data
-    hold tracks that the model has not seen, these are taken as input, and imputed too.
+    With --genome hg19, hg38, mm10 or mm39 the bigWig files come with a track hub and a session of IGV.
+
+    Tracks in --data that the model has not seen are taken as input, and imputed too.
     """
     output = _impute_command.Output(out, bigwig, genome)
     with _errors_in_one_line():
