@@ -13,6 +13,7 @@ import pytest
 from anndata import AnnData
 from click.testing import Result
 from matplotlib.figure import Figure
+from scipy.stats import norm
 from typer.testing import CliRunner
 
 import chipvi
@@ -279,6 +280,35 @@ def test_verdicts_are_put_into_plain_words(mean, spread, beats, intervals, grade
     verdict = _words.judge(pd.Series({"mean": mean, "spread": spread, "beats": beats, "intervals": intervals}))
     assert verdict.grade == grade
     assert words in verdict.text
+
+
+def test_checks_of_counts_and_of_signal_are_not_taken_for_tracks():
+    table = pd.DataFrame({"quantity": ["counts", "signal", "counts"], "r2": [0.1, -0.25, 0.3], "pearson": 0.5})
+    verdicts = [_words.Verdict("no fault", ""), _words.Verdict("with care", ""), _words.Verdict("with care", "")]
+    assert _words.sum_up(table, verdicts) == (
+        "In 1 of 3 checks, of counts and of p-values, no fault was found; 2 are to be used with care. The median is "
+        "R² 0.10, Pearson 0.50."
+    )
+    assert _words.sum_up(table.iloc[:1], verdicts[:1]).startswith("In 1 of 1 judged tracks no fault was found.")
+
+
+def test_signal_alone_is_ranked_and_drawn_beside_the_average(tmp_path):
+    both = datasets.simulate(n_regions=430, n_biosamples=2, n_assays=3, n_chromosomes=1, signal=True, seed=4)
+    adata = AnnData(obs=both.obs, var=both.var, layers={"chip": both.layers["signal"]})
+    ChipVI.setup_anndata(adata, signal_layer="chip")
+    model = ChipVI(adata, n_latent=5, n_hidden=24)
+    model.train(max_steps=3, batch_size=64, seed=1, accelerator="cpu", enable_progress_bar=False)
+    text = text_of(chipvi.report(model, tmp_path / "a.html"))
+    assert "likelihood of the measured p-values" in text and "Depth (reads)" not in text
+    result = model.impute()
+    data = model._open_data(None)
+    gain_rn = _loci.find_gains(model, data, np.arange(430), result)
+    frame = adata.to_df("chip")
+    n, truth, average = 1, frame["cell1.H3K4me1"].to_numpy(), frame["cell2.H3K4me1"].to_numpy()
+    std = max(np.sqrt(((truth - average) ** 2).mean()), 0.1)
+    imputed = norm(result.layers["pval"][:, n], np.maximum(result.layers["pval_std"][:, n], 0.1))
+    np.testing.assert_allclose(gain_rn[:, n], imputed.logpdf(truth) - norm(average, std).logpdf(truth), atol=1e-4)
+    np.testing.assert_allclose(result.layers["average"][:, n], average, rtol=1e-6)
 
 
 def test_warnings_name_odd_depths_and_tracks_below_the_average():

@@ -80,7 +80,7 @@ def choose_stretches(stretches: list[np.ndarray], most: int = MOST_REGIONS) -> l
 def find_gains(model: ChipVI, data: TrackData, rows: np.ndarray, result: AnnData) -> np.ndarray:
     """Gain in log-likelihood over the average of the other biosamples, in nat, for each measured entry.
 
-    The average of counts becomes a layer of the result, to be drawn. Where no other biosample has the assay, it is
+    The average becomes a layer of the result, to be drawn. Where no other biosample has the assay, it is
     the gain over the track's own mean. The likelihood of the average is that which suits these very regions best, so
     the gain is not flattered.
 
@@ -108,8 +108,7 @@ def find_gains(model: ChipVI, data: TrackData, rows: np.ndarray, result: AnnData
         value_rt, there_rt, scale_t = block.signal_rt, block.signalled_rt, np.ones(data.n_tracks)
     average_rt = scale_t * leave_one_out_average(value_rt / scale_t, there_rt, *labels)
     truth_rn = np.where(there_rt, value_rt, np.nan)[:, columns].astype(np.float64)
-    if has_counts:
-        result.layers[_keys.AVERAGE] = average_rt[:, columns]
+    result.layers[_keys.AVERAGE] = average_rt[:, columns]
     own_rn = np.broadcast_to(_means(truth_rn), truth_rn.shape)
     average_rn = np.where(np.isnan(average_rt[:, columns]), own_rn, average_rt[:, columns])
     return (

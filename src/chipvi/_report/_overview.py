@@ -92,12 +92,12 @@ def _cell(track: Track) -> Cell:
 
 
 def short(number: float) -> str:
-    """A number of reads, as one says it.
+    r"""A number of reads, as one says it; no line breaks in it.
 
     >>> short(950), short(20_500), short(12_345_678), short(120e6)
-    ('950', '20.5 k', '12.3 M', '120 M')
+    ('950', '20.5\xa0k', '12.3\xa0M', '120\xa0M')
     """
-    for unit, name in ((1e6, " M"), (1e3, " k"), (1, "")):
+    for unit, name in ((1e6, "\N{NO-BREAK SPACE}M"), (1e3, "\N{NO-BREAK SPACE}k"), (1, "")):
         if number >= unit:
             return f"{number / unit:.3g}{name}" if number < 1_000 * unit else f"{number / unit:,.0f}{name}"
     return f"{number:.2g}"

@@ -21,10 +21,10 @@ _SHALLOW = 0.1  # reads per region
 
 _SPREADS = {
     NARROW: "It claims to be surer than it is, so intervals are too narrow.",
-    WIDE: "It is surer than it claims, so intervals are wider than need be.",
+    WIDE: "It comes closer than it claims, so intervals are wider than need be.",
     LOPSIDED: "Values lie at one end of what was predicted too often or too seldom (spread lopsided).",
     UNCLEAR: "While the level is off, the spread cannot be judged.",
-    VAGUE: "Whether the spread is right cannot be told: reads are too few or too uneven.",
+    VAGUE: "Whether the spread is right cannot be told: the data are too few or too uneven.",
 }
 
 
@@ -69,7 +69,7 @@ def _level(mean: str) -> list[str]:
     if mean == RIGHT:
         return []
     if mean == VAGUE:
-        return ["Whether the level is right cannot be told: reads are too few or too uneven."]
+        return ["Whether the level is right cannot be told: the data are too few or too uneven."]
     return [f"The imputed level is {mean}."]
 
 
@@ -94,15 +94,16 @@ def order_by_grade(table: pd.DataFrame, verdicts: list[Verdict]) -> list[int]:
 def sum_up(table: pd.DataFrame, verdicts: list[Verdict]) -> str:
     """The quality of all tracks in a sentence or two."""
     number = {grade: sum(verdict.grade == grade for verdict in verdicts) for grade in (GOOD, CARE, POOR, UNTOLD)}
-    parts = [f"In {number[GOOD]} of {len(verdicts)} judged tracks no fault was found"]
+    what = "judged tracks" if table["quantity"].nunique() < 2 else "checks, of counts and of p-values,"
+    parts = [f"In {number[GOOD]} of {len(verdicts)} {what} no fault was found"]
     for grade, words in (
         (CARE, "to be used with care"),
         (POOR, "poor"),
-        (UNTOLD, "beyond judgement, for lack of reads"),
+        (UNTOLD, "beyond judgement, for lack of data"),
     ):
         if number[grade]:
             parts.append(f"{number[grade]} {'is' if number[grade] == 1 else 'are'} {words}")
-    return f"{'; '.join(parts)}. The median track has R² {_median(table['r2'])}, Pearson {_median(table['pearson'])}."
+    return f"{'; '.join(parts)}. The median is R² {_median(table['r2'])}, Pearson {_median(table['pearson'])}."
 
 
 def _median(scores: pd.Series) -> str:

@@ -127,6 +127,8 @@ def _signal_panels(
         if _keys.PVAL_STD in part.layers:
             half = _HALF * _column(part.layers[_keys.PVAL_STD], t)
             series |= {"lower": np.maximum(imputed - half, 0), "upper": imputed + half}
+        if not has_counts and _keys.AVERAGE in part.layers:
+            series["average"] = _column(part.layers[_keys.AVERAGE], t)
         panels.append(Panel("p-value" if has_counts else label, _colour(part, t), series, is_signal=True))
     return panels
 
