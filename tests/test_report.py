@@ -17,9 +17,9 @@ from scipy.stats import norm
 from typer.testing import CliRunner
 
 import chipvi
-from chipvi import ChipVI, datasets
+from chipvi import ChipVI, _settings, datasets
 from chipvi._regions import Segments
-from chipvi._report import _loci, _overview, _page, _report, _words
+from chipvi._report import _loci, _open, _overview, _page, _report, _words
 from chipvi.cli import app
 from chipvi.metrics import fit_average, nb_nll
 
@@ -150,6 +150,19 @@ def test_the_command_finds_data_and_seed_in_the_settings_of_the_model(saved, tmp
     result = call("report", copy, "-o", tmp_path / "a.html")
     assert result.exit_code == 0, result.output
     assert "Steps: 5. Seed: 17." in text_of(tmp_path / "a.html")
+
+
+def test_the_command_judges_on_what_training_held_out(saved, tmp_path, monkeypatch):
+    folder, data = saved
+    splits = []
+    monkeypatch.setattr(ChipVI, "_fit", lambda self, data, split, **options: splits.append(split))
+    model = ChipVI.load(folder, chipvi._files.read_anndata(data), accelerator="cpu")
+    model.train(max_steps=1, validation_size=0.3, seed=8)
+    settings = {"validation_size": 0.3, "seed": 8, "fingerprint": _settings.fingerprint(model._open_data(None))}
+    np.testing.assert_array_equal(_open.find_validated(model, settings), splits[0].validation)
+    assert 0 < len(splits[0].validation) < 250
+    for other in ({"validation_size": 0.0}, {"fingerprint": "of other data"}, {"seed": None}):
+        assert _open.find_validated(model, settings | other) is None
 
 
 @pytest.mark.parametrize(

@@ -307,7 +307,10 @@ def report(
     ] = None,
     split_key: Annotated[
         str | None,
-        typer.Option(help="Column of obs that labels regions to judge on test, or else valid; by default all."),
+        typer.Option(
+            help="Column of obs that labels regions to judge on test, or else valid; by default those that training "
+            "held out, or else all."
+        ),
     ] = None,
 ) -> None:
     """Write a page for a lab meeting: data, training, quality by track, best and worst loci, what to beware of.

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from .._quiet import quiet_lightning
-from ._open import find_held_out, open_model
+from ._open import find_held_out, find_validated, open_model
 from ._page import write_whole
 from ._report import make_page, require_path
 
@@ -24,7 +24,8 @@ def run(folder: Path, out: Path, data: Path | None, split_key: str | None, conso
     data
         AnnData of the model's tracks; None for the data of training.
     split_key
-        Column of obs that labels regions to judge on "test", or else "valid"; None to judge on all.
+        Column of obs that labels regions to judge on "test", or else "valid"; None to judge on those that
+        `chipvi train` held out, or else on all.
     console
         Where to print.
 
@@ -42,7 +43,12 @@ def run(folder: Path, out: Path, data: Path | None, split_key: str | None, conso
 
     tell(f"Opening {folder}.")
     model, settings = open_model(folder, data)
-    rows, where = (None, None) if split_key is None else find_held_out(model.adata, split_key)
+    if split_key is None:
+        rows = find_validated(model, settings)
+        where = None if rows is None else "held out from training, which only calibrated the spread on them"
+    else:
+        rows, where = find_held_out(model.adata, split_key)
+    del settings["fingerprint"]  # of no use to a reader
     with quiet_lightning():
         page = make_page(model, folder.resolve().name, None, rows, where, settings, tell)
     write_whole(page, out)

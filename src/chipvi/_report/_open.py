@@ -14,6 +14,7 @@ from .._files import read_anndata
 from .._messages import listed, unknown
 from .._quiet import quiet_lightning
 from ..model import ChipVI
+from ..train import split_regions
 
 _JUDGED = ("test", "valid", "validation", "val")
 
@@ -36,7 +37,8 @@ def open_model(folder: Path, data: Path | None) -> tuple[ChipVI, dict[str, Any]]
             model: ChipVI = cast(Any, ChipVI).load(folder, adata, accelerator="cpu")
     except (KeyError, AttributeError, EOFError, RuntimeError) as error:
         raise ValueError(f"{folder / 'model.pt'} cannot be read as a model of chipvi: {error}") from error
-    return model, settings | {"data": made.get("data", str(data)), "trained with chipvi": made.get("chipvi")}
+    told = {name: made.get(name) for name in ("data", "fingerprint")} | {"trained with chipvi": made.get("chipvi")}
+    return model, settings | told | ({} if data is None else {"data": str(data)})
 
 
 def _find_data(folder: Path, made: dict[str, Any]) -> Path:
@@ -48,6 +50,19 @@ def _find_data(folder: Path, made: dict[str, Any]) -> Path:
     if not path.exists():
         raise ValueError(f"the data that the model was trained on, {path}, are not there; name them with --data.")
     return path
+
+
+def find_validated(model: ChipVI, settings: dict[str, Any]) -> np.ndarray | None:
+    """Rows that `chipvi train` held out of these data, drawn once more with its seed; None if it held out none.
+
+    Of other data than those of training nothing was held out.
+    """
+    data = model._open_data(None)
+    size, seed = settings.get("validation_size"), settings.get("seed")
+    if not size or seed is None or settings.get("fingerprint") != _settings.fingerprint(data):
+        return None
+    rows = split_regions(data.segments, None, size, np.random.default_rng(seed)).validation
+    return rows if len(rows) else None
 
 
 def find_held_out(adata: AnnData, key: str) -> tuple[np.ndarray, str]:
