@@ -165,6 +165,13 @@ def test_the_command_judges_on_what_training_held_out(saved, tmp_path, monkeypat
         assert _open.find_validated(model, settings | other) is None
 
 
+def test_a_broken_model_is_told_in_one_line(saved, tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"broken\n\n")
+    result = call("report", tmp_path, "--data", saved[1], "-o", tmp_path / "a.html")
+    assert result.exit_code == 2
+    assert result.output.splitlines()[-1].startswith("Error:") and "cannot be read as a model" in result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import numpy as np
@@ -35,8 +36,9 @@ def open_model(folder: Path, data: Path | None) -> tuple[ChipVI, dict[str, Any]]
         with quiet_lightning(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*var_names.*")  # ours is an error that says more
             model: ChipVI = cast(Any, ChipVI).load(folder, adata, accelerator="cpu")
-    except (KeyError, AttributeError, EOFError, RuntimeError) as error:
-        raise ValueError(f"{folder / 'model.pt'} cannot be read as a model of chipvi: {error}") from error
+    except (KeyError, AttributeError, EOFError, RuntimeError, UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{folder / 'model.pt'} cannot be read as a model of chipvi: {reason}") from error
     told = {name: made.get(name) for name in ("data", "fingerprint")} | {"trained with chipvi": made.get("chipvi")}
     return model, settings | told | ({} if data is None else {"data": str(data)})
 
