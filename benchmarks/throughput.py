@@ -94,7 +94,7 @@ class PlainLoop:
         torch.manual_seed(seed)
         module = self._model._make_module(data, split.train)
         self._options = PlanOptions()
-        plan = TrainingPlan(module, n_steps, seed, self._options, data.tracks.names)
+        plan = TrainingPlan(module, n_steps, seed, self._options, data.tracks.names, data.n_regions)
         configured: Any = plan.configure_optimizers()
         self._optimizer, self._schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
         self._module = module.to(self._device).train()

@@ -2,11 +2,11 @@
 
 from importlib.metadata import version
 
-from . import datasets, metrics, pl
+from . import datasets, io, metrics, pl
 from ._compare import compare_heads
 from ._report import report
 from .model import ChipVI
 
 __version__ = version("chipvi")
 
-__all__ = ["ChipVI", "compare_heads", "datasets", "metrics", "pl", "report"]
+__all__ = ["ChipVI", "compare_heads", "datasets", "io", "metrics", "pl", "report"]

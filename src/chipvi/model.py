@@ -85,7 +85,7 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
         dropout: float = 0.1,
         head: str = "mean_dispersion",
         head_options: dict[str, float | None] | None = None,
-        kl_weight: float = 0.01,
+        kl_weight: float = 0.001,
         mean_weight: float = 1.0,
         denoise_weight: float = 0.5,
     ) -> None:

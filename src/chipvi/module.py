@@ -25,8 +25,8 @@ from .nn import (
 )
 
 NO_ASSAY = -1
-# of the average of the other biosamples in the mean of an experiment that training never saw: where its assay was learnt
-# in one biosample at most, and where in more, so that the network has learnt when to follow the average
+# of the average of the other biosamples in the mean of an experiment that training never saw: where one biosample at
+# most taught its assay, and where more did, so that the network has learnt when to follow the average
 _AVERAGE_SHARE, _AVERAGE_SHARE_LEARNT = 0.5, 0.25
 CALIBRATION = ("log_mean_factor_ba", "log_dispersion_factor_ba", "signal_shift_ba", "log_std_factor_ba")
 _CAUTION = 2.0  # log of how much narrower the prior of a rate starts than its track: own reads are noise at first
@@ -73,7 +73,7 @@ class ChipVAE(BaseModuleClass):
         dropout: float = 0.1,
         head: str = "mean_dispersion",
         head_options: dict[str, float | None] | None = None,
-        kl_weight: float = 0.01,
+        kl_weight: float = 0.001,
         mean_weight: float = 1.0,
         denoise_weight: float = 0.5,
     ) -> None:

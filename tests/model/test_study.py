@@ -22,7 +22,7 @@ def data(kit):
 def one_step(kit, model, seed=0):
     """Inputs, and all that the module makes of a minibatch."""
     generator = torch.Generator().manual_seed(seed)
-    task = draw_task(model.module, 40, 3, generator, thin=False)
+    task = draw_task(model.module, 40, 3, generator, vary=False)
     inputs = apply_task(model.module, kit.take(model, range(40)), task, generator)
     return inputs, *model.module(inputs)
 

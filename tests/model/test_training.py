@@ -293,7 +293,7 @@ def validation_loss(model, seed, **plan_options):
     """Of the model as it is, on the regions that this seed holds out."""
     data = model._open_data(None)
     split = split_regions(data.segments, None, 0.1, np.random.default_rng(seed))
-    plan = TrainingPlan(model.module, 10, seed, PlanOptions(**plan_options), data.tracks.names)
+    plan = TrainingPlan(model.module, 10, seed, PlanOptions(**plan_options), data.tracks.names, data.n_regions)
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
     loader = FixedMinibatches(data.within(split.cut(data.segments), split.train), split.validation, 64)
     trainer.validate(plan, loader, verbose=False)
@@ -488,7 +488,7 @@ def test_every_head_trains_without_nan(kit, head):
 def test_embeddings_norms_and_biases_do_not_decay(kit):
     adata = kit.data()
     module = kit.model(adata).module
-    plan = TrainingPlan(module, 10, 0, PlanOptions(weight_decay=0.3), adata.var_names)
+    plan = TrainingPlan(module, 10, 0, PlanOptions(weight_decay=0.3), adata.var_names, adata.n_obs)
     optimizer = plan.configure_optimizers()["optimizer"]
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert len(decay) == sum(len(group["params"]) for group in optimizer.param_groups)

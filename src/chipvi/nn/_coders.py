@@ -5,13 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-GENERIC_SHARE = 0.3
-
 
 class BiosampleEmbedding(nn.Module):
     """A vector per biosample, and a generic one for those that are new.
-
-    In training a share of the entries gets the generic vector, so that it is learnt as well.
 
     Parameters
     ----------
@@ -27,9 +23,6 @@ class BiosampleEmbedding(nn.Module):
 
     def forward(self, biosample_q: Tensor) -> Tensor:
         """Vectors, shape (q, n_embedding); the index `generic` stands for any biosample."""
-        if self.training:
-            drop_q = torch.rand(biosample_q.shape, device=biosample_q.device) < GENERIC_SHARE
-            biosample_q = torch.where(drop_q, self.generic, biosample_q)
         return self.vectors(biosample_q)
 
 

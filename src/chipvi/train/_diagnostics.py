@@ -73,14 +73,15 @@ def find_plateau(records: Sequence[Record]) -> str | None:
     n_steps = int(records[-1]["step"]) + 1
     if n_steps < _FAIR_START or len(correlations) < _SEVERAL:
         return None
-    first, best, correlation = losses[0], min(losses[1:]), max(correlations)
-    if correlation > _NO_CORRELATION or best < first - _NO_FALL * abs(first):
+    # the median of several: minibatches differ in how much is hidden, so that the least loss is mostly luck
+    first, recent, correlation = losses[0], float(np.median(losses[-_SEVERAL:])), max(correlations)
+    if correlation > _NO_CORRELATION or recent < first - _NO_FALL * abs(first):
         return None
     return (
         f"the counts are not being learnt: after {n_steps} steps the loss of hidden counts is {losses[-1]:.3g}, from "
         f"{first:.3g} at first, and their Pearson correlation has not been above {correlation:.2f}. Either nothing "
         "reaches the count head, or the tracks say nothing of each other. Look at clamped_* and grad_norm_count_head "
-        "in model.history, at kl_weight (0.01 is the default) and at depth; try head='mean_dispersion' and the "
+        "in model.history, at kl_weight (0.001 is the default) and at depth; try head='mean_dispersion' and the "
         "defaults on chipvi.datasets.simulate() beside your data."
     )
 
@@ -156,7 +157,7 @@ def find_collapsed_latents(records: Sequence[Record]) -> str | None:
     return (
         f"the latent space is empty: {n_latents - len(awake[-1])} of {n_latents} latents carry less than {_ASLEEP} "
         f"nat, and it was so in the last {_SEVERAL} records. Encoder and latents then add nothing to the prediction. "
-        "Lower kl_weight; 0.01 is the default, and 1 is far too much."
+        "Lower kl_weight; 0.001 is the default, and 1 is far too much."
     )
 
 

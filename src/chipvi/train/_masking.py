@@ -9,7 +9,10 @@ from torch import Tensor
 
 from ..module import NO_ASSAY, ChipVAE
 
-LEAST_HIDDEN, MOST_HIDDEN = 0.05, 0.65
+LEAST_HIDDEN = 0.05
+LITTLE, MUCH = 0.2, 0.65  # that is hidden, at most
+STRANGER_SHARE = 0.3
+_FEW_REGIONS = 10_000
 THINNED_SHARE = 0.5
 LEAST_KEPT, MOST_KEPT = 0.3, 0.9
 
@@ -26,11 +29,25 @@ class Task:
         Share of the reads that the encoder sees of the other tracks; the rest is to be predicted.
     biosample_q
         Biosamples to predict.
+    embedding_q
+        Their embeddings: their own, or the generic one.
     """
 
     hidden_rt: Tensor
     keep: float
     biosample_q: Tensor
+    embedding_q: Tensor
+
+
+def choose_most_hidden(n_regions: int) -> float:
+    """Largest share of the tracks to hide, given the number of regions to learn from.
+
+    A track is imputed from all others, so that little should be hidden; but few regions would be learnt by heart.
+
+    >>> choose_most_hidden(3_000), choose_most_hidden(30_000)
+    (0.65, 0.2)
+    """
+    return MUCH if n_regions < _FEW_REGIONS else LITTLE
 
 
 def draw_task(
@@ -38,10 +55,13 @@ def draw_task(
     n_regions: int,
     n_queries: int,
     generator: torch.Generator,
-    thin: bool = True,
+    most_hidden: float = LITTLE,
+    vary: bool = True,
     among_q: Tensor | None = None,
 ) -> Task:
     """Draw a task: a share of the targets hidden afresh in each region, reads thinned in half of the minibatches.
+
+    In some minibatches the biosamples are taken for strangers: they get the generic embedding, and more is hidden.
 
     Parameters
     ----------
@@ -53,31 +73,37 @@ def draw_task(
         Biosamples to predict, at most.
     generator
         On the CPU.
-    thin
-        Whether reads may be thinned.
+    most_hidden
+        Largest share of the targets to hide, `LEAST_HIDDEN` to 1; of strangers at least `MUCH`.
+    vary
+        Whether reads may be thinned, and biosamples taken for strangers.
     among_q
         Biosamples to choose from; None for all.
     """
     device = module.assay_t.device
     is_target_t = torch.zeros(len(module.assay_t), dtype=torch.bool)
     is_target_t[module.target_bg[module.target_bg >= 0].cpu()] = True
-    rate_r1 = LEAST_HIDDEN + (MOST_HIDDEN - LEAST_HIDDEN) * torch.rand(n_regions, 1, generator=generator)
+    are_strangers = vary and float(torch.rand((), generator=generator)) < STRANGER_SHARE
+    if are_strangers:
+        most_hidden = max(most_hidden, MUCH)
+    rate_r1 = LEAST_HIDDEN + (most_hidden - LEAST_HIDDEN) * torch.rand(n_regions, 1, generator=generator)
     hidden_rt = (torch.rand(n_regions, len(is_target_t), generator=generator) < rate_r1) & is_target_t
     keep = 1.0
-    if thin and module.has_counts and float(torch.rand((), generator=generator)) < THINNED_SHARE:
+    if vary and module.has_counts and float(torch.rand((), generator=generator)) < THINNED_SHARE:
         keep = LEAST_KEPT + (MOST_KEPT - LEAST_KEPT) * float(torch.rand((), generator=generator))
     has_targets = (module.target_bg >= 0).any(dim=1).nonzero()[:, 0].cpu()
     if among_q is not None:
         has_targets = has_targets[torch.isin(has_targets, among_q.cpu())]
     biosample_q = has_targets[torch.randperm(len(has_targets), generator=generator)[:n_queries]]
-    return Task(hidden_rt.to(device), keep, biosample_q.to(device))
+    embedding_q = torch.full_like(biosample_q, module.biosamples.generic) if are_strangers else biosample_q
+    return Task(hidden_rt.to(device), keep, biosample_q.to(device), embedding_q.to(device))
 
 
 def hide_nothing(module: ChipVAE, n_regions: int) -> Task:
     """Everything visible, all biosamples asked for: the task of reconstruction."""
     hidden_rt = torch.zeros(n_regions, len(module.assay_t), dtype=torch.bool, device=module.assay_t.device)
     biosample_q = torch.arange(len(module.target_bg), device=module.assay_t.device)
-    return Task(hidden_rt, 1.0, biosample_q)
+    return Task(hidden_rt, 1.0, biosample_q, biosample_q)
 
 
 def apply_task(
@@ -128,7 +154,7 @@ def apply_task(
         "log_keep": torch.log(torch.tensor(task.keep, device=counts_lt.device)),
         "log_depth_t": log_depth_t,
         "biosample_q": task.biosample_q,
-        "embedding_q": task.biosample_q,
+        "embedding_q": task.embedding_q,
         "leave_out_q": torch.full_like(task.biosample_q, NO_ASSAY),
         "assay_qg": module.assay_t[target_qg],
         "track_qg": target_qg,

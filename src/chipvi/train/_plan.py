@@ -18,7 +18,7 @@ from .._messages import listed
 from ..module import ChipVAE
 from ._diagnostics import Advisor, judge_kl_weight, tell
 from ._history import FitScores, to_tables
-from ._masking import apply_task, draw_task
+from ._masking import apply_task, choose_most_hidden, draw_task
 from ._monitors import norm, watch_gradients, watch_heads, watch_latents
 from ._part import Part
 
@@ -46,6 +46,9 @@ class PlanOptions:
         Of the moving average of the weights, which is what is validated and kept, 0 to below 1.
     biosamples_per_step
         Biosamples to predict in a step, at most.
+    most_hidden
+        Largest share of the tracks to hide in a region; the share is drawn between 0.05 and this. None: 0.2, or 0.65
+        where there are fewer than 10,000 regions to learn from.
     log_every_n_steps
         Steps between two entries of the history.
     """
@@ -56,6 +59,7 @@ class PlanOptions:
     kl_warmup: float = 0.3
     ema_decay: float = 0.998
     biosamples_per_step: int = 2
+    most_hidden: float | None = None
     log_every_n_steps: int = 50
 
 
@@ -74,6 +78,8 @@ class TrainingPlan(pl.LightningModule):
         See :class:`PlanOptions`.
     track_names
         Names of all tracks, for the history.
+    n_regions
+        Number of regions to learn from.
     part
         Of the module, if not all of it is trained.
     """
@@ -85,6 +91,7 @@ class TrainingPlan(pl.LightningModule):
         seed: int,
         options: PlanOptions,
         track_names: Sequence[str],
+        n_regions: int,
         part: Part | None = None,
     ) -> None:
         super().__init__()
@@ -94,6 +101,8 @@ class TrainingPlan(pl.LightningModule):
         self._advisor = Advisor()
         self._part = part
         self._n_steps, self._seed, self._options = n_steps, seed, options
+        given = options.most_hidden
+        self._most_hidden = choose_most_hidden(n_regions) if given is None else given
         is_target_t = torch.isin(torch.arange(len(track_names)), module.target_bg.cpu())
         self._target_names = {t: name for t, name in enumerate(track_names) if is_target_t[t]}
         self.average = AveragedModel(module, multi_avg_fn=self._average_weights, use_buffers=False)
@@ -116,6 +125,7 @@ class TrainingPlan(pl.LightningModule):
             len(tensors["low_rs"]),
             self._options.biosamples_per_step,
             self._task_generator,
+            self._most_hidden,
             among_q=None if self._part is None else self._part.biosample_q,
         )
         inputs = apply_task(self.module, tensors, task, self._split_generator)
@@ -278,7 +288,8 @@ class TrainingPlan(pl.LightningModule):
         """Imputation loss of one minibatch of held-out regions."""
         n_biosamples = len(self.module.track_ba)
         module = cast(ChipVAE, self.average.module)
-        task = draw_task(module, len(tensors["low_rs"]), n_biosamples, self._validation_generator, thin=False)
+        n_regions, generator = len(tensors["low_rs"]), self._validation_generator
+        task = draw_task(module, n_regions, n_biosamples, generator, self._most_hidden, vary=False)
         inputs = apply_task(module, tensors, task, None)
         _, generative, losses = module(inputs, inference_kwargs={"generator": self._validation_noise})
         for name in ("imp_count_loss", "imp_signal_loss"):

@@ -108,7 +108,7 @@ def fit(
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"  # sums in float64 rule out Apple's GPU
     module.train()  # a module that was trained before is left in evaluation mode
-    plan = TrainingPlan(module, n_steps, seed, options, data.tracks.names, part)
+    plan = TrainingPlan(module, n_steps, seed, options, data.tracks.names, len(split.train), part)
     loader = RegionLoader(data, split.train, batch_size, n_steps, np.random.default_rng(seed))
     callbacks = list(trainer_kwargs.pop("callbacks", []))
     best = KeepBest()
