@@ -110,6 +110,24 @@ def test_other_processes_read_the_same(tmp_path):
     np.testing.assert_array_equal(quiet(paths, regions, processes=2).X, quiet(paths, regions, processes=1).X)
 
 
+SCRIPT = """
+import sys
+import pandas as pd
+from chipvi.io import read_bigwigs
+print("here", flush=True)
+regions = pd.DataFrame({"chrom": "chr2", "start": [100, 4_000], "end": [900, 4_100]})
+print(read_bigwigs(sys.argv[1:], regions, processes=2, progress=False).shape)
+"""
+
+
+def test_a_script_without_a_main_guard_can_read_several_files(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    paths = [write(tmp_path / f"{seed}.bw", random_records(seed)) for seed in (11, 12, 13)]
+    run = subprocess.run([sys.executable, script, *paths], capture_output=True, text=True)
+    assert run.stdout == "here\n(2, 3)\n", run.stderr
+
+
 def test_arcsinh_is_taken_of_the_mean(tmp_path):
     records = random_records(10)
     regions = bins(100)

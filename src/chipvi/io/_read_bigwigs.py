@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_all_start_methods, get_context
-from multiprocessing.context import BaseContext
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -23,6 +21,7 @@ from rich.progress import track
 
 from .. import _keys
 from .._messages import and_more, listed
+from ._processes import clean_context, script_not_run_again
 
 _PLACE = [_keys.CHROM, _keys.START, _keys.END]
 _URLS = ("http://", "https://", "ftp://")
@@ -59,8 +58,7 @@ def read_bigwigs(
     names
         Track names; by default those of the files, without folder and ending.
     processes
-        Files to read at the same time. By default one per core, of files of more than 50 MB and URLs. A script that
-        reads several must be guarded by ``if __name__ == "__main__":``, as for any use of processes.
+        Files to read at the same time. By default one per core, of files of more than 50 MB and URLs.
     progress
         Show a progress bar, on standard error.
 
@@ -176,17 +174,10 @@ def _read_all(read: Any, sources: list[str], processes: int | None) -> Iterator[
     if processes < 2:
         yield from map(read, sources)
         return
-    with ProcessPoolExecutor(processes, mp_context=_clean_context()) as pool:
-        yield from pool.map(read, sources)
-
-
-def _clean_context() -> BaseContext:
-    """Processes that inherit no thread or lock of this one, for a fork of a process that has run torch may hang."""
-    if "forkserver" not in get_all_start_methods():
-        return get_context("spawn")
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # so that chipvi is imported once for all of them
-    return context
+    with ProcessPoolExecutor(processes, mp_context=clean_context(__name__)) as pool:
+        with script_not_run_again():
+            columns = pool.map(read, sources)  # the processes start here
+        yield from columns
 
 
 def _read_track(source: str, places: pd.DataFrame, fill: float | None, arcsinh: bool) -> np.ndarray:
