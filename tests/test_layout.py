@@ -9,22 +9,25 @@ from pathlib import Path
 
 import pytest
 
+import chipvi
+
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "chipvi"
 
 # A part never imports one of a later row, nor, but for the first row, another part of its own row.
 # A part is a file or a folder right under src/chipvi; `chipvi` is its __init__.py, which only the command line imports.
 LAYERS = (
     ("_keys", "_messages", "_quiet", "_regions", "_tracks", "_track_data", "_contract_survey", "_contract", "metrics"),
-    ("_layout", "_minibatch", "_checkup", "_files", "_console", "_settings"),
+    ("_layout", "_minibatch", "_mixture", "_checkup", "_files", "_console", "_settings", "_options"),
     ("nn", "io", "pp", "datasets", "_sink"),
     ("module",),
     ("train",),
     ("_field", "_predictor"),
     ("_request", "_recalibration"),
+    ("_intervals",),
     ("_imputation", "_evidence", "_diagnosis", "_query"),
     ("model",),
     ("pl", "study"),
-    ("_compare", "_count_command", "_demo", "_impute_command", "_options", "_report", "_score", "_train_command"),
+    ("_compare", "_count_command", "_demo", "_impute_command", "_report", "_score", "_train_command"),
     ("chipvi",),
     ("cli",),
     ("__main__",),
@@ -224,3 +227,49 @@ def test_importing_every_part_changes_nothing_in_torch_and_needs_no_network():
 
 def test_a_meddling_import_is_found():
     assert changed_by(MEDDLE) == ["default dtype", "deterministic", "socket.getaddrinfo", "torch random state"]
+
+
+# Runs the argument, then tells which libraries that take seconds it imported.
+WEIGH = """
+import json, sys
+exec(sys.argv[1])
+print(json.dumps(sorted({"lightning", "matplotlib", "scanpy", "scvi", "torch"} & set(sys.modules))))
+"""
+COMMAND = """
+from chipvi.cli import app
+try:
+    app({})
+except SystemExit as end:
+    assert not end.code, end
+"""
+
+
+def heavy_after(statements: str, folder: Path) -> list[str]:
+    run = subprocess.run([sys.executable, "-c", WEIGH, statements], capture_output=True, text=True, cwd=folder)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        pytest.param("import chipvi.io, chipvi.metrics, chipvi.datasets", id="what needs no model"),
+        pytest.param("from chipvi.io import _count_files, _read_bigwigs", id="worker processes"),
+        pytest.param(COMMAND.format(["--help"]), id="help"),
+        pytest.param(COMMAND.format(["train", "--help"]), id="help of a command"),
+        pytest.param(COMMAND.format(["count", "s.csv", "-o", "x.zarr", "--regions", "r.bed", "--dry-run"]), id="count"),
+    ],
+)
+def test_what_needs_no_model_does_not_wait_for_torch(statements, tmp_path):
+    (tmp_path / "r.bed").write_text("chr1\t0\t800\n")
+    (tmp_path / "reads.bed").write_text("chr1\t10\t46\t.\t0\t+\n")
+    (tmp_path / "s.csv").write_text("biosample,assay,file\nK562,CTCF,reads.bed\n")
+    assert heavy_after(statements, tmp_path) == []
+
+
+def test_all_that_is_public_is_there_without_being_imported_first(tmp_path):
+    look = "import chipvi\nassert set(chipvi.__all__) <= set(dir(chipvi))\nfor n in chipvi.__all__: getattr(chipvi, n)"
+    use = "chipvi.study.StudyModel, chipvi.train.TrainingAdvice, chipvi.nn.COUNT_HEADS"
+    assert {"lightning", "scvi", "torch"} <= set(heavy_after(f"{look}\n{use}", tmp_path))
+    with pytest.raises(AttributeError, match="module 'chipvi' has no attribute 'chipvy'"):
+        chipvi.chipvy  # noqa: B018

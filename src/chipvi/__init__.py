@@ -1,12 +1,33 @@
 """Variational inference for ChIP-seq, ATAC-seq and DNase-seq: impute, denoise and embed counts over the genome."""
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from . import datasets, io, metrics, pl
-from ._compare import compare_heads
-from ._report import report
-from .model import ChipVI
+# What is public is imported when it is first used: torch and scvi-tools take seconds to import, and counting reads,
+# the processes that do so, and --help need neither.
+if TYPE_CHECKING:
+    from . import datasets, io, metrics, pl
+    from ._compare import compare_heads
+    from ._report import report
+    from .model import ChipVI
 
 __version__ = version("chipvi")
 
 __all__ = ["ChipVI", "compare_heads", "datasets", "io", "metrics", "pl", "report"]
+
+_HOMES = {"ChipVI": ".model", "compare_heads": "._compare", "report": "._report"}
+_MODULES = ("datasets", "io", "metrics", "model", "nn", "pl", "study", "train")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        globals()[name] = found = getattr(import_module(_HOMES[name], __name__), name)
+        return found
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

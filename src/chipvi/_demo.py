@@ -14,12 +14,11 @@ from rich.console import Console
 from . import _keys, datasets, metrics, pl
 from ._console import plain_table, tell_files
 from ._messages import unknown
+from ._options import DEMO_DATA
 from ._quiet import quiet_lightning
 from ._regions import find_segments
 from ._track_data import find_present
 from .model import ChipVI
-
-DATA = ("simulated", "roadmap-tss")
 
 _SPLIT = "split"
 _NEVER_MEASURED = "cell2.H3K4me3"
@@ -72,7 +71,7 @@ def run(data: str, out: Path, steps: int | None, seed: int, console: Console) ->
     Parameters
     ----------
     data
-        One of `DATA`.
+        One of `DEMO_DATA`.
     out
         Folder to write to; made if need be.
     steps
@@ -82,8 +81,8 @@ def run(data: str, out: Path, steps: int | None, seed: int, console: Console) ->
     console
         Where to print.
     """
-    if data not in DATA:
-        raise ValueError(unknown("data", data, DATA, "the data of the demo"))
+    if data not in DEMO_DATA:
+        raise ValueError(unknown("data", data, DEMO_DATA, "the data of the demo"))
     example = _simulated(seed) if data == "simulated" else _roadmap_tss()
     out.mkdir(parents=True, exist_ok=True)
     adata = example.adata

@@ -7,6 +7,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+DEMO_DATA = ("simulated", "roadmap-tss")
+
 BiosampleKey: TypeAlias = Annotated[str | None, typer.Option(help="Column of var with the biosample.")]
 AssayKey: TypeAlias = Annotated[str | None, typer.Option(help="Column of var with the assay.")]
 DepthKey: TypeAlias = Annotated[

@@ -1,4 +1,7 @@
-"""The command line: parsing only."""
+"""The command line: parsing only.
+
+Each command imports what carries it out when it is called, so that the others and --help need not wait for torch.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from . import __version__, _compare, _count_command, _demo, _impute_command, _keys, _report, _score, _train_command
+from . import __version__, _keys
 from . import _options as options
 
 _debug = ContextVar("debug", default=False)  # set by every call, before its command
@@ -81,6 +84,8 @@ def count(
     dry_run: options.DryRun = False,
 ) -> None:
     """Count the alignments of a sample sheet into regions x tracks, and read its bigWig files to the same regions."""
+    from . import _count_command
+
     places = {"genome": genome, "bin_size": bin_size, "chromosomes": chromosomes, "regions": regions}
     counting = {
         "blacklist": blacklist,
@@ -136,6 +141,8 @@ def train(
 
     Layers observed and signal, columns depth and is_control are used where they are there; `none` leaves one out.
     """
+    from . import _train_command
+
     given = {
         "steps": steps,
         "seed": seed,
@@ -187,6 +194,8 @@ def impute(
 
     Tracks in --data that the model has not seen are taken as input, and imputed too.
     """
+    from . import _impute_command
+
     output = _impute_command.Output(out, bigwig, genome)
     with _errors_in_one_line():
         _impute_command.run(
@@ -196,7 +205,9 @@ def impute(
 
 @app.command()
 def demo(
-    data: Annotated[str, typer.Option(help=f"Data to train on: {' or '.join(_demo.DATA)}.")] = _demo.DATA[0],
+    data: Annotated[str, typer.Option(help=f"Data to train on: {' or '.join(options.DEMO_DATA)}.")] = options.DEMO_DATA[
+        0
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("chipvi-demo"),
     steps: Annotated[
         int | None, typer.Option(help="Training steps; by default 2,000, for a minute or two.", min=1)
@@ -204,6 +215,8 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the simulation and of the training.", min=0)] = 0,
 ) -> None:
     """Train on example data, impute held-out regions, and judge the result."""
+    from . import _demo
+
     with _errors_in_one_line():
         _demo.run(data, out, steps, seed, Console())
 
@@ -225,6 +238,8 @@ def compare_heads(
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("chipvi-heads"),
 ) -> None:
     """Compare the count heads on your own data, on held-out regions."""
+    from . import _compare
+
     setup = {
         "layer": layer,
         "observed_layer": observed_layer,
@@ -285,6 +300,8 @@ def score(
     bigWig files are called as their tracks, such as K562.H3K27ac.bw, and read at the regions of the other file. If
     both PRED and TRUTH are bigWig, name --regions or --bin. What a file does not cover is not scored.
     """
+    from . import _score
+
     setup = {
         "layer": layer,
         "observed_layer": observed_layer,
@@ -318,6 +335,8 @@ def report(
     It is one file with all pictures inside, and opens in any browser. Name regions that were held out from training
     with --split-key for an honest judgement.
     """
+    from . import _report
+
     with _errors_in_one_line():
         _report.run(model, out, data, split_key, Console())
 
