@@ -24,6 +24,7 @@ LAYERS = (
     ("_field", "_predictor"),
     ("_request", "_recalibration"),
     ("_intervals",),
+    ("_intervals",),
     ("_imputation", "_evidence", "_diagnosis", "_query"),
     ("model",),
     ("pl", "study"),

@@ -1,4 +1,4 @@
-"""What a trained model says of tracks: imputed and denoised counts, p-values, intervals, samples."""
+"""What a trained model expects of tracks: imputed and denoised counts, p-values, the likelihood of counts."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from anndata import AnnData
 from torch import Tensor
 
 from . import _keys
+from ._intervals import IntervalMixin, tails
 from ._predictor import Predictor
-from ._request import Indices, Request, RequestMixin, TracksArgument, require_level, stack
+from ._request import Indices, Request, TracksArgument, require_level, stack, to_numpy
 from ._sink import write_in_parts
 from .metrics import nb_quantile
-from .nn import NegativeBinomial
 
 _SCVI_COLUMNS = ["_scvi_batch", "_indices"]  # what scvi-tools adds to obs
 
 
-class ImputationMixin(RequestMixin):
+class ImputationMixin(IntervalMixin):
     """The predictions of :class:`chipvi.ChipVI`.
 
     In all of them `adata` is another AnnData with the same tracks (None: that of the model), `indices` are regions (row
@@ -31,7 +30,7 @@ class ImputationMixin(RequestMixin):
     controls. `depth` in reads applies to all tracks; None takes each track's own, and for a new experiment the median
     of its assay. A track's own depth is that in the `depth_key` column of the AnnData at hand; without that column it
     is the depth of training, also in other regions. Context is taken from the whole AnnData, whatever the indices. The
-    latent is its posterior mean, so the same call gives the same numbers.
+    latent is its posterior mean unless `n_samples` says otherwise, and the same call gives the same numbers.
     """
 
     def impute(
@@ -74,18 +73,18 @@ class ImputationMixin(RequestMixin):
         self._require_others(request)
 
         def everything(predictor: Predictor, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
-            imputed = _to_numpy(predictor.predict(tensors, predictor.without_own_data()))
+            imputed = to_numpy(predictor.predict(tensors, predictor.without_own_data()))
             parts = {}
             if "signal" in imputed:
                 parts = {_keys.PVAL: imputed["signal"], _keys.PVAL_STD: imputed["signal_std"]}
             if "mean" not in imputed:
                 return {"X": imputed["signal"]} | parts
-            lower, upper = _interval(imputed, level)
+            lower, upper = (nb_quantile(q, imputed["mean"], imputed["dispersion"]) for q in tails(level))
             denoised = predictor.predict(tensors, predictor.with_own_data())["mean"]
             return {
                 "X": imputed["mean"],
-                _keys.LOWER: lower,
-                _keys.UPPER: upper,
+                _keys.LOWER: lower.astype(np.float32),
+                _keys.UPPER: upper.astype(np.float32),
                 _keys.DISPERSION: imputed["dispersion"],
                 _keys.DENOISED: denoised.cpu().numpy(),
             } | parts
@@ -211,47 +210,10 @@ class ImputationMixin(RequestMixin):
         request = self._request(adata, indices, tracks, depth)
 
         def denoised(predictor: Predictor, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
-            return _to_numpy(predictor.predict(tensors, predictor.with_own_data()))
+            return to_numpy(predictor.predict(tensors, predictor.with_own_data()))
 
         arrays = stack(self._run(request, denoised, batch_size), request.back)
         return self._frame(request, arrays["mean"], return_numpy)
-
-    def get_prediction_interval(
-        self,
-        adata: AnnData | None = None,
-        indices: Indices = None,
-        tracks: TracksArgument = None,
-        level: float = 0.95,
-        depth: float | None = None,
-        batch_size: int | None = None,
-        return_numpy: bool = False,
-    ) -> tuple[Any, Any]:
-        """Central interval of the imputed count of each track.
-
-        Parameters
-        ----------
-        adata, indices, tracks, depth
-            See :class:`ImputationMixin`.
-        level
-            Probability to cover at least, 0 to 1.
-        batch_size
-            Regions at a time; None chooses.
-        return_numpy
-            Arrays in place of tables.
-
-        Returns
-        -------
-        The quantiles at (1 - level) / 2 from either end: whole counts, both inclusive, regions x tracks each.
-
-        Raises
-        ------
-        ValueError
-            As :meth:`get_imputed_counts`, and for a level out of range.
-        """
-        require_level(level)
-        request = self._counts_request(adata, indices, tracks, depth)
-        lower, upper = _interval(self._imputed(request, batch_size), level)
-        return self._frame(request, lower, return_numpy), self._frame(request, upper, return_numpy)
 
     def get_likelihood_parameters(
         self,
@@ -283,67 +245,8 @@ class ImputationMixin(RequestMixin):
         names = {"mean": "mean", "dispersions": "dispersion"}
         return {key: self._frame(request, arrays[name], return_numpy) for key, name in names.items()}
 
-    def posterior_predictive_sample(
-        self,
-        adata: AnnData | None = None,
-        indices: Indices = None,
-        tracks: TracksArgument = None,
-        depth: float | None = None,
-        n_samples: int = 1,
-        seed: int = 0,
-        batch_size: int | None = None,
-    ) -> np.ndarray:
-        """Draw imputed counts, the latent and the reads both sampled.
-
-        Parameters
-        ----------
-        adata, indices, tracks, depth
-            See :class:`ImputationMixin`.
-        n_samples
-            Draws.
-        seed
-            The same seed gives the same draws.
-        batch_size
-            Regions at a time; None chooses.
-
-        Returns
-        -------
-        Counts, float32, shape (regions, tracks, draws).
-        """
-        request = self._counts_request(adata, indices, tracks, depth)
-        generator = torch.Generator(self.module.assay_t.device).manual_seed(seed)
-
-        def draws(predictor: Predictor, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
-            queries = predictor.without_own_data()
-            moments = [predictor.predict(tensors, queries, generator) for _ in range(n_samples)]
-            counts = [
-                NegativeBinomial(m["mean"].cpu(), m["dispersion"].cpu()).sample(generator=_on_cpu(generator))
-                for m in moments
-            ]
-            return {"counts": torch.stack(counts, dim=-1).float().numpy()}
-
-        return stack(self._run(request, draws, batch_size), request.back)["counts"]
-
     def _imputed(self, request: Request, batch_size: int | None) -> dict[str, np.ndarray]:
         def imputed(predictor: Predictor, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
-            return _to_numpy(predictor.predict(tensors, predictor.without_own_data()))
+            return to_numpy(predictor.predict(tensors, predictor.without_own_data()))
 
         return stack(self._run(request, imputed, batch_size), request.back)
-
-
-def _interval(imputed: dict[str, np.ndarray], level: float) -> tuple[np.ndarray, np.ndarray]:
-    tail = (1 - level) / 2
-    mean, dispersion = imputed["mean"], imputed["dispersion"]
-    return tuple(nb_quantile(q, mean, dispersion).astype(np.float32) for q in (tail, 1 - tail))  # type: ignore[return-value]
-
-
-def _to_numpy(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    return {name: values.cpu().numpy() for name, values in tensors.items()}
-
-
-def _on_cpu(generator: torch.Generator) -> torch.Generator:
-    """A generator on the CPU, fed by one that may be elsewhere."""
-    if generator.device.type == "cpu":
-        return generator
-    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
-    return torch.Generator().manual_seed(int(seed))

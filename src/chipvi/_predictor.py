@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -159,22 +160,54 @@ class Predictor:
         `mean` and `dispersion` of the negative binomial with the moments of the counts, `signal` and `signal_std`: as
         far as the module has them, each (regions, targets).
         """
-        parts = [self._predict(tensors, part, generator) for part in queries]
+        parts = []
+        for part in queries:
+            inferred = self._infer(tensors, part, generator)
+            latent_rqk = inferred["qz"].loc if generator is None else inferred["z_rqk"]
+            parts.append(self._moments(inferred, latent_rqk, part))
         return {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
 
-    def _predict(
-        self, tensors: dict[str, Tensor], queries: Queries, generator: torch.Generator | None
-    ) -> dict[str, Tensor]:
-        module, n, q, g = self._module, queries.target_n, queries.query_n, queries.place_n
+    @torch.no_grad()
+    def predict_draws(self, tensors: dict[str, Tensor], queries: list[Queries], noise_sk: Tensor) -> dict[str, Tensor]:
+        """Moments of the targets for each of several draws of the latent.
+
+        Parameters
+        ----------
+        tensors, queries
+            As in :meth:`predict`.
+        noise_sk
+            Standard normal numbers, draws x latents. All regions and queries share them, so that what comes out for
+            one depends on no other.
+
+        Returns
+        -------
+        As :meth:`predict`, each (draws, regions, targets).
+        """
+        parts = []
+        for part in queries:
+            inferred = self._infer(tensors, part, None)
+            posterior = inferred["qz"]
+            draws = [
+                self._moments(inferred, posterior.loc + posterior.scale * noise_k, part)
+                for noise_k in noise_sk.to(self._device)
+            ]
+            parts.append({name: torch.stack([draw[name] for draw in draws]) for name in draws[0]})
+        return {name: torch.cat([part[name] for part in parts], dim=2) for name in parts[0]}
+
+    def _infer(self, tensors: dict[str, Tensor], queries: Queries, generator: torch.Generator | None) -> dict[str, Any]:
         noise = generator or torch.Generator(self._device)
-        inferred = module.inference(
+        return self._module.inference(
             tensors, queries.biosample_q, queries.embedding_q, queries.leave_out_q, tensors["log_keep"], noise
         )
+
+    def _moments(self, inferred: dict[str, Any], latent_rqk: Tensor, queries: Queries) -> dict[str, Tensor]:
+        """What the latent says of the targets, recalibrated."""
+        n, q, g = queries.target_n, queries.query_n, queries.place_n
         log_depth_qg = torch.zeros(queries.assay_qg.shape, device=self._device)
         log_depth_qg[q, g] = self._log_depth_n[n]
         others_rqaxv = inferred["others_rqaxv"]
-        generated = module.generative(
-            inferred["qz"].loc if generator is None else inferred["z_rqk"],
+        generated = self._module.generative(
+            latent_rqk,
             others_rqaxv,
             inferred["slots_rqai"],
             inferred["own_rqax"],

@@ -179,6 +179,20 @@ def require_level(level: float) -> None:
         raise ValueError(f"level must be between 0 and 1, such as 0.95; got {level}.")
 
 
+def require_samples(n_samples: Any) -> None:
+    """Refuse a number of draws that is none."""
+    if n_samples is None or (isinstance(n_samples, int | np.integer) and n_samples >= 1):
+        return
+    raise ValueError(
+        f"n_samples must be a whole number of at least 1, or None for the latent's posterior mean; got {n_samples!r}."
+    )
+
+
+def to_numpy(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """Arrays in place of tensors, wherever these are."""
+    return {name: values.cpu().numpy() for name, values in tensors.items()}
+
+
 def stack(parts: Iterator[dict[str, np.ndarray]], back: np.ndarray) -> dict[str, np.ndarray]:
     """Put batches below each other, in the order asked for."""
     collected = list(parts)
