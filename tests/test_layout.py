@@ -17,13 +17,12 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "chipvi"
 # A part is a file or a folder right under src/chipvi; `chipvi` is its __init__.py, which only the command line imports.
 LAYERS = (
     ("_keys", "_messages", "_quiet", "_regions", "_tracks", "_track_data", "_contract_survey", "_contract", "metrics"),
-    ("_layout", "_minibatch", "_mixture", "_checkup", "_files", "_console", "_settings", "_options"),
+    ("_layout", "_minibatch", "_mixture", "_checkup", "_files", "_console", "_settings", "_options", "_whole"),
     ("nn", "io", "pp", "datasets", "_sink"),
     ("module",),
     ("train",),
     ("_field", "_predictor"),
     ("_request", "_recalibration"),
-    ("_intervals",),
     ("_intervals",),
     ("_imputation", "_evidence", "_diagnosis", "_query"),
     ("model",),
