@@ -17,7 +17,7 @@ from scipy.stats import norm
 from typer.testing import CliRunner
 
 import chipvi
-from chipvi import ChipVI, _settings, datasets
+from chipvi import ChipVI, _settings, _whole, datasets
 from chipvi._regions import Segments
 from chipvi._report import _loci, _open, _overview, _page, _report, _words
 from chipvi.cli import app
@@ -200,7 +200,7 @@ def test_a_page_that_fails_leaves_the_old_one(model, tmp_path, monkeypatch):
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(_page.os, "replace", fail)
+    monkeypatch.setattr(_whole.os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         _page.write_whole("new", path)
     assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("a.html", "old")]

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from . import _keys, io
 from ._console import plain_table
+from ._whole import require_writable
 from .io import _assemble
 
 
@@ -44,7 +45,7 @@ def run(
     console
         Where to print.
     """
-    _assemble.require_writable(out)
+    require_writable(out)
     plan = _assemble.plan_sheet(sheet, merge_replicates=merge_replicates, blacklist=counting["blacklist"], **places)
     if dry_run:
         _print_plan(plan, out, console)

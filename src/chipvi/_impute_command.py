@@ -20,6 +20,7 @@ from ._files import read_anndata, read_bed
 from ._messages import and_more, listed, unknown
 from ._quiet import quiet_lightning
 from ._settings import Settings
+from ._whole import require_new
 from .model import ChipVI
 
 _PLACE = re.compile(r"(?P<chrom>[^:]+)(:(?P<start>[\d,]+)-(?P<end>[\d,]+))?")
@@ -141,10 +142,7 @@ def _require_writable(output: Output) -> None:
     if output.genome is not None and output.bigwigs is None:
         raise ValueError("--genome is for bigWig files; name their folder with --bigwig.")
     if output.file is not None:
-        if output.file.suffix not in (".h5ad", ".zarr"):
-            raise ValueError(f"out must end in .h5ad or .zarr, got {output.file.name!r}.")
-        if output.file.exists():
-            raise FileExistsError(f"{output.file} exists already. Remove it, or write elsewhere.")
+        require_new(output.file)
     if output.bigwigs is not None and output.bigwigs.exists() and not output.bigwigs.is_dir():
         raise FileExistsError(f"{output.bigwigs} is no folder. Name another for the bigWig files.")
     if output.genome is not None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import anndata
 import h5py
 import numpy as np
 import pandas as pd
-import zarr
+
+from ._whole import new_zarr, require_writable, written_whole
 
 _ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
 _CHUNK_ROWS = 8_192
@@ -47,25 +46,13 @@ def write_in_parts(
     FileNotFoundError
         If there is no such folder.
     """
-    if path.suffix not in (".h5ad", ".zarr"):
-        raise ValueError(f"out must end in .h5ad or .zarr, got {path.name!r}.")
-    if path.exists():
-        raise FileExistsError(f"{path} exists already. Remove it, or write elsewhere.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent} is no folder. Make it first.")
-    partial = path.with_name(f".{path.stem}.{uuid4().hex[:8]}{path.suffix}")
-    try:
+    require_writable(path)
+    with written_whole(path) as partial:
         if path.suffix == ".h5ad":
             with h5py.File(partial, "w") as file:
                 _write(file, obs, var, parts, n_regions)
         else:
-            # anndata before 0.12, which comes with zarr 2, reads this format only
-            version: dict[str, Any] = {} if zarr.__version__.startswith("2.") else {"zarr_format": 2}
-            _write(zarr.open_group(str(partial), mode="w", **version), obs, var, parts, n_regions)
-        partial.rename(path)
-    except BaseException:
-        _remove(partial)
-        raise
+            _write(new_zarr(partial), obs, var, parts, n_regions)
     return path
 
 
@@ -87,10 +74,3 @@ def _create(group: Any, place: str, shape: tuple[int, int], dtype: np.dtype) -> 
     create = group.create_array if hasattr(group, "create_array") else group.create_dataset
     array = create(place, shape=shape, dtype=dtype, chunks=(min(_CHUNK_ROWS, shape[0]), shape[1]))
     array.attrs.update(_ARRAY)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

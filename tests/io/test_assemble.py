@@ -9,7 +9,7 @@ import pybigtools
 import pysam
 import pytest
 
-from chipvi import ChipVI
+from chipvi import ChipVI, _whole
 from chipvi.io import _assemble, count_sheet
 from chipvi.io._sheet_tracks import plan_tracks
 
@@ -220,7 +220,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, name, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_assemble, "os", SimpleNamespace(replace=interrupt))  # zarr replaces files, too
+    monkeypatch.setattr(_whole, "os", SimpleNamespace(replace=interrupt))  # zarr replaces files, too
     with pytest.raises(KeyboardInterrupt):
         _assemble.write_whole(anndata.AnnData(np.ones((3, 2))), tmp_path / name)
     assert not list(tmp_path.iterdir())

@@ -275,7 +275,7 @@ def test_a_file_may_hold_some_regions_and_tracks(model, tmp_path):
     ("name", "error", "expected"),
     [
         ("there.h5ad", FileExistsError, "there.h5ad exists already. Remove it, or write elsewhere"),
-        ("result.csv", ValueError, "out must end in .h5ad or .zarr, got 'result.csv'"),
+        ("result.csv", ValueError, "out must end in .h5ad or .zarr; got 'result.csv'"),
         ("nowhere/result.zarr", FileNotFoundError, "nowhere is no folder. Make it first"),
     ],
 )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
+
+from .._whole import written_whole
 
 _DPI = 130
 
@@ -53,10 +53,6 @@ def _number(value: float, form: str = ".2f") -> str:
 
 def write_whole(text: str, path: Path) -> Path:
     """Write a text so that the file appears only once it is whole."""
-    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
-    try:
+    with written_whole(path) as partial:
         partial.write_text(text, "utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path

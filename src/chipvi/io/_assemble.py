@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
-import zarr
 from anndata import AnnData
 from anndata.io import write_elem
 from scipy import sparse
@@ -21,6 +17,7 @@ from scipy import sparse
 from .. import _keys
 from .._files import read_bed
 from .._messages import and_more, listed
+from .._whole import new_zarr, require_writable, written_whole
 from ._assembly import require_assembly
 from ._count import _overlap as touch_intervals
 from ._count import count_reads
@@ -30,8 +27,6 @@ from ._genomes import GENOMES, choose_chromosomes, chrom_sizes, cut_regions, mak
 from ._read_bigwigs import read_bigwigs
 from ._sheet import FILE, FOLD_CHANGE, check_sheet, read_sheet
 from ._sheet_tracks import Track, plan_tracks
-
-_ENDINGS = (".h5ad", ".zarr")
 
 
 def choose_regions(
@@ -257,43 +252,14 @@ def assemble(tracks: Sequence[Track], counts: AnnData | None, layers: Mapping[st
     return adata
 
 
-def require_writable(path: Path) -> None:
-    """Refuse, before any work, a result that could not be written.
-
-    Raises
-    ------
-    ValueError
-        For another ending.
-    FileExistsError
-        If there is such a file.
-    FileNotFoundError
-        If there is no such folder.
-    """
-    if path.suffix not in _ENDINGS:
-        raise ValueError(f"the result must end in .h5ad or .zarr; got {path.name!r}.")
-    if path.exists():
-        raise FileExistsError(f"{path} exists already. Remove it, or write elsewhere.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent} is no folder. Make it first.")
-
-
 def write_whole(adata: AnnData, path: Path) -> Path:
     """Write an AnnData so that the file appears only once it is whole; errors as :func:`require_writable`."""
     require_writable(path)
-    partial = path.with_name(f".{path.stem}.{uuid4().hex[:8]}{path.suffix}")
-    try:
+    with written_whole(path) as partial:
         if path.suffix == ".h5ad":
             adata.write_h5ad(partial, compression="gzip")
         else:
-            # anndata before 0.12, which comes with zarr 2, reads this format only
-            version: dict[str, Any] = {} if zarr.__version__.startswith("2.") else {"zarr_format": 2}
-            write_elem(zarr.open_group(str(partial), mode="w", **version), "/", adata)
-        os.replace(partial, path)
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
+            write_elem(new_zarr(partial), "/", adata)
     return path
 
 

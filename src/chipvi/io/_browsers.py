@@ -9,13 +9,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from uuid import uuid4
 from xml.etree import ElementTree
 
 import pandas as pd
 
 from .. import _keys
 from .._messages import listed
+from .._whole import written_whole
 from ._colors import Color, assay_color, blend
 
 IMPUTED = "imputed"
@@ -270,10 +270,5 @@ def _stanzas(stanzas: Iterable[Mapping[str, str]]) -> str:
 
 
 def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f".{uuid4().hex}{path.suffix}")
-    try:
+    with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

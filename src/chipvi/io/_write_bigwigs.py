@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -23,6 +21,7 @@ from .. import _keys
 from .._messages import and_more, listed, unknown
 from .._regions import find_segments
 from .._track_data import Matrix
+from .._whole import written_whole
 from ._genomes import chrom_sizes
 from ._open_matrices import open_matrices
 
@@ -141,7 +140,8 @@ def write_bigwigs(
                 else:
                     change = _Change(scale, digits)
                     records = _records(places, values_r, change)
-                    _write_whole(path, records, places.sizes, _WRITERS[format])
+                    with written_whole(path) as partial:
+                        _WRITERS[format](partial, records, places.sizes)
                     paths[name] = path
                 bar.advance(task)
     return paths
@@ -287,17 +287,6 @@ def _records(places: Places, values_r: np.ndarray, change: Callable[[np.ndarray]
             run_first, run_last = np.r_[0, parts + 1][: len(rows)], np.r_[parts, len(rows) - 1][: len(rows)]
             columns = begin[run_first].tolist(), end[run_last].tolist(), values[run_first].tolist()
             yield from zip([chrom] * len(run_first), *columns, strict=True)
-
-
-def _write_whole(path: Path, records: Iterator[Record], sizes: dict[str, int], write: Callable[..., None]) -> None:
-    """Write beside the path, and rename what is whole; an error or an interrupt leaves nothing behind."""
-    partial = path.with_name(f".{uuid4().hex}{path.suffix}")
-    try:
-        write(partial, records, sizes)
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _write_bigwig(path: Path, records: Iterator[Record], sizes: dict[str, int]) -> None:
