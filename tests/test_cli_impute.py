@@ -177,19 +177,6 @@ def test_data_that_lack_a_track_are_refused_by_its_name(folder, tmp_path):
     assert f"missing {make_data().var_names[0]}" in message
 
 
-def test_data_that_changed_since_training_are_refused_unless_named(tmp_path):
-    data, model = tmp_path / "data.h5ad", tmp_path / "model"
-    adata = make_data()
-    adata.write_h5ad(data)
-    assert call("train", data, "-o", model, "--steps", 1).exit_code == 0
-    adata.X[4, 1] += 1
-    adata.write_h5ad(data)
-    assert "is not what the model was trained on" in one_line(call("impute", model, "-o", tmp_path / "o.h5ad"))
-    assert call("impute", model, "--data", data, "-o", tmp_path / "o.h5ad").exit_code == 0
-    data.unlink()
-    assert "are not there any more; name them with --data" in one_line(call("impute", model, "-o", tmp_path / "p.h5ad"))
-
-
 # what cannot be done
 
 
@@ -212,14 +199,6 @@ def test_data_that_changed_since_training_are_refused_unless_named(tmp_path):
 def test_what_cannot_be_imputed_is_told_in_one_line_and_nothing_is_written(folder, tmp_path, options, message):
     assert message in one_line(call("impute", folder / "model", "-o", tmp_path / "out.h5ad", *options))
     assert not list(tmp_path.iterdir())
-
-
-def test_a_folder_without_a_model_is_told_in_one_line(tmp_path):
-    out = tmp_path / "out.h5ad"
-    assert "there is no folder" in one_line(call("impute", tmp_path / "none", "-o", out))
-    assert "holds no model" in one_line(call("impute", tmp_path, "-o", out))
-    (tmp_path / "model.pt").write_text("no")
-    assert "model.pt cannot be read" in one_line(call("impute", tmp_path, "-o", out))
 
 
 def test_where_to_write_must_be_said_free_and_of_a_known_ending(folder, tmp_path):

@@ -26,7 +26,7 @@ LAYERS = (
     ("_intervals",),
     ("_imputation", "_evidence", "_diagnosis", "_query"),
     ("model",),
-    ("pl", "study"),
+    ("_saved", "pl", "study"),
     ("_compare", "_count_command", "_demo", "_impute_command", "_report", "_score", "_train_command"),
     ("chipvi",),
     ("cli",),

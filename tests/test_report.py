@@ -165,18 +165,9 @@ def test_the_command_judges_on_what_training_held_out(saved, tmp_path, monkeypat
         assert _open.find_validated(model, settings | other) is None
 
 
-def test_a_broken_model_is_told_in_one_line(saved, tmp_path):
-    (tmp_path / "model.pt").write_bytes(b"broken\n\n")
-    result = call("report", tmp_path, "--data", saved[1], "-o", tmp_path / "a.html")
-    assert result.exit_code == 2
-    assert result.output.splitlines()[-1].startswith("Error:") and "cannot be read as a model" in result.output
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param(["nowhere"], "nowhere holds no model", id="no folder"),
-        pytest.param(["{model}"], "name the data with --data", id="no data"),
         pytest.param(["{model}", "--data", "{data}", "-o", "page.pdf"], "must be a file that ends in .html", id="pdf"),
         pytest.param(["{model}", "--data", "{data}", "-o", "no/a.html"], "there is no folder no", id="no out folder"),
         pytest.param(["{model}", "--data", "{data}", "--split-key", "prt"], "did you mean 'part'", id="column"),

@@ -6,20 +6,19 @@ import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 from rich.console import Console
 
-from . import _keys, _settings, io
+from . import _keys, io
 from ._console import tell_files
 from ._files import read_anndata, read_bed
 from ._messages import and_more, listed, unknown
 from ._quiet import quiet_lightning
-from ._settings import Settings
+from ._saved import find_saved, load_saved
 from ._whole import require_new
 from .model import ChipVI
 
@@ -159,24 +158,21 @@ def _require_places(obs: pd.DataFrame) -> None:
 
 def _open(folder: Path, path: Path | None, accelerator: str) -> tuple[ChipVI, list[str]]:
     """The model on the data to impute in, and what to say about it."""
-    registry = _registry(folder)
-    names = registry["field_registries"]["tracks"]["state_registry"]["names"]
-    made = _settings.read_made(folder)[1] if (folder / _settings.FILE).exists() else {}
+    saved = find_saved(folder)
     if path is None:
-        return _load(folder, _own_data(folder, made), accelerator, made), []
+        return load_saved(saved, None, accelerator), []
     adata = read_anndata(path)
-    new = [name for name in adata.var_names if name not in names]
+    new = [name for name in adata.var_names if name not in saved.tracks]
     if not new:
-        if set(names) == set(adata.var_names):
-            adata = adata[:, names].copy()  # whatever their order
-        return _load(folder, adata, accelerator, {}), []
-    if len(new) < adata.n_vars and set(names) - set(adata.var_names):
+        return load_saved(saved, adata, accelerator), []
+    lacking = [name for name in saved.tracks if name not in adata.var_names]
+    if len(new) < adata.n_vars and lacking:
         # neither the data of the model with more beside, nor data of new tracks alone
         raise ValueError(
             f"{path.name} must hold all tracks of the model, or new ones only; it holds {new[0]}{and_more(len(new))}, "
-            f"which the model has not seen, and lacks {listed([n for n in names if n not in adata.var_names])}."
+            f"which the model has not seen, and lacks {listed(lacking)}."
         )
-    reference = _load(folder, _own_data(folder, made), accelerator, made)
+    reference = load_saved(saved, None, accelerator)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         query = ChipVI.load_query_data(adata[:, new].copy(), reference)
@@ -185,46 +181,6 @@ def _open(folder: Path, path: Path | None, accelerator: str) -> tuple[ChipVI, li
     ]
     told += [f"Warning: {one.message}" for one in caught if "of the query" in str(one.message)]
     return query, told
-
-
-def _registry(folder: Path) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}. Name one that chipvi train wrote.")
-    if not (folder / "model.pt").is_file():
-        raise ValueError(f"{folder} holds no model (model.pt). Name a folder that chipvi train wrote.")
-    try:
-        with quiet_lightning():
-            registry = ChipVI.load_registry(folder)
-        if "tracks" in registry["field_registries"]:
-            return registry
-    except Exception as error:  # noqa: BLE001 - whatever unpickling may raise
-        raise ValueError(f"{folder / 'model.pt'} cannot be read: {str(error).splitlines()[0]}") from error
-    raise ValueError(f"{folder} holds a model of another kind, not of chipvi.")
-
-
-def _own_data(folder: Path, made: Settings) -> AnnData:
-    if (folder / "adata.h5ad").is_file():
-        return read_anndata(folder / "adata.h5ad")
-    if "data" not in made:
-        raise ValueError(f"{folder} does not say what it was trained on; name the data with --data.")
-    path = Path(made["data"])
-    if not path.exists():
-        raise ValueError(
-            f"the data that the model was trained on, {path}, are not there any more; name them with --data."
-        )
-    return read_anndata(path)
-
-
-def _load(folder: Path, adata: AnnData, accelerator: str, made: Settings) -> ChipVI:
-    with quiet_lightning(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*var_names.*")  # ours is an error that says more
-        model: ChipVI = cast(Any, ChipVI).load(folder, adata, accelerator=accelerator)
-    if "fingerprint" in made and _settings.fingerprint(model._open_data(None)) != made["fingerprint"]:
-        raise ValueError(
-            f"{made['data']} is not what the model was trained on any more: its regions, reads or signal changed. To "
-            "impute in it as it is now, name it with --data."
-        )
-    return model
 
 
 def _default_targets(model: ChipVI) -> pd.DataFrame:

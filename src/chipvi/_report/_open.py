@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
@@ -13,7 +11,7 @@ from anndata import AnnData
 from .. import _settings
 from .._files import read_anndata
 from .._messages import listed, unknown
-from .._quiet import quiet_lightning
+from .._saved import find_saved, load_saved
 from ..model import ChipVI
 from ..train import split_regions
 
@@ -26,32 +24,13 @@ def open_model(folder: Path, data: Path | None) -> tuple[ChipVI, dict[str, Any]]
     Raises
     ------
     ValueError
-        For a folder without a model, or data that are not there or do not fit.
+        For a folder without a model, or data that are not there, changed since training, or do not fit.
     """
-    if not (folder / "model.pt").is_file():
-        raise ValueError(f"{folder} holds no model (model.pt). Name a folder that chipvi train or model.save wrote.")
-    settings, made = _settings.read_made(folder) if (folder / _settings.FILE).exists() else ({}, {})
-    adata = read_anndata(_find_data(folder, made) if data is None else data)
-    try:
-        with quiet_lightning(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*var_names.*")  # ours is an error that says more
-            model: ChipVI = cast(Any, ChipVI).load(folder, adata, accelerator="cpu")
-    except (KeyError, AttributeError, EOFError, RuntimeError, UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{folder / 'model.pt'} cannot be read as a model of chipvi: {reason}") from error
-    told = {name: made.get(name) for name in ("data", "fingerprint")} | {"trained with chipvi": made.get("chipvi")}
-    return model, settings | told | ({} if data is None else {"data": str(data)})
-
-
-def _find_data(folder: Path, made: dict[str, Any]) -> Path:
-    if (folder / "adata.h5ad").is_file():
-        return folder / "adata.h5ad"
-    if "data" not in made:
-        raise ValueError(f"{folder} does not say what it was trained on; name the data with --data.")
-    path = Path(made["data"])
-    if not path.exists():
-        raise ValueError(f"the data that the model was trained on, {path}, are not there; name them with --data.")
-    return path
+    saved = find_saved(folder)
+    model = load_saved(saved, None if data is None else read_anndata(data), accelerator="cpu")
+    made = {name: saved.made.get(name) for name in ("data", "fingerprint")}
+    named = {} if data is None else {"data": str(data)}
+    return model, saved.settings | made | {"trained with chipvi": saved.made.get("chipvi")} | named
 
 
 def find_validated(model: ChipVI, settings: dict[str, Any]) -> np.ndarray | None:
