@@ -6,27 +6,27 @@ from typing import TYPE_CHECKING, Any
 
 # What is public is imported when it is first used: torch and scvi-tools take seconds to import, and counting reads,
 # the processes that do so, and --help need neither.
-if TYPE_CHECKING:
-    from . import datasets, io, metrics, pl
-    from ._compare import compare_heads
-    from ._report import report
-    from .model import ChipVI
+_HOMES = {"ChipVI": ".model", "compare_heads": "._compare", "report": "._report"}
+_MODULES = ("datasets", "io", "metrics", "model", "nn", "pl", "study", "train")
 
 __version__ = version("chipvi")
 
 __all__ = ["ChipVI", "compare_heads", "datasets", "io", "metrics", "pl", "report"]
 
-_HOMES = {"ChipVI": ".model", "compare_heads": "._compare", "report": "._report"}
-_MODULES = ("datasets", "io", "metrics", "model", "nn", "pl", "study", "train")
+if TYPE_CHECKING:
+    from . import datasets, io, metrics, pl
+    from ._compare import compare_heads
+    from ._report import report
+    from .model import ChipVI
+else:  # or else a type checker would take any name for one of ours
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        globals()[name] = found = getattr(import_module(_HOMES[name], __name__), name)
-        return found
-    if name in _MODULES:
-        return import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            globals()[name] = found = getattr(import_module(_HOMES[name], __name__), name)
+            return found
+        if name in _MODULES:
+            return import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

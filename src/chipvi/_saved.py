@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 from anndata import AnnData
 
 from . import _settings
@@ -14,6 +15,7 @@ from ._files import read_anndata
 from ._quiet import quiet_lightning
 from ._settings import Settings
 from .model import ChipVI
+from .train import split_regions
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ def load_saved(saved: Saved, adata: AnnData | None, accelerator: str) -> ChipVI:
             "as it is now, name it with --data."
         )
     return model
+
+
+def draw_validation(model: ChipVI, size: float, seed: int) -> np.ndarray:
+    """Rows that a training with this share and seed held out of the model's data, drawn once more."""
+    return split_regions(model._open_data(None).segments, None, size, np.random.default_rng(seed)).validation
 
 
 def _find_data(saved: Saved) -> Path:

@@ -25,10 +25,11 @@ from ._console import plain_table, tell_files
 from ._files import read_anndata
 from ._messages import listed, unknown
 from ._quiet import quiet_lightning
+from ._saved import draw_validation
 from ._settings import Settings
 from .model import ChipVI, default_steps
 from .nn import COUNT_HEADS
-from .train import TrainingAdvice, split_regions
+from .train import TrainingAdvice
 
 SETUP = (
     "layer",
@@ -282,9 +283,7 @@ def _train(model: ChipVI, settings: Settings, checkpoint: Path, console: Console
 
 def _judge(model: ChipVI, settings: Settings, console: Console) -> pd.DataFrame | None:
     """Print how well each track is imputed, and what to try; None if that cannot be told."""
-    segments = model._open_data(None).segments
-    random = np.random.default_rng(settings["seed"])  # as in training, so that the same regions are held out
-    held_out = split_regions(segments, None, settings["validation_size"], random).validation
+    held_out = draw_validation(model, settings["validation_size"], settings["seed"])
     try:
         diagnosis = model.diagnose(indices=held_out if len(held_out) else None)
     except ValueError as error:

@@ -11,9 +11,8 @@ from anndata import AnnData
 from .. import _settings
 from .._files import read_anndata
 from .._messages import listed, unknown
-from .._saved import find_saved, load_saved
+from .._saved import draw_validation, find_saved, load_saved
 from ..model import ChipVI
-from ..train import split_regions
 
 _JUDGED = ("test", "valid", "validation", "val")
 
@@ -38,11 +37,10 @@ def find_validated(model: ChipVI, settings: dict[str, Any]) -> np.ndarray | None
 
     Of other data than those of training nothing was held out.
     """
-    data = model._open_data(None)
     size, seed = settings.get("validation_size"), settings.get("seed")
-    if not size or seed is None or settings.get("fingerprint") != _settings.fingerprint(data):
+    if not size or seed is None or settings.get("fingerprint") != _settings.fingerprint(model._open_data(None)):
         return None
-    rows = split_regions(data.segments, None, size, np.random.default_rng(seed)).validation
+    rows = draw_validation(model, size, seed)
     return rows if len(rows) else None
 
 
