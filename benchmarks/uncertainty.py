@@ -19,10 +19,11 @@ import pandas as pd
 from anndata import AnnData
 
 import chipvi
-from chipvi.metrics import coverage
+from chipvi.metrics import coverage, nb_coverage
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: E402
 
 DRAWS = 16
 LEVEL = 0.95
@@ -81,16 +82,22 @@ def views(adata: AnnData, track: str, seed: int) -> Iterator[tuple[str, AnnData]
 
 
 def predict(model: chipvi.ChipVI, adata: AnnData, track: str) -> pd.DataFrame:
-    """Mean, variance and interval of each region by both ways to treat the latent."""
+    """Mean, variance, interval and its probability in each region, by both ways to treat the latent."""
     asked = {"adata": adata, "tracks": [track], "return_numpy": True}
     likelihood = model.get_likelihood_parameters(**asked)
     mean = likelihood["mean"][:, 0].astype(np.float64)
     samples = model.posterior_predictive_sample(adata, tracks=[track], n_samples=DRAWS)[:, 0].astype(np.float64)
-    variances = {MEAN: mean + mean**2 / likelihood["dispersions"][:, 0], DRAWN: samples.var(axis=1, ddof=1)}
+    dispersion = likelihood["dispersions"][:, 0]
+    variances = {MEAN: mean + mean**2 / dispersion, DRAWN: samples.var(axis=1, ddof=1)}
     parts = []
     for latent, n_samples in ((MEAN, None), (DRAWN, DRAWS)):
         lower, upper = model.get_prediction_interval(level=LEVEL, n_samples=n_samples, **asked)
-        columns = {"mean": mean, "variance": variances[latent], "lower": lower[:, 0], "upper": upper[:, 0]}
+        if latent == MEAN:
+            expected = nb_coverage(mean, dispersion, lower[:, 0], upper[:, 0])
+        else:
+            expected = ((samples >= lower) & (samples <= upper)).mean(axis=1)
+        columns = {"mean": mean, "variance": variances[latent], "expected": expected}
+        columns |= {"lower": lower[:, 0], "upper": upper[:, 0]}
         parts.append(pd.DataFrame(columns).assign(latent=latent))
     return pd.concat(parts)
 
@@ -148,6 +155,7 @@ def summary(entries: pd.DataFrame) -> pd.DataFrame:
                 "variance / mean": part["variance"].sum() / part["mean"].sum(),
                 "RMSE": np.sqrt(np.mean((count - part["mean"]) ** 2)),
                 "coverage": coverage(count, lower, upper),
+                "expected": part["expected"].mean(),
                 "interval score": np.mean(upper - lower + 2 / (1 - LEVEL) * missed),
                 "width at equal mean": ratio["relative width"],
                 "variance at equal mean": ratio["variance over mean"],
@@ -158,7 +166,7 @@ def summary(entries: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(entries: pd.DataFrame, table: pd.DataFrame, out: Path) -> None:
-    """Claimed spread, actual error and coverage."""
+    """Draw the claimed spread, the actual error and the coverage."""
     colors = dict(zip(KNOWS, ("#1b1b1b", "#2a78b5", "#e08214", "#b2182b"), strict=True))
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11.5, 3.8), layout="constrained")
     for (knows, latent), part in entries.groupby(["knows", "latent"], sort=False):
@@ -167,18 +175,24 @@ def draw(entries: pd.DataFrame, table: pd.DataFrame, out: Path) -> None:
         left.plot(lines["mean"], lines["relative width"], **style)
         if latent == DRAWN:
             middle.plot(lines["mean"], lines["relative error"], label=knows, **style)
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
     for axes, name in ((left, f"width of the {LEVEL:.0%} interval / mean"), (middle, "RMSE / mean")):
         axes.set(xscale="log", yscale="log", xlabel="predicted mean (reads)", ylabel=name)
-    left.set_title("What is claimed (dashed: posterior mean)", fontsize=10)
-    middle.set_title("What is true", fontsize=10)
+        axes.xaxis.set_major_locator(LogLocator(base=2))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(plain)
+            axis.set_minor_formatter(NullFormatter())
+    left.set_title(f"claimed (dashed: posterior mean, full: {DRAWN})", fontsize=10)
+    middle.set_title("actual error", fontsize=10)
     middle.legend(frameon=False, fontsize=8)
     for place, knows in enumerate(KNOWS):
-        for latent, marker, face in ((MEAN, "o", "white"), (DRAWN, "o", colors[knows])):
-            right.plot(table.loc[(knows, latent), "coverage"], -place, marker, mfc=face, mec=colors[knows])
-    right.axvline(LEVEL, color="0.7", zorder=0)
+        right.plot(table.loc[(knows, DRAWN), "expected"], -place, "|", color="0.5", markersize=18)
+        for latent, face in ((MEAN, "white"), (DRAWN, colors[knows])):
+            right.plot(table.loc[(knows, latent), "coverage"], -place, "o", mfc=face, mec=colors[knows])
     right.set_yticks([-place for place in range(len(KNOWS))], KNOWS)
-    right.set(xlabel="share of counts inside", ylim=(-len(KNOWS) + 0.5, 0.5))
-    right.set_title(f"Coverage (open: posterior mean, filled: {DRAWN})", fontsize=10)
+    right.set(xlabel="share of counts inside (bar: claimed)", ylim=(-len(KNOWS) + 0.5, 0.5))
+    right.set_title("coverage (open: posterior mean)", fontsize=10)
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(out, dpi=130)
