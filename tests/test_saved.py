@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from chipvi import ChipVI, datasets
 from chipvi._saved import find_saved, load_saved
 from chipvi.cli import app
+from chipvi.train import choose_accelerator
 
 Refused = Callable[..., str]
 
@@ -91,3 +92,14 @@ def test_data_are_taken_whatever_the_order_of_their_tracks(trained):
     model = load_saved(find_saved(trained), adata[:, ::-1].copy(), "cpu")
     assert isinstance(model, ChipVI)
     assert list(model.adata.var_names) == list(adata.var_names)
+
+
+def test_a_gpu_that_is_not_there_is_told_in_one_line(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert choose_accelerator("auto") == "cpu"
+    for name in ("gpu", "cuda"):
+        with pytest.raises(ValueError, match=f"accelerator '{name}' needs an NVIDIA GPU"):
+            choose_accelerator(name)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert choose_accelerator("auto") == "cuda"
+    assert choose_accelerator("gpu") == "gpu"

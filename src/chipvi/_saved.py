@@ -15,7 +15,7 @@ from ._files import read_anndata
 from ._quiet import quiet_lightning
 from ._settings import Settings
 from .model import ChipVI
-from .train import split_regions
+from .train import choose_accelerator, split_regions
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ def _find_data(saved: Saved) -> Path:
 
 
 def _load(folder: Path, adata: AnnData, accelerator: str) -> ChipVI:
+    accelerator = choose_accelerator(accelerator)
     try:
         with quiet_lightning(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*var_names.*")  # ours is an error that says more

@@ -5,7 +5,7 @@ from ._loader import FixedMinibatches, RegionLoader
 from ._masking import Task, apply_task, draw_task, hide_nothing
 from ._part import Part
 from ._plan import PlanOptions, TrainingPlan
-from ._runner import fit
+from ._runner import choose_accelerator, fit
 from ._splits import Split, split_regions, spread
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "TrainingAdvice",
     "TrainingPlan",
     "apply_task",
+    "choose_accelerator",
     "draw_task",
     "fit",
     "FixedMinibatches",

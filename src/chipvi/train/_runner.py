@@ -60,6 +60,25 @@ class KeepBest(pl.Callback):
         plan.module.load_state_dict(plan.average.module.state_dict() if self._weights is None else self._weights)
 
 
+def choose_accelerator(name: str) -> str:
+    """Take an NVIDIA GPU where there is one, or the CPU, if `name` is "auto"; else what is asked for.
+
+    Raises
+    ------
+    ValueError
+        If a GPU is asked for and there is none.
+    """
+    has_gpu = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if has_gpu else "cpu"  # sums in float64 rule out Apple's GPU
+    if name in ("cuda", "gpu") and not has_gpu:
+        raise ValueError(
+            f"accelerator {name!r} needs an NVIDIA GPU that PyTorch {torch.__version__} can use; there is none here. "
+            "Leave it at 'auto', or install the PyTorch build for your GPU."
+        )
+    return name
+
+
 def fit(
     module: ChipVAE,
     data: TrackData,
@@ -105,8 +124,7 @@ def fit(
     KeyboardInterrupt
         If it is interrupted and there is a checkpoint to go on from; the module then keeps what it had.
     """
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"  # sums in float64 rule out Apple's GPU
+    accelerator = choose_accelerator(accelerator)
     module.train()  # a module that was trained before is left in evaluation mode
     plan = TrainingPlan(module, n_steps, seed, options, data.tracks.names, len(split.train), part)
     loader = RegionLoader(data, split.train, batch_size, n_steps, np.random.default_rng(seed))
