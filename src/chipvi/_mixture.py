@@ -25,7 +25,7 @@ def nb_mixture_quantile(q: float, mean_s: np.ndarray, dispersion_s: np.ndarray) 
     Examples
     --------
     >>> nb_mixture_quantile(0.9, np.array([[2.0, 1.0], [2.0, 30.0]]), np.array([[5.0, 5.0], [5.0, 5.0]]))
-    array([ 4, 43])
+    array([ 4, 41])
     """
     quantile_s = nb_quantile(q, mean_s, dispersion_s)
     lower, upper = quantile_s.min(axis=0), quantile_s.max(axis=0)  # the answer is neither below all nor above all
