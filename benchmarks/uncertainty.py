@@ -23,7 +23,7 @@ from chipvi.metrics import coverage, nb_coverage
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: E402
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter  # noqa: E402
 
 DRAWS = 16
 LEVEL = 0.95
@@ -192,6 +192,7 @@ def draw(entries: pd.DataFrame, table: pd.DataFrame, out: Path) -> None:
             right.plot(table.loc[(knows, latent), "coverage"], -place, "o", mfc=face, mec=colors[knows])
     right.set_yticks([-place for place in range(len(KNOWS))], KNOWS)
     right.set(xlabel="share of counts inside (bar: claimed)", ylim=(-len(KNOWS) + 0.5, 0.5))
+    right.xaxis.set_major_locator(MaxNLocator(4))
     right.set_title("coverage (open: posterior mean)", fontsize=10)
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
