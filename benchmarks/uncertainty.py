@@ -179,7 +179,7 @@ def draw(entries: pd.DataFrame, table: pd.DataFrame, out: Path) -> None:
     for axes, name in ((left, f"width of the {LEVEL:.0%} interval / mean"), (middle, "RMSE / mean")):
         axes.set(xscale="log", yscale="log", xlabel="predicted mean (reads)", ylabel=name)
         axes.xaxis.set_major_locator(LogLocator(base=2))
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(plain)
             axis.set_minor_formatter(NullFormatter())
