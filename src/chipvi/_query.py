@@ -29,7 +29,6 @@ _OF_LAYOUT = ("assay_t", "biosample_t", "track_ba", "target_bg")
 _OF_START = ("log_center", "log_depth_t", "log_rate_ba", "log_dispersion_ba", "signal_ba", "log_std_ba", "known_ba")
 
 
-
 @dataclass(frozen=True)
 class ReferenceSize:
     """How many of a query's biosamples, assays and tracks, the first ones, are those of its reference."""
