@@ -46,8 +46,8 @@ def run(
         Where to print.
     """
     require_writable(out)
-    plan = _assemble.plan_sheet(sheet, merge_replicates=merge_replicates, blacklist=counting["blacklist"], **places)
     if dry_run:
+        plan = _assemble.plan_sheet(sheet, merge_replicates=merge_replicates, blacklist=counting["blacklist"], **places)
         _print_plan(plan, out, console)
         return
     adata = io.count_sheet(sheet, merge_replicates=merge_replicates, **places, **counting)

@@ -14,6 +14,7 @@ from rich.progress import track
 from torch import Tensor
 
 from . import _keys
+from ._layout import has_data
 from ._messages import listed
 from ._predictor import Predictor
 from ._track_data import TrackData
@@ -94,8 +95,7 @@ class RequestMixin:
             raise ValueError("the model was trained on signal only; use get_imputed_pvalues, or give it counts.")
 
     def _require_others(self, request: Request) -> None:
-        summary, columns = request.data.summary, request.targets.columns
-        has_data_t = (summary.counts.number_t > 0) | (summary.signal.number_t > 0)
+        has_data_t, columns = has_data(request.data), request.targets.columns
         others_n = has_data_t.sum() - np.where(columns >= 0, has_data_t[columns], False)
         if not others_n.any():
             raise ValueError(

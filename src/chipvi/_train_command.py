@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from . import _settings, pl
 from ._console import plain_table, tell_files
 from ._files import read_anndata
+from ._layout import has_data
 from ._messages import listed, unknown
 from ._quiet import quiet_lightning
 from ._saved import draw_validation
@@ -189,12 +190,8 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     return Plan(path, adata, setup, found, settings | {k: v or _settings.NONE for k, v in setup.items() if k in _FOUND})
 
 
-_FOUND = (
-    "observed_layer",
-    "signal_layer",
-    "depth_key",
-    "control_key",
-)  # as used, so that they are not looked for again
+# stored as they were used, so that they are not looked for again
+_FOUND = ("observed_layer", "signal_layer", "depth_key", "control_key")
 
 
 def _require_free(out: Path, unfinished: Path, resume: bool, overwrite: bool) -> None:
@@ -224,8 +221,7 @@ def _resumed(unfinished: Path, data: Path | None, given: Settings) -> tuple[Path
 def _tell_plan(plan: Plan, model: ChipVI, console: Console) -> None:
     data = model._open_data(None)
     tracks, settings = data.tracks, plan.settings
-    has_data_t = (data.summary.counts.number_t > 0) | (data.summary.signal.number_t > 0)
-    missing = [name for name, there in zip(tracks.names, has_data_t, strict=True) if not there]
+    missing = [name for name, there in zip(tracks.names, has_data(data), strict=True) if not there]
     n_controls = int(np.sum(tracks.is_control))
     controls = f", {n_controls} of them controls" if n_controls else ""
     without = f"; without data: {listed(missing)}" if missing else ""

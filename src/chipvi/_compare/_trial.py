@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from .._layout import has_data
 from .._messages import unknown
 from .._track_data import TrackData
 from ..model import ChipVI
@@ -101,6 +102,5 @@ def _require_counts(data: TrackData) -> None:
     counted_t = (data.summary.counts.number_t > 0) & ~data.tracks.is_control
     if not counted_t.any():
         raise ValueError("there must be counts, for a count head to predict; all tracks but controls have signal only.")
-    informed_t = (data.summary.counts.number_t > 0) | (data.summary.signal.number_t > 0)
-    if informed_t.sum() < 2:
+    if has_data(data).sum() < 2:
         raise ValueError("at least two tracks must have data, so that one can be imputed from the other; one has.")

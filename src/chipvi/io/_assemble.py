@@ -19,8 +19,7 @@ from .._files import read_bed
 from .._messages import and_more, listed
 from .._whole import new_zarr, require_writable, written_whole
 from ._assembly import require_assembly
-from ._count import _overlap as touch_intervals
-from ._count import count_reads
+from ._count import count_reads, touch_intervals
 from ._count_contigs import match_contigs
 from ._count_regions import Intervals
 from ._genomes import GENOMES, choose_chromosomes, chrom_sizes, cut_regions, make_bins, read_blacklist

@@ -130,7 +130,7 @@ def count_reads(
     listed_intervals = _blacklist(blacklist)
     n_listed = 0
     if listed_intervals is not None:
-        free = ~_overlap(obs, listed_intervals)
+        free = ~touch_intervals(obs, listed_intervals)
         n_listed = int((~free).sum())
         if not free.any():
             raise ValueError(f"the blacklist must leave a region; all {len(obs):,} overlap it.")
@@ -240,7 +240,8 @@ def _blacklist(blacklist: pd.DataFrame | str | Path | None) -> Intervals | None:
     return Intervals.from_frame(intervals) if len(intervals) else None
 
 
-def _overlap(regions: pd.DataFrame, intervals: Intervals) -> np.ndarray:
+def touch_intervals(regions: pd.DataFrame, intervals: Intervals) -> np.ndarray:
+    """Which regions share a base with any of the intervals, bool."""
     codes, chroms = pd.factorize(regions[_keys.CHROM])
     start, end = regions[_keys.START].to_numpy(np.int64), regions[_keys.END].to_numpy(np.int64)
     places = Reads(tuple(map(str, chroms)), codes, start, end, np.zeros(len(codes), np.int8), np.ones(len(codes), bool))
