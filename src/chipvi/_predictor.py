@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._layout import Layout
+from ._layout import Layout, has_data
 from ._track_data import TrackData
 from ._tracks import Targets
 from .module import NO_ASSAY, ChipVAE
@@ -77,7 +77,9 @@ class Predictor:
         self._biosample_n = self._indices([layout.biosamples.index(label) for label in targets.biosamples])
         self._assay_n = self._indices([layout.assays.index(label) for label in targets.assays])
         is_known_n = module.known_ba[self._biosample_n, self._assay_n]
-        self._share_n = module.average_share_ba[self._biosample_n, self._assay_n]
+        self._share_n = torch.where(is_known_n, 0.0, module.unseen_share_ba[self._biosample_n, self._assay_n])
+        track_n = layout.track_ba[self._biosample_n.cpu().numpy(), self._assay_n.cpu().numpy()]
+        self._is_measured_n = torch.as_tensor((track_n >= 0) & has_data(data)[track_n], device=self._device)
         # a never-seen combination would make the biosample's own vector extrapolate
         generic = torch.full_like(self._biosample_n, module.biosamples.generic)
         self._embedding_n = torch.where(is_known_n, self._biosample_n, generic)
@@ -240,4 +242,5 @@ class Predictor:
         """What recalibration found for each target; 0 where a target is predicted with its own data."""
         n = queries.target_n
         value_n = getattr(self._module, name)[self._biosample_n[n], self._assay_n[n]]
-        return torch.where(queries.leave_out_q[queries.query_n] == self._assay_n[n], value_n, 0.0)
+        is_without_n = (queries.leave_out_q[queries.query_n] == self._assay_n[n]) | ~self._is_measured_n[n]
+        return torch.where(is_without_n, value_n, 0.0)

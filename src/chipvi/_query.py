@@ -20,11 +20,13 @@ from ._layout import Layout, Start, fill_cells, fill_depths, has_data, track_mom
 from ._messages import and_more, listed, unknown
 from ._track_data import TrackData
 from ._tracks import Tracks
+from ._unseen import learn_from_given
 from .module import ChipVAE
 from .train import Part
 
 _ENCODER_INPUT, _BIOSAMPLES = "encoder.layers.0.weight", "biosamples.vectors.weight"
 _ASSAYS = ("decoder.assays.weight", "decoder.weight_ako", "decoder.bias_ao")
+_SHARE = "unseen_share_ba"
 _OF_LAYOUT = ("assay_t", "biosample_t", "track_ba", "target_bg")
 _OF_START = ("log_center", "log_depth_t", "log_rate_ba", "log_dispersion_ba", "signal_ba", "log_std_ba", "known_ba")
 
@@ -54,8 +56,9 @@ class QueryMixin:
         """A model of new biosamples or assays beside those of a trained model, which stays as it is.
 
         It predicts at once: the query's own tracks and, in regions that the trained model's data have as well, the
-        average of these are its input. :meth:`train` then learns the vectors of new biosamples and the weights of new
-        assays, and nothing else.
+        average of these are its input. How far to follow that average, and how uncertain to be, it takes from imputing
+        the new biosample's own tracks from each other, if there are two. :meth:`train` then learns the vectors of new
+        biosamples and the weights of new assays, and nothing else.
 
         Parameters
         ----------
@@ -112,6 +115,7 @@ class QueryMixin:
         module = query._make_module(query._open_data(None), start=start)
         take_weights(module, reference.module)
         query.module = module.to(reference.device).eval()
+        learn_from_given(query.module, query._layout, query._open_data(None), size.n_biosamples, size.n_assays)
         query.reference_size_, query.is_trained_ = size, True
         return query
 
@@ -327,6 +331,7 @@ def take_weights(module: ChipVAE, reference: ChipVAE) -> None:
             if name in _ASSAYS:
                 state[name][n_assays:] = value.mean(dim=0)
             state[name][tuple(slice(size) for size in value.shape)] = value
+    state[_SHARE][len(reference.known_ba) :, :n_assays] = old[_SHARE].mean(dim=0)
     n_known = old[_BIOSAMPLES].shape[0] - 1
     state[_BIOSAMPLES][:n_known] = old[_BIOSAMPLES][:-1]
     state[_BIOSAMPLES][n_known:] = old[_BIOSAMPLES][-1]

@@ -36,6 +36,14 @@ class Block:
     signal_rt: np.ndarray | None = None
     signalled_rt: np.ndarray | None = None
 
+    def without(self, missing_t: np.ndarray) -> Block:
+        """A copy in which nothing is measured of some tracks."""
+        there_t = ~missing_t
+        counts = (self.counts_rt * there_t, self.counted_rt & there_t)
+        if self.signal_rt is None or self.signalled_rt is None:
+            return Block(*counts)
+        return Block(*counts, self.signal_rt * there_t, self.signalled_rt & there_t)
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:
@@ -133,6 +141,8 @@ class TrackData:
         The matrices; None where there is none.
     summary
         Moments of the data.
+    missing_t
+        Tracks to take for missing, bool; None for none.
     """
 
     def __init__(
@@ -144,6 +154,7 @@ class TrackData:
         observed: Matrix | None,
         signal: Matrix | None,
         summary: Summary,
+        missing_t: np.ndarray | None = None,
     ) -> None:
         self.tracks = tracks
         self.segments = segments
@@ -152,6 +163,7 @@ class TrackData:
         self._counts = counts
         self._observed = observed
         self._signal = signal
+        self._missing_t = missing_t
 
     @property
     def n_regions(self) -> int:
@@ -220,9 +232,23 @@ class TrackData:
                     if block.signal_rt is not None and block.signalled_rt is not None:
                         summary.signal.add(block.signal_rt, block.signalled_rt)
         matrices = (self._counts, self._observed, self._signal)
-        return TrackData(self.tracks, segments, self.region_names, *matrices, summary)
+        return TrackData(self.tracks, segments, self.region_names, *matrices, summary, self._missing_t)
+
+    def without(self, columns: np.ndarray) -> TrackData:
+        """The same data as if some tracks had never been measured."""
+        missing_t = np.isin(np.arange(self.n_tracks), columns)
+        moments = [
+            Moments(*(np.where(missing_t, 0, sums_t) for sums_t in (view.number_t, view.total_t, view.squares_t)))
+            for view in (self.summary.counts, self.summary.signal)
+        ]
+        matrices = (self._counts, self._observed, self._signal)
+        return TrackData(self.tracks, self.segments, self.region_names, *matrices, Summary(*moments), missing_t)
 
     def _block(self, n_rows: int, read: Any) -> Block:
+        block = self._read_block(n_rows, read)
+        return block if self._missing_t is None else block.without(self._missing_t)
+
+    def _read_block(self, n_rows: int, read: Any) -> Block:
         if self._counts is None:
             shape = (n_rows, self.n_tracks)
             counts_rt, counted_rt = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=bool)

@@ -27,11 +27,12 @@ from ._messages import unknown
 from ._minibatch import take_regions
 from ._query import QueryMixin, ReferenceSize, new_part, settle
 from ._recalibration import recalibrate
+from ._rehearsal import checkpoints_beside, rehearse, wants_rehearsal
 from ._request import Indices
 from ._track_data import TrackData
 from .module import ChipVAE
 from .nn import HALF_WIDTHS
-from .train import PlanOptions, Split, fit, split_regions
+from .train import PlanOptions, Split, extend_history, fit, split_regions
 
 _STEPS = 3_000
 _QUERY_STEPS = 300
@@ -193,9 +194,14 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
         seed: int | None = None,
         plan_kwargs: dict[str, Any] | None = None,
         checkpoint: str | PathLike | None = None,
+        rehearsal: bool | None = None,
         **trainer_kwargs: Any,
     ) -> None:
         """Train the model.
+
+        Where cells of the grid of biosamples and assays are empty, a rehearsal follows: two more models, a sixth of the
+        steps each, learn without some of the tracks and impute these. From that the model takes how far to follow the
+        average of the other biosamples where it imputes an experiment that nobody has run, and how uncertain it is.
 
         Parameters
         ----------
@@ -224,6 +230,9 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
             File to save the training to once a minute, which needs a `seed`. After a crash or an interrupt, the same
             call on the same model and data goes on from it, and on a CPU ends in the same weights, bit by bit, as if
             it had run in one go. The file is removed at the end.
+        rehearsal
+            Whether to rehearse. None: if any cell of the grid is empty. True serves a model that new biosamples will
+            be brought to with :meth:`load_query_data`.
         **trainer_kwargs
             Go to :class:`scvi.train.Trainer`, such as `precision="bf16-mixed"`, `enable_progress_bar=False`,
             `callbacks`, or `logger`, which gets all of :attr:`history` while it is written:
@@ -277,12 +286,22 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
             accelerator=accelerator,
             devices=devices,
             checkpoint=None if checkpoint is None else Path(checkpoint),
+            rehearsal=rehearsal,
             **trainer_kwargs,
         )
         if checkpoint is not None:
-            Path(checkpoint).unlink(missing_ok=True)
+            for file in (Path(checkpoint), *checkpoints_beside(Path(checkpoint))):
+                file.unlink(missing_ok=True)
 
-    def _fit(self, data: TrackData, split: Split, seed: int, calibrate: bool = True, **options: Any) -> None:
+    def _fit(
+        self,
+        data: TrackData,
+        split: Split,
+        seed: int,
+        calibrate: bool = True,
+        rehearsal: bool | None = False,
+        **options: Any,
+    ) -> None:
         """Train on a split of the data; `options` are those of :func:`chipvi.train.fit`.
 
         Without `calibrate` the regions to validate on are not calibrated on, so that they remain to be judged on.
@@ -297,19 +316,12 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
         recalibrate(module, self._layout, data, split.train, split.validation if calibrate else split.train[:0])
         if self.reference_size_ is not None:
             settle(module, before, self.reference_size_, data)
+        elif not plan.was_interrupted and wants_rehearsal(rehearsal, self._layout, module):
+            rehearse(module, self._make_module, self._layout, data, split, seed=seed, **options)
         self.module = module
-        self._extend_history(plan.history)
+        self.history_ = extend_history(self.history_ or {}, plan.history)
         self.advice_ = [*self.advice_, *plan.advice]
         self.is_trained_ = True
-
-    def _extend_history(self, history: dict[str, pd.DataFrame]) -> None:
-        """Add a training to those before, steps counted on."""
-        before = self.history_ or {}
-        last = max((int(table.index[-1]) for table in before.values()), default=-1) + 1
-        for name, table in history.items():
-            table.index = table.index + last
-            before[name] = pd.concat([before[name], table]) if name in before else table
-        self.history_ = before
 
     def _make_module(self, data: TrackData, rows: np.ndarray | None = None, start: Start | None = None) -> ChipVAE:
         """A module that starts from the data, inputs standardised on some of these rows (None: of all)."""

@@ -25,8 +25,8 @@ from .nn import (
 )
 
 NO_ASSAY = -1
-# of the average of the other biosamples in the mean of an experiment that training never saw: where one biosample at
-# most taught its assay, and where more did, so that the network has learnt when to follow the average
+# of the average of the other biosamples in the mean of an experiment that training never saw, if nothing tells better:
+# where one biosample at most taught its assay, and where more did, so that the network knows when to follow the average
 _AVERAGE_SHARE, _AVERAGE_SHARE_LEARNT = 0.5, 0.25
 CALIBRATION = ("log_mean_factor_ba", "log_dispersion_factor_ba", "signal_shift_ba", "log_std_factor_ba")
 _CAUTION = 2.0  # log of how much narrower the prior of a rate starts than its track: own reads are noise at first
@@ -110,7 +110,8 @@ class ChipVAE(BaseModuleClass):
         for name in ("log_depth_t", "log_rate_ba", "log_dispersion_ba", "signal_ba", "log_std_ba", "known_ba"):
             self.register_buffer(name, torch.as_tensor(getattr(start, name)))
         share_a = np.where(start.known_ba.sum(axis=0) >= 2, _AVERAGE_SHARE_LEARNT, _AVERAGE_SHARE)
-        self.register_buffer("average_share_ba", torch.as_tensor(share_a * ~start.known_ba, dtype=torch.float32))
+        share_ba = np.broadcast_to(share_a, start.known_ba.shape)
+        self.register_buffer("unseen_share_ba", torch.tensor(share_ba, dtype=torch.float32))
         self.register_buffer("rate_a", torch.as_tensor(np.exp(start.log_rate_ba).mean(axis=0)))
         self.register_buffer("feature_shift_va", torch.zeros(2, len(layout.assays)))
         self.register_buffer("feature_scale_va", torch.ones(2, len(layout.assays)))

@@ -1,6 +1,7 @@
 """Training: what to hide, in which order to read, when to stop, what to write down and what to warn of."""
 
 from ._diagnostics import TrainingAdvice
+from ._history import extend_history
 from ._loader import FixedMinibatches, RegionLoader
 from ._masking import Task, apply_task, draw_task, hide_nothing
 from ._part import Part
@@ -19,6 +20,7 @@ __all__ = [
     "apply_task",
     "choose_accelerator",
     "draw_task",
+    "extend_history",
     "fit",
     "FixedMinibatches",
     "hide_nothing",

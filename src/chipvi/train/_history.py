@@ -95,3 +95,13 @@ def to_tables(records: Mapping[str, Mapping[int, float]]) -> dict[str, pd.DataFr
     for name, values in records.items():
         columns.setdefault(name.partition(".")[0], {})[name] = pd.Series(values, dtype=float)
     return {name: pd.DataFrame(table).rename_axis(index="step") for name, table in columns.items()}
+
+
+def extend_history(before: Mapping[str, pd.DataFrame], history: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Put a training after those before, steps counted on."""
+    extended = dict(before)
+    last = max((int(table.index[-1]) for table in before.values()), default=-1) + 1
+    for name, table in history.items():
+        table = table.set_axis(table.index + last)
+        extended[name] = pd.concat([before[name], table]) if name in before else table
+    return extended

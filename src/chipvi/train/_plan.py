@@ -98,6 +98,7 @@ class TrainingPlan(pl.LightningModule):
         self.module = module
         self.records: dict[str, dict[int, float]] = {}
         self.advice: list[str] = []
+        self.was_interrupted = False
         self._advisor = Advisor()
         self._part = part
         self._n_steps, self._seed, self._options = n_steps, seed, options

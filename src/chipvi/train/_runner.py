@@ -221,6 +221,7 @@ def _run(
             raise
         if not keep:
             raise KeyboardInterrupt from error
+        plan.was_interrupted = True
         warnings.warn(
             f"training was interrupted at step {trainer.global_step}; the model keeps what it has learnt so far.",
             UserWarning,

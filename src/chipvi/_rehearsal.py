@@ -1,0 +1,113 @@
+"""Rehearsal: models that are trained without some of the tracks, to see what becomes of these."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ._layout import Layout
+from ._track_data import TrackData
+from ._unseen import Trial, choose_shares, learn, try_tracks
+from .module import ChipVAE
+from .train import Split, TrainingAdvice, fit
+
+_ROUNDS = 2
+_SHORTER = 6  # is a round than the training, but not below
+_FEWEST_STEPS = 200  # for a network that has learnt nothing would leave all to the average
+_WITHHELD_SHARE = 0.2  # of the tracks of a biosample in a round, but at least one
+_FEWEST_TRACKS = 3  # of a biosample from which one is withheld
+_MOST_WITHHELD = 64
+
+
+def wants_rehearsal(wish: bool | None, layout: Layout, module: ChipVAE) -> bool:
+    """As told, or else whether cells of the grid have no data, controls aside: experiments that nobody has run."""
+    is_target_a = np.isin(np.arange(len(layout.assays)), layout.assay_t[layout.is_target_t])
+    has_gaps = not bool(module.known_ba.cpu().numpy()[:, is_target_a].all())
+    return has_gaps if wish is None else wish
+
+
+def checkpoints_beside(checkpoint: Path) -> list[Path]:
+    """Where the rounds of a rehearsal keep their own checkpoints."""
+    return [checkpoint.with_name(f"{checkpoint.name}.rehearsal{n}") for n in range(1, _ROUNDS + 1)]
+
+
+def choose_withheld(layout: Layout, known_ba: np.ndarray) -> list[np.ndarray]:
+    """Tracks to train without in each round, ascending: of assays that another biosample keeps, each track once.
+
+    They are spread over biosamples and assays; rounds without any are left out.
+
+    Parameters
+    ----------
+    layout, known_ba
+        The grid, and which of its cells have data.
+    """
+    target_ba = known_ba.copy()
+    target_ba[layout.biosample_t[~layout.is_target_t], layout.assay_t[~layout.is_target_t]] = False
+    number_b = target_ba.sum(axis=1)
+    tried_ba = np.zeros_like(target_ba)
+    rounds = []
+    for _ in range(_ROUNDS):
+        quota_b = np.where(number_b >= _FEWEST_TRACKS, np.ceil(_WITHHELD_SHARE * number_b), 0)
+        left_ba, withheld, before = target_ba.copy(), list[int](), -1
+        while before < len(withheld) < _MOST_WITHHELD:
+            before = len(withheld)
+            # assays that were tried least come first
+            for a in np.argsort(tried_ba.sum(axis=0), kind="stable"):
+                may_b = left_ba[:, a] & ~tried_ba[:, a] & (quota_b > 0)
+                if left_ba[:, a].sum() >= 2 and may_b.any() and len(withheld) < _MOST_WITHHELD:
+                    b = int(np.argmax(np.where(may_b, quota_b, -1)))
+                    withheld.append(int(layout.track_ba[b, a]))
+                    left_ba[b, a], tried_ba[b, a] = False, True
+                    quota_b[b] -= 1
+        if withheld:
+            rounds.append(np.sort(np.array(withheld, dtype=np.int64)))
+    return rounds
+
+
+def rehearse(
+    module: ChipVAE,
+    make_module: Callable[[TrackData, np.ndarray], ChipVAE],
+    layout: Layout,
+    data: TrackData,
+    split: Split,
+    n_steps: int,
+    seed: int,
+    checkpoint: Path | None = None,
+    **options: Any,
+) -> None:
+    """Train other modules without some of the tracks, and tell a trained one what became of them, in place.
+
+    If it is interrupted, or no track can be withheld, the module stays as it is.
+
+    Parameters
+    ----------
+    module, layout
+        Trained, and its grid.
+    make_module
+        Makes a module of the same kind that starts from some rows of some data.
+    data, split, n_steps, seed, checkpoint, options
+        What the module was trained on and how, as in :func:`chipvi.train.fit`.
+    """
+    options = {name: value for name, value in options.items() if name not in ("callbacks", "logger")}
+    n_steps = max(-(-n_steps // _SHORTER), min(n_steps, _FEWEST_STEPS))
+    options |= {"early_stopping": False, "n_steps": n_steps, "seed": seed}
+    files = [None] * _ROUNDS if checkpoint is None else checkpoints_beside(checkpoint)
+    trials: list[Trial] = []
+    for columns, file in zip(choose_withheld(layout, module.known_ba.cpu().numpy()), files, strict=False):
+        seen = data.without(columns)
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
+            torch.manual_seed(seed)
+            warnings.simplefilter("ignore", TrainingAdvice)  # was said of the training itself
+            rehearsed = make_module(seen, split.train)
+            plan = fit(rehearsed, seen, split, checkpoint=file, **options)
+        if plan.was_interrupted:
+            return
+        trials += try_tracks(rehearsed, layout, seen, data, columns, split.train)
+    if trials:
+        share_ba = choose_shares(trials, module.unseen_share_ba.double().cpu().numpy())
+        learn(module, trials, share_ba, np.arange(len(layout.biosamples)))
