@@ -87,31 +87,36 @@ def boost(adata: AnnData, biosample: str, others: Sequence[str], given: Sequence
     return regression.predict(features(biosample, others))
 
 
-def compare(adata: AnnData, biosample: str, model: chipvi.ChipVI) -> pd.DataFrame:
-    """Pearson and R2 of each target, a row per number of given assays, target and method."""
+def compare(adata: AnnData, biosample: str, seeds: int, steps: int | None) -> pd.DataFrame:
+    """Pearson and R2 of each target, a row per number of given assays, target, method and seed."""
     others = [name for name in adata.var["biosample"].unique() if name != biosample]
+    models = [train(choose(adata, others), steps, seed) for seed in range(seeds)]
     rows = []
     for n_given in range(1, len(GIVEN) + 1):
         given = GIVEN[:n_given]
         targets = [assay for assay in adata.var["assay"].unique() if assay not in given]
-        query = chipvi.ChipVI.load_query_data(choose(adata, [biosample], given), model)
-        methods = {"chipvi": impute(query, biosample, targets)}
-        methods["average"] = np.column_stack(
-            [np.mean([signal(adata, other, target) for other in others], axis=0) for target in targets]
-        )
-        methods["boosting"] = np.column_stack([boost(adata, biosample, others, given, target) for target in targets])
+        query = choose(adata, [biosample], given)
+        average = [np.mean([signal(adata, other, target) for other in others], axis=0) for target in targets]
+        boosted = [boost(adata, biosample, others, given, target) for target in targets]
+        predicted = [("average", 0, np.column_stack(average)), ("boosting", 0, np.column_stack(boosted))]
+        for seed, model in enumerate(models):
+            imputed = impute(chipvi.ChipVI.load_query_data(query.copy(), model), biosample, targets)
+            predicted.append(("chipvi", seed, imputed))
         truth = np.column_stack([signal(adata, biosample, target) for target in targets])
-        for method, predicted in methods.items():
-            for target, r, score in zip(targets, pearson(truth, predicted), r2(truth, predicted), strict=True):
-                rows.append({"given": n_given, "target": target, "method": method, "Pearson": r, "R2": score})
+        for method, seed, values in predicted:
+            for target, r, score in zip(targets, pearson(truth, values), r2(truth, values), strict=True):
+                row = {"biosample": biosample, "given": n_given, "target": target, "method": method, "seed": seed}
+                rows.append(row | {"Pearson": r, "R2": score})
     return pd.DataFrame(rows)
 
 
 def show(table: pd.DataFrame) -> str:
     """Methods side by side, with the mean over targets."""
-    wide = table.pivot(index=["given", "target"], columns="method", values=["Pearson", "R2"])
-    mean = wide.groupby("given").mean()
-    mean.index = pd.MultiIndex.from_product([mean.index, ["mean"]])
+    wide = table.pivot_table(
+        index=["biosample", "given", "target"], columns="method", values=["Pearson", "R2"], aggfunc="mean"
+    )
+    mean = wide.groupby(["biosample", "given"]).mean()
+    mean.index = pd.MultiIndex.from_tuples([(*labels, "mean") for labels in mean.index], names=wide.index.names)
     return pd.concat([wide, mean]).sort_index(kind="stable").round(3).to_string()
 
 
@@ -119,14 +124,18 @@ def main() -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="h5ad of arcsinh p-values in X, such as roadmap_pilot_signal.h5ad")
-    parser.add_argument("--biosample", default="GM12878", help="the one to leave out")
-    parser.add_argument("--seed", type=int, default=0, help="of training")
+    parser.add_argument("--biosamples", nargs="+", help="to leave out, each in turn; without it, all")
+    parser.add_argument("--seeds", type=int, default=3, help="number of trainings of each")
     parser.add_argument("--steps", type=int, default=None, help="of training; without it, the default")
+    parser.add_argument("--out", help="csv file to write all scores to")
     options = parser.parse_args()
     adata = read(options.data)
-    others = [name for name in adata.var["biosample"].unique() if name != options.biosample]
-    model = train(choose(adata, others), options.steps, options.seed)
-    print(show(compare(adata, options.biosample, model)))
+    left_out = options.biosamples or list(adata.var["biosample"].unique())
+    table = pd.concat([compare(adata, biosample, options.seeds, options.steps) for biosample in left_out])
+    print(show(table))
+    if options.out:
+        table.round(4).to_csv(options.out, index=False)
+        print(f"Scores of each seed: {options.out}")
 
 
 if __name__ == "__main__":

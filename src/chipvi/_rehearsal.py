@@ -91,11 +91,13 @@ def rehearse(
     make_module
         Makes a module of the same kind that starts from some rows of some data.
     data, split, n_steps, seed, checkpoint, options
-        What the module was trained on and how, as in :func:`chipvi.train.fit`.
+        What the module was trained on and how, as in :func:`chipvi.train.fit`. The logger is left out, and callbacks
+        but for those with `watches_rehearsal`.
     """
-    options = {name: value for name, value in options.items() if name not in ("callbacks", "logger")}
+    callbacks = [callback for callback in options.pop("callbacks", []) if getattr(callback, "watches_rehearsal", False)]
+    options.pop("logger", None)
     n_steps = max(-(-n_steps // _SHORTER), min(n_steps, _FEWEST_STEPS))
-    options |= {"early_stopping": False, "n_steps": n_steps, "seed": seed}
+    options |= {"early_stopping": False, "callbacks": callbacks, "n_steps": n_steps, "seed": seed}
     files = [None] * _ROUNDS if checkpoint is None else checkpoints_beside(checkpoint)
     trials: list[Trial] = []
     for columns, file in zip(choose_withheld(layout, module.known_ba.cpu().numpy()), files, strict=False):

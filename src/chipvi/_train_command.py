@@ -244,13 +244,17 @@ def _tell_plan(plan: Plan, model: ChipVI, console: Console) -> None:
 class _Bar(lightning.Callback):
     """A progress bar of steps, on standard error; Lightning's own counts epochs, of which there is one."""
 
+    watches_rehearsal = True
+    _text = "Training"
+
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Begin where training begins."""
-        columns = (TextColumn("Training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (TextColumn(self._text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         console = Console(stderr=True)
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("", total=trainer.num_training_batches, completed=trainer.global_step)
         self._progress.start()
+        self._text = "Rehearsing"  # what follows the training
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Move."""
