@@ -13,12 +13,22 @@ from . import _keys
 
 _READERS = {".h5ad": anndata.read_h5ad, ".zarr": anndata.read_zarr}
 _BIGWIG = (".bw", ".bigwig")
+_URLS = ("http://", "https://", "ftp://")
 _HEADERS = ("#", "track", "browser")
 
 
 def is_bigwig(path: Path) -> bool:
     """Whether the name is one of a bigWig file."""
     return path.suffix.lower() in _BIGWIG
+
+
+def is_url(file: str) -> bool:
+    """Whether a file is not on this computer.
+
+    >>> is_url("https://example.org/a.bigWig"), is_url("/data/a.bigWig")
+    (True, False)
+    """
+    return file.lower().startswith(_URLS)
 
 
 def read_anndata(path: Path) -> AnnData:

@@ -187,11 +187,11 @@ def site(tmp_path) -> Iterator[str]:
         server.kill()
 
 
-@pytest.mark.parametrize("folder", ["", "/moved"])
-def test_a_url_reads_as_the_file(tmp_path, site, folder):
+@pytest.mark.parametrize(("scheme", "folder"), [("http", ""), ("HTTP", ""), ("http", "/moved")])
+def test_a_url_reads_as_the_file(tmp_path, site, scheme, folder):
     path = write(tmp_path / "K562.DNase.bigWig", random_records(11))
     regions = bins(200)
-    found = quiet(f"{site}{folder}/K562.DNase.bigWig", regions)
+    found = quiet(f"{scheme}{site.removeprefix('http')}{folder}/K562.DNase.bigWig", regions)
     np.testing.assert_array_equal(found.X, quiet(path, regions).X)
     assert list(found.var_names) == ["K562.DNase"]
 

@@ -55,8 +55,9 @@ def test_other_delimiters_and_a_byte_order_mark_read_alike(folder, delimiter, st
     assert read_sheet(path).iloc[0, :2].tolist() == ["K562", "H3K4me3"]
 
 
-def test_urls_are_kept_and_not_looked_for(folder):
-    url = "https://example.org/files/x.bigWig"
+@pytest.mark.parametrize("scheme", ["https", "HTTP", "ftp"])
+def test_urls_are_kept_and_not_looked_for(folder, scheme):
+    url = f"{scheme}://example.org/files/x.bigWig"
     sheet = read_sheet(write(folder, f"biosample,assay,file,kind\nK562,ATAC,{url},fold change over control\n"))
     assert sheet[["file", "kind"]].iloc[0].tolist() == [url, "fold_change"]
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from .. import _keys
+from .._files import is_url
 from ._alignments import SUFFIXES, contig_lengths
 from ._count_contigs import check_contigs, check_same_assembly, match_contigs
 from ._genomes import chrom_sizes
 from ._read_bigwigs import bigwig_sizes
-from ._sheet import BIGWIG, is_url
+from ._sheet import BIGWIG
 
 
 def require_assembly(files: Iterable[str], regions: pd.DataFrame, genome: str | Path | pd.Series | None) -> None:

@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.progress import track
 
 from .. import _keys
+from .._files import is_url
 from .._messages import and_more, listed
 from ._processes import clean_context, script_not_run_again
 
 _PLACE = [_keys.CHROM, _keys.START, _keys.END]
-_URLS = ("http://", "https://", "ftp://")
 _LARGE = 50_000_000  # bytes; less is read sooner than another process starts
 _FILE = "file"
 
@@ -128,17 +128,13 @@ def _name_files(files: Any, names: Sequence[str] | None) -> dict[str, str]:
         )
     sources = {str(name): os.fspath(file) for name, file in zip(names, files, strict=True)}
     for source in sources.values():
-        if not _is_url(source) and not Path(source).is_file():
+        if not is_url(source) and not Path(source).is_file():
             raise FileNotFoundError(f"there is no file {source}.")
     return sources
 
 
-def _is_url(source: str) -> bool:
-    return source.lower().startswith(_URLS)
-
-
 def _stem(source: str) -> str:
-    return PurePosixPath(unquote(urlsplit(source).path)).stem if _is_url(source) else Path(source).stem
+    return PurePosixPath(unquote(urlsplit(source).path)).stem if is_url(source) else Path(source).stem
 
 
 def _place(regions: pd.DataFrame) -> pd.DataFrame:
@@ -168,7 +164,7 @@ def _where(regions: pd.DataFrame, row: int) -> str:
 def _read_all(read: Any, sources: list[str], processes: int | None) -> Iterator[np.ndarray]:
     """Read in this process, or in others where it is worth it."""
     if processes is None:
-        large = sum(_is_url(source) or Path(source).stat().st_size > _LARGE for source in sources)
+        large = sum(is_url(source) or Path(source).stat().st_size > _LARGE for source in sources)
         processes = min(large, os.cpu_count() or 1)
     processes = min(processes, len(sources))
     if processes < 2:
@@ -215,12 +211,12 @@ def _first_of_runs(chrom: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.
 @contextmanager
 def _open(source: str) -> Iterator[Any]:
     """Open a bigWig file, and say in one sentence what is wrong with it, also while it is read."""
-    told = "Fetch or make the file again." if not _is_url(source) else "Check the address and the connection."
+    told = "Fetch or make the file again." if not is_url(source) else "Check the address and the connection."
     expected = f"{source} must be a bigWig file"
     file = None
     try:
         # a local file is opened here, for pybigtools goes by the ending of its name
-        file = None if _is_url(source) else open(source, "rb")  # noqa: SIM115
+        file = None if is_url(source) else open(source, "rb")  # noqa: SIM115
         reader = pybigtools.open(source if file is None else file)
         if not reader.is_bigwig:
             raise ValueError(f"{expected}; it is a bigBed file, which holds intervals and no signal.")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from .. import _keys
+from .._files import is_url
 from .._messages import listed, unknown
 
 FILE, KIND, CONTROL, REPLICATE = "file", "kind", "control", "replicate"
@@ -101,15 +102,6 @@ def check_sheet(sheet: pd.DataFrame) -> pd.DataFrame:
     _require_columns(list(table.columns), "the sample sheet")
     table = table.astype(object).where(table.notna(), "").map(lambda value: str(value).strip())
     return _checked(table.rename_axis("line"), "the sample sheet", Path.cwd())
-
-
-def is_url(file: str) -> bool:
-    """Whether a file is not on this computer.
-
-    >>> is_url("https://example.org/a.bigWig"), is_url("/data/a.bigWig")
-    (True, False)
-    """
-    return re.match(r"(https?|ftp)://", file) is not None
 
 
 def _checked(table: pd.DataFrame, where: str, folder: Path) -> pd.DataFrame:
