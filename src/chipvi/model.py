@@ -88,7 +88,7 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
         head_options: dict[str, float | None] | None = None,
         kl_weight: float = 0.001,
         mean_weight: float = 1.0,
-        denoise_weight: float = 0.5,
+        denoise_weight: float = 1.0,
     ) -> None:
         super().__init__(adata)
         self.is_trained_: bool

@@ -75,7 +75,7 @@ class ChipVAE(BaseModuleClass):
         head_options: dict[str, float | None] | None = None,
         kl_weight: float = 0.001,
         mean_weight: float = 1.0,
-        denoise_weight: float = 0.5,
+        denoise_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.has_counts, self.has_signal = layout.has_counts, layout.has_signal

@@ -51,8 +51,8 @@ class StudyModel(ChipVI):
     """A plain masked VAE of counts with suspects switched on.
 
     It differs from :class:`chipvi.ChipVI` in that all that reaches the heads passes through the latent (no offsets, no
-    reference beside it), in that the likelihood alone is to carry the mean (`mean_weight` 0), and in a larger
-    `kl_weight`. Without suspects it learns well; with :data:`FAILING` it does not.
+    reference beside it), in that the likelihood alone is to carry the mean (`mean_weight` 0), in a larger `kl_weight` and
+    in a smaller `denoise_weight`. Without suspects it learns well; with :data:`FAILING` it does not.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class StudyModel(ChipVI):
         if "logit_clamps" in suspects and "n_p" not in suspects:
             raise ValueError("logit_clamps needs n_p: a head of mean and dispersion has no logit to clamp.")
         self._module_cls = partial(StudyVAE, suspects=tuple(suspects))  # type: ignore[assignment]
-        super().__init__(adata, **({"mean_weight": 0.0, "kl_weight": 0.01} | options))
+        super().__init__(adata, **({"mean_weight": 0.0, "kl_weight": 0.01, "denoise_weight": 0.5} | options))
 
 
 class StudyVAE(ChipVAE):
