@@ -112,10 +112,11 @@ class QueryMixin:
         query: Any = cls(joined, **reference._module_options)
         size = ReferenceSize(len(reference.biosamples), len(reference._layout.assays), known.n_tracks)
         start = extend_start(reference.module, query._layout, new)
-        module = query._make_module(query._open_data(None), start=start)
+        data = query._open_data(None)
+        module = query._make_module(data, start=start)
         take_weights(module, reference.module)
         query.module = module.to(reference.device).eval()
-        learn_from_given(query.module, query._layout, query._open_data(None), size.n_biosamples, size.n_assays)
+        learn_from_given(query.module, query._layout, data, size.n_biosamples, size.n_assays)
         query.reference_size_, query.is_trained_ = size, True
         return query
 

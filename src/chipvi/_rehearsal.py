@@ -99,6 +99,7 @@ def rehearse(
     n_steps = max(-(-n_steps // _SHORTER), min(n_steps, _FEWEST_STEPS))
     options |= {"early_stopping": False, "callbacks": callbacks, "n_steps": n_steps, "seed": seed}
     files = [None] * _ROUNDS if checkpoint is None else checkpoints_beside(checkpoint)
+    split = Split(split.train, split.validation[:0])
     trials: list[Trial] = []
     for columns, file in zip(choose_withheld(layout, module.known_ba.cpu().numpy()), files, strict=False):
         seen = data.without(columns)

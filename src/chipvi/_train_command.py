@@ -26,6 +26,7 @@ from ._files import read_anndata
 from ._layout import has_data
 from ._messages import listed, unknown
 from ._quiet import quiet_lightning
+from ._rehearsal import wants_rehearsal
 from ._saved import draw_validation
 from ._settings import Settings
 from .model import ChipVI, default_steps
@@ -233,9 +234,10 @@ def _tell_plan(plan: Plan, model: ChipVI, console: Console) -> None:
         lines.append(f"Found and used: {', '.join(plan.found)}.")
     n_weights = sum(p.numel() for p in model.module.parameters())
     held_out = f", {settings['validation_size']:.0%} of the regions held out" if settings["validation_size"] else ""
+    rehearsal = ", then a rehearsal" if wants_rehearsal(None, model._layout, model.module) else ""
     lines.append(
-        f"To train: head {settings['head']}, {n_weights:,} parameters, {settings['steps']:,} steps{held_out}, "
-        f"seed {settings['seed']}."
+        f"To train: head {settings['head']}, {n_weights:,} parameters, {settings['steps']:,} steps{rehearsal}{held_out}"
+        f", seed {settings['seed']}."
     )
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
