@@ -259,12 +259,31 @@ def test_a_damaged_block_is_told(tmp_path, capfd):
     capfd.readouterr()
 
 
-@pytest.mark.parametrize(("there", "asked"), [("1", "chr1"), ("chr1", "1")])
-def test_another_naming_of_chromosomes_is_told(tmp_path, there, asked):
-    path = write(tmp_path / "a.bw", [(there, 0, 10, 1.0)], {there: 500})
-    regions = pd.DataFrame({"chrom": [asked], "start": [0], "end": [100]})
-    with pytest.raises(ValueError, match=f"the regions have {asked}, the file has {there}. Rename"):
-        quiet(path, regions)
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("is_with", [True, False], ids=["chr1 in the regions", "chr1 in the file"])
+def test_chromosomes_are_found_with_and_without_chr_and_the_log_says_so(tmp_path, is_with, processes, caplog):
+    ensembl = {"chr1": "1", "chr2": "2", "chrM": "MT"}
+    sizes = dict(zip(ensembl, SIZES.values(), strict=True))
+    records = random_records(19) + [("chrM", 10, 320, 2.5)]
+    renamed = [(ensembl[chrom], *rest) for chrom, *rest in records]
+    paths = [write(tmp_path / "a.bw", records, sizes)]
+    paths.append(write(tmp_path / "b.bw", renamed, {ensembl[chrom]: size for chrom, size in sizes.items()}))
+    regions = pd.DataFrame({"chrom": ["chr2", "chrM", "chr1", "chr1"], "start": [0, 0, 100, 300]})
+    regions["end"] = regions["start"] + 200
+    if not is_with:
+        regions["chrom"] = regions["chrom"].map(ensembl)
+    found = quiet(paths, regions, processes=processes).X
+    assert np.isfinite(found).all() and len(np.unique(found[:, 0])) == 4
+    np.testing.assert_array_equal(found[:, 0], found[:, 1])
+    (record,) = caplog.records
+    told = "b.bw calls chromosomes otherwise than the regions, such as" if is_with else "a.bw calls chromosomes"
+    assert told in record.message and "(and 2 more)" in record.message
+
+
+def test_of_two_contigs_the_one_of_the_same_name_is_read(tmp_path):
+    path = write(tmp_path / "a.bw", [("1", 0, 100, 7.0), ("chr1", 0, 100, 3.0)], {"1": 50_000, "chr1": 500})
+    for chrom, value in (("1", 7), ("chr1", 3)):
+        assert quiet(path, pd.DataFrame({"chrom": [chrom], "start": [0], "end": [100]})).X[0, 0] == value
 
 
 def test_a_file_without_any_of_the_chromosomes_is_told(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from pandas.api.types import is_integer_dtype
 from .. import _keys
 from .._messages import and_more, listed
 from ._alignments import DROPPED, ReadFilters, contig_lengths
-from ._count_contigs import check_contigs, check_same_assembly
+from ._count_contigs import check_contigs, check_same_assembly, log_renamed
 from ._count_files import FileCounts, Plan, count_files, file_kind
 from ._count_regions import Intervals, Regions
 from ._genomes import chrom_sizes, make_bins, read_blacklist
@@ -27,8 +26,6 @@ COUNTING = "chipvi_counting"
 _MOSTLY_ZERO = 0.5
 _INT32_MAX = np.iinfo(np.int32).max
 _Files = str | Path | Sequence[str | Path] | Mapping[str, str | Path | Sequence[str | Path]]
-
-_log = logging.getLogger(__name__)
 
 
 def count_reads(
@@ -142,7 +139,7 @@ def count_reads(
     )
     results = count_files(paths, plan, processes, progress)
     for path, result in zip(paths, results, strict=True):
-        _log_renamed(path, result.renamed)
+        log_renamed(path, result.renamed)
     columns = _by_track(tracks, results)
     adata = AnnData(
         _matrix(columns, len(obs), list(tracks)),
@@ -254,18 +251,6 @@ def _check_headers(paths: Sequence[Path], regions: pd.DataFrame, sizes: pd.Serie
     check_same_assembly(lengths)
     for path, of_file in lengths.items():
         check_contigs(path, of_file, regions, sizes)
-
-
-def _log_renamed(path: Path, renamed: Mapping[str, str]) -> None:
-    if renamed:
-        contig, chrom = next(iter(renamed.items()))
-        _log.warning(
-            "%s calls chromosomes otherwise than the regions, such as %s for %s%s; they were taken to be the same.",
-            path,
-            contig,
-            chrom,
-            and_more(len(renamed)),
-        )
 
 
 def _by_track(tracks: Mapping[str, list[Path]], results: Sequence[FileCounts]) -> dict[str, list[FileCounts]]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
+from os import PathLike
 
 import pandas as pd
 
 from .. import _keys
 from .._messages import and_more, listed
 from ._genomes import GENOMES, chrom_sizes
+
+_log = logging.getLogger(__name__)
 
 
 def match_contigs(wanted: Iterable[str], found: Iterable[str]) -> dict[str, str]:
@@ -39,6 +43,19 @@ def _other_name(name: str) -> str:
 def renamed_contigs(matched: Mapping[str, str]) -> dict[str, str]:
     """Those of the matched that are called otherwise in the file."""
     return {name: wanted for name, wanted in matched.items() if name != wanted}
+
+
+def log_renamed(file: str | PathLike, renamed: Mapping[str, str]) -> None:
+    """Say that a file calls chromosomes otherwise, if it does."""
+    if renamed:
+        contig, chrom = next(iter(renamed.items()))
+        _log.warning(
+            "%s calls chromosomes otherwise than the regions, such as %s for %s%s; they were taken to be the same.",
+            file,
+            contig,
+            chrom,
+            and_more(len(renamed)),
+        )
 
 
 def check_contigs(

@@ -22,11 +22,13 @@ from rich.progress import track
 from .. import _keys
 from .._files import is_url
 from .._messages import and_more, listed
+from ._count_contigs import log_renamed, match_contigs, renamed_contigs
 from ._processes import clean_context, script_not_run_again
 
 _PLACE = [_keys.CHROM, _keys.START, _keys.END]
 _LARGE = 50_000_000  # bytes; less is read sooner than another process starts
 _FILE = "file"
+_Column = tuple[np.ndarray, dict[str, str]]  # values, and chromosomes that the file calls otherwise
 
 
 def read_bigwigs(
@@ -65,15 +67,16 @@ def read_bigwigs(
     Returns
     -------
     Regions x tracks, X float32; `var.file` tells where each track is from. A chromosome that is not in a file is
-    uncovered: a bigWig file names only those with data.
+    uncovered: a bigWig file names only those with data. One that a file calls `1` and the regions `chr1`, or the other
+    way round, is taken to be the same, and a line of the log says so.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If a file cannot be read as bigWig, or is cut off; if its chromosomes have other names (`1` and `chr1`) or are
-        shorter than the regions need; if a mean is negative where `arcsinh` was asked for; and if names come back.
+        If a file cannot be read as bigWig, or is cut off; if it has none of the regions' chromosomes, or shorter ones
+        than the regions need; if a mean is negative where `arcsinh` was asked for; and if names come back.
 
     Examples
     --------
@@ -88,8 +91,9 @@ def read_bigwigs(
     values_rt = np.empty((len(obs), len(sources)), dtype=np.float32)
     columns = _read_all(read, list(sources.values()), processes)
     shown = track(columns, "Reading bigWig", total=len(sources), console=Console(stderr=True), disable=not progress)
-    for t, values_r in enumerate(shown):
+    for t, (source, (values_r, renamed)) in enumerate(zip(sources.values(), shown, strict=True)):
         values_rt[:, t] = values_r
+        log_renamed(source, renamed)
     return AnnData(values_rt, obs=obs, var=pd.DataFrame({_FILE: sources.values()}, index=pd.Index(sources)))
 
 
@@ -161,7 +165,7 @@ def _where(regions: pd.DataFrame, row: int) -> str:
     return f"{chrom}:{start}-{end}"
 
 
-def _read_all(read: Any, sources: list[str], processes: int | None) -> Iterator[np.ndarray]:
+def _read_all(read: Any, sources: list[str], processes: int | None) -> Iterator[_Column]:
     """Read in this process, or in others where it is worth it."""
     if processes is None:
         large = sum(is_url(source) or Path(source).stat().st_size > _LARGE for source in sources)
@@ -176,24 +180,25 @@ def _read_all(read: Any, sources: list[str], processes: int | None) -> Iterator[
         yield from columns
 
 
-def _read_track(source: str, places: pd.DataFrame, fill: float | None, arcsinh: bool) -> np.ndarray:
-    """Mean of each region, float32."""
+def _read_track(source: str, places: pd.DataFrame, fill: float | None, arcsinh: bool) -> _Column:
+    """Mean of each region, float32, and which contigs are which chromosomes by another name."""
     with _open(source) as reader:
         sizes = {str(name): int(size) for name, size in reader.chroms().items()}
-        _require_same_genome(source, sizes, places)
+        matched = _match(source, sizes, places)
+        contigs = {name: contig for contig, name in matched.items()}
         means_r = np.full(len(places), np.nan if fill is None else fill)
         chrom, start, end = _arrays(places)
         first = _first_of_runs(chrom, start, end)
         for run, stop in zip(first, np.r_[first[1:], len(chrom)], strict=True):
-            if chrom[run] in sizes:
+            if chrom[run] in contigs:
                 means_r[run:stop] = reader.values(
-                    chrom[run], int(start[run]), int(end[stop - 1]), int(stop - run), exact=True, uncovered=fill,
-                    fillna=None,
+                    contigs[chrom[run]], int(start[run]), int(end[stop - 1]), int(stop - run), exact=True,
+                    uncovered=fill, fillna=None,
                 )  # fmt: skip
     if arcsinh:
         _require_positive(source, means_r, places)
         means_r = np.arcsinh(means_r)
-    return means_r.astype(np.float32)
+    return means_r.astype(np.float32), renamed_contigs(matched)
 
 
 def _arrays(places: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -232,17 +237,17 @@ def _open(source: str) -> Iterator[Any]:
             file.close()
 
 
-def _require_same_genome(source: str, sizes: dict[str, int], places: pd.DataFrame) -> None:
+def _match(source: str, sizes: dict[str, int], places: pd.DataFrame) -> dict[str, str]:
+    """Which chromosome of the regions each contig is; refused where none is one, or one is too short."""
     chroms = places[_keys.CHROM].astype(str)
-    absent = [name for name in chroms.unique() if name not in sizes]
-    renamed = [name for name in absent if _other_name(name) in sizes]
-    if renamed or len(absent) == chroms.nunique():
-        there = _other_name(renamed[0]) if renamed else listed(sizes, 3)
+    matched = match_contigs(chroms.unique(), sizes)
+    if not matched:
         raise ValueError(
-            f"{source} must name chromosomes as the regions do; the regions have {listed(renamed or absent, 3)}, "
-            f"the file has {there}. Rename the chromosomes of the regions."
+            f"{source} must name chromosomes as the regions do, with or without chr; the regions have "
+            f"{listed(chroms.unique(), 3)}, the file has {listed(sizes, 3)}. Rename the chromosomes of the regions."
         )
-    size_r = chroms.map(sizes).to_numpy(dtype=np.float64)  # NaN where the file has no such chromosome
+    size_by_name = {name: sizes[contig] for contig, name in matched.items()}
+    size_r = chroms.map(size_by_name).to_numpy(dtype=np.float64)  # NaN where the file has no such chromosome
     beyond = np.flatnonzero(places[_keys.END].to_numpy() > size_r)
     if len(beyond):
         row = beyond[0]
@@ -251,11 +256,7 @@ def _require_same_genome(source: str, sizes: dict[str, int], places: pd.DataFram
             f"not, for {chroms.iloc[row]} has {int(size_r[row]):,} bp. Is the file of another assembly, or was "
             "it written without the length of its chromosomes?"
         )
-
-
-def _other_name(chrom: str) -> str:
-    """The chromosome's name by the other custom: `1` for `chr1`, and back."""
-    return chrom.removeprefix("chr") if chrom.startswith("chr") else f"chr{chrom}"
+    return matched
 
 
 def _require_positive(source: str, means_r: np.ndarray, places: pd.DataFrame) -> None:
