@@ -70,7 +70,9 @@ def test_without_options_all_that_chipvi_count_writes_is_found_and_used(trained)
         "without data: cell2.H3K4me3."
     )
     assert found == "Found and used: layer observed, layer signal, column depth, column is_control."
-    assert third.startswith("To train: head mean_dispersion, ") and third.endswith(" parameters, 4 steps, seed 2.")
+    assert third.startswith("To train: head mean_dispersion, ") and third.endswith(
+        " parameters, 4 steps, seed 2; then a rehearsal."
+    )
 
 
 def test_the_model_is_the_one_that_python_trains(trained, data):
@@ -155,7 +157,7 @@ def test_flags_win_over_the_config_and_the_config_over_defaults(data, tmp_path):
     config.write_text("steps = 7\nseed = 5\nvalidation_size = 0.2\nearly-stopping = true\n")
     result = call("train", data, "-o", tmp_path / "model", "--config", config, "--seed", 6, "--dry-run")
     assert result.exit_code == 0, result.output
-    assert "7 steps, 20% of the regions held out, seed 6." in result.stdout
+    assert "7 steps, 20% of the regions held out, seed 6; then a rehearsal." in result.stdout
 
 
 def test_a_dry_run_tells_and_writes_nothing(data, tmp_path):

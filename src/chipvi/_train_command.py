@@ -234,10 +234,10 @@ def _tell_plan(plan: Plan, model: ChipVI, console: Console) -> None:
         lines.append(f"Found and used: {', '.join(plan.found)}.")
     n_weights = sum(p.numel() for p in model.module.parameters())
     held_out = f", {settings['validation_size']:.0%} of the regions held out" if settings["validation_size"] else ""
-    rehearsal = ", then a rehearsal" if wants_rehearsal(None, model._layout, model.module) else ""
+    rehearsal = "; then a rehearsal" if wants_rehearsal(None, model._layout, model.module) else ""
     lines.append(
-        f"To train: head {settings['head']}, {n_weights:,} parameters, {settings['steps']:,} steps{rehearsal}{held_out}"
-        f", seed {settings['seed']}."
+        f"To train: head {settings['head']}, {n_weights:,} parameters, {settings['steps']:,} steps{held_out}, "
+        f"seed {settings['seed']}{rehearsal}."
     )
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
