@@ -294,8 +294,8 @@ def test_a_single_track_is_refused(kit, no_training):
 def test_blocks_are_spread_over_all_rows_and_no_more_than_asked_for():
     rows = np.arange(100, 70_100)
     chosen = spread(rows, 20_000)
-    assert 10_000 <= len(chosen) <= 20_000
-    assert chosen[0] == 100 and chosen[-1] > 60_000
+    assert 19_000 < len(chosen) <= 20_000
+    assert chosen[0] < 2_000 and chosen[-1] > 68_000
     np.testing.assert_array_equal(chosen, np.unique(chosen))
     assert (np.diff(chosen) == 1).mean() > 0.98
     np.testing.assert_array_equal(spread(rows, 70_000), rows)

@@ -136,7 +136,16 @@ def test_calibration_is_saved_with_the_model(trained, tmp_path):
 def test_spread_takes_whole_blocks_from_all_over_and_no_more_than_asked():
     rows = np.arange(100, 5_000)
     chosen = spread(rows, most=1_000)
-    assert 500 < len(chosen) <= 1_000
-    assert (chosen[0], chosen[-1] > 4_700) == (100, True)
-    assert (np.bincount(np.diff(chosen))[1] / len(chosen)) > 0.9
+    assert 900 < len(chosen) <= 1_000
+    np.testing.assert_array_equal(chosen, np.unique(chosen))
+    assert chosen[0] < 1_000 and chosen[-1] > 4_000
+    assert (np.diff(chosen) == 1).mean() > 0.9
     np.testing.assert_array_equal(spread(rows[:900], most=1_000), rows[:900])
+
+
+@pytest.mark.parametrize("n_rows_of_a_gene", [128, 200, 256])
+def test_spread_takes_all_parts_of_genes_alike(n_rows_of_a_gene):
+    chosen = spread(np.arange(100_000), most=20_000)
+    number = np.bincount(chosen % n_rows_of_a_gene // 64)
+    np.testing.assert_allclose(number[:-1] / number[:-1].mean(), 1, atol=0.25)
+    assert number.min() > 0

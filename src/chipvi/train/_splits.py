@@ -120,10 +120,14 @@ def _draw_groups(group_r: np.ndarray, n_wanted: float, random: np.random.Generat
 
 
 def spread(rows: np.ndarray, most: int) -> np.ndarray:
-    """Blocks of neighbouring rows, spread evenly, with no more rows than `most`; all of them if they are as few.
+    """Blocks of neighbouring rows from all over, with no more rows than `most`; all of them if they are as few.
 
-    >>> len(spread(np.arange(1_000), most=300))
+    >>> len(spread(np.arange(960), most=300))
     256
     """
+    if len(rows) <= most:
+        return rows
     blocks = np.split(rows, np.arange(_BLOCK, len(rows), _BLOCK))
-    return np.concatenate(blocks[:: -(-len(blocks) // max(1, most // _BLOCK))] if len(rows) > most else blocks)
+    # drawn, for at equal steps they could fall on the same part of every gene; the seed makes it the same draw always
+    chosen = np.random.default_rng(0).permutation(len(blocks))[: max(1, most // _BLOCK)]
+    return np.concatenate([blocks[i] for i in np.sort(chosen)])
