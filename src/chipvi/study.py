@@ -51,8 +51,8 @@ class StudyModel(ChipVI):
     """A plain masked VAE of counts with suspects switched on.
 
     It differs from :class:`chipvi.ChipVI` in that all that reaches the heads passes through the latent (no offsets, no
-    reference beside it), in that the likelihood alone is to carry the mean (`mean_weight` 0), in a larger `kl_weight` and
-    in a smaller `denoise_weight`. Without suspects it learns well; with :data:`FAILING` it does not.
+    reference beside it), in that the likelihood alone is to carry the mean (`mean_weight` 0), in a larger `kl_weight`
+    and in a smaller `denoise_weight`. Without suspects it learns well; with :data:`FAILING` it does not.
 
     Parameters
     ----------
