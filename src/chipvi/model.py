@@ -231,8 +231,7 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
             call on the same model and data goes on from it, and on a CPU ends in the same weights, bit by bit, as if
             it had run in one go. The file is removed at the end.
         rehearsal
-            Whether to rehearse. None: if any cell of the grid is empty. True serves a model that new biosamples will
-            be brought to with :meth:`load_query_data`.
+            Whether to rehearse; None: if any cell of the grid is empty. True also serves :meth:`load_query_data`.
         **trainer_kwargs
             Go to :class:`scvi.train.Trainer`, such as `precision="bf16-mixed"`, `enable_progress_bar=False`,
             `callbacks`, or `logger`, which gets all of :attr:`history` while it is written:
@@ -317,6 +316,7 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
         if self.reference_size_ is not None:
             settle(module, before, self.reference_size_, data)
         elif not plan.was_interrupted and wants_rehearsal(rehearsal, self._layout, module):
+            options["n_steps"] = plan.global_step  # may be fewer
             rehearse(module, self._make_module, self._layout, data, split, seed=seed, **options)
         self.module = module
         self.history_ = extend_history(self.history_ or {}, plan.history)

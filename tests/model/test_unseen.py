@@ -196,6 +196,14 @@ def test_a_rehearsal_moves_nothing_but_what_nobody_has_measured(worlds):
     assert all(model.history[name].index.max() < 300 for name in model.history)
 
 
+@pytest.mark.filterwarnings("ignore::chipvi.train.TrainingAdvice")
+def test_a_training_that_stops_early_is_rehearsed_as_briefly(kit, monkeypatch):
+    model, n_steps = kit.model(kit.data()), []
+    monkeypatch.setattr(chipvi.model, "rehearse", lambda *_, **options: n_steps.append(options["n_steps"]))
+    kit.train(model, max_steps=160, plan_kwargs={"lr": 0.3, "ema_decay": 0.5}, early_stopping=True)
+    assert 0 < n_steps[0] < 160
+
+
 def test_what_was_rehearsed_is_saved(worlds, tmp_path):
     model = worlds["different"]
     model.save(tmp_path / "model")
