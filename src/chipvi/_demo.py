@@ -17,6 +17,7 @@ from ._messages import unknown
 from ._options import DEMO_DATA
 from ._quiet import quiet_lightning
 from ._regions import find_segments
+from ._rehearsal import wants_rehearsal
 from ._track_data import find_present
 from .model import ChipVI
 
@@ -90,6 +91,8 @@ def run(data: str, out: Path, steps: int | None, seed: int, console: Console) ->
     with quiet_lightning():
         ChipVI.setup_anndata(adata, **example.setup)
         model = ChipVI(adata)
+        if wants_rehearsal(None, model._layout, model.module):
+            console.print("Two short trainings without some of the tracks follow the first: a rehearsal.")
         model.train(max_steps=steps or _STEPS, split_key=_SPLIT, seed=seed)
         result = model.impute(indices=example.test)
     assert isinstance(result, AnnData)  # without `out`

@@ -142,6 +142,12 @@ class Predictor:
             )
             yield tensors | {"log_depth_t": self._log_depth_t, "log_keep": torch.zeros((), device=self._device)}
 
+    def impute(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """What :meth:`predict` gives for all targets in ascending rows, without their own data: float64."""
+        queries = self.without_own_data()
+        parts = [self.predict(tensors, queries) for tensors in self.batches(rows, None)]
+        return {name: torch.cat([part[name] for part in parts]).double().cpu().numpy() for name in parts[0]}
+
     @torch.no_grad()
     def predict(
         self, tensors: dict[str, Tensor], queries: list[Queries], generator: torch.Generator | None = None

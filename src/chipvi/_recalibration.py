@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
-import torch
 from scipy.optimize import minimize
 
 from ._layout import Layout
@@ -49,9 +48,7 @@ def recalibrate(module: ChipVAE, layout: Layout, data: TrackData, trained: np.nd
     for name in CALIBRATION:
         getattr(module, name).zero_()
     predictor = Predictor(module, layout, data, targets, log_depth_t, log_depth_t[targets.columns])
-    queries = predictor.without_own_data()
-    parts = [predictor.predict(tensors, queries) for tensors in predictor.batches(rows, None)]
-    predicted = {name: torch.cat([part[name] for part in parts]).double().cpu().numpy() for name in parts[0]}
+    predicted = predictor.impute(rows)
     block = data.read_rows(rows)
     views: list[tuple[str, str, np.ndarray, np.ndarray, _Fit, tuple[str, ...]]] = []
     views += [("mean", "dispersion", block.counts_rt, block.counted_rt, fit_factors, CALIBRATION[:2])]

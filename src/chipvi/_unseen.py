@@ -90,10 +90,7 @@ def try_tracks(
     predicted: list[dict[str, np.ndarray]] = []
     for share in (0.0, 1.0):
         module.unseen_share_ba.fill_(share)
-        predictor = Predictor(module, layout, seen, targets, log_depth_t, log_depth_n)
-        queries = predictor.without_own_data()
-        parts = [predictor.predict(tensors, queries) for tensors in predictor.batches(rows, None)]
-        predicted.append({name: torch.cat([part[name] for part in parts]).double().cpu().numpy() for name in parts[0]})
+        predicted.append(Predictor(module, layout, seen, targets, log_depth_t, log_depth_n).impute(rows))
     for name, value in kept.items():
         getattr(module, name).copy_(value)
     network, average = predicted
