@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -48,25 +49,31 @@ def choose_withheld(layout: Layout, known_ba: np.ndarray) -> list[np.ndarray]:
     """
     target_ba = known_ba.copy()
     target_ba[layout.biosample_t[~layout.is_target_t], layout.assay_t[~layout.is_target_t]] = False
-    number_b = target_ba.sum(axis=1)
     tried_ba = np.zeros_like(target_ba)
     rounds = []
     for _ in range(_ROUNDS):
-        quota_b = np.where(number_b >= _FEWEST_TRACKS, np.ceil(_WITHHELD_SHARE * number_b), 0)
-        left_ba, withheld, before = target_ba.copy(), list[int](), -1
-        while before < len(withheld) < _MOST_WITHHELD:
-            before = len(withheld)
-            # assays that were tried least come first
-            for a in np.argsort(tried_ba.sum(axis=0), kind="stable"):
-                may_b = left_ba[:, a] & ~tried_ba[:, a] & (quota_b > 0)
-                if left_ba[:, a].sum() >= 2 and may_b.any() and len(withheld) < _MOST_WITHHELD:
-                    b = int(np.argmax(np.where(may_b, quota_b, -1)))
-                    withheld.append(int(layout.track_ba[b, a]))
-                    left_ba[b, a], tried_ba[b, a] = False, True
-                    quota_b[b] -= 1
-        if withheld:
-            rounds.append(np.sort(np.array(withheld, dtype=np.int64)))
+        cells = islice(_choose_cells(target_ba, tried_ba), _MOST_WITHHELD)
+        withheld = np.sort(np.array([layout.track_ba[cell] for cell in cells], dtype=np.int64))
+        if len(withheld):
+            rounds.append(withheld)
     return rounds
+
+
+def _choose_cells(target_ba: np.ndarray, tried_ba: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Cells to withhold together, assay by assay and around again; noted as tried, and not chosen if they are."""
+    left_ba, number_b = target_ba.copy(), target_ba.sum(axis=1)
+    quota_b = np.where(number_b >= _FEWEST_TRACKS, np.ceil(_WITHHELD_SHARE * number_b), 0)
+    found = True
+    while found:
+        found = False
+        # assays that were tried least come first
+        for a in map(int, np.argsort(tried_ba.sum(axis=0), kind="stable")):
+            may_b = left_ba[:, a] & ~tried_ba[:, a] & (quota_b > 0)
+            if may_b.any() and left_ba[:, a].sum() >= 2:
+                b = int(np.argmax(np.where(may_b, quota_b, -1)))
+                left_ba[b, a], tried_ba[b, a], found = False, True, True
+                quota_b[b] -= 1
+                yield b, a
 
 
 def rehearse(
