@@ -78,8 +78,8 @@ class Predictor:
         self._assay_n = self._indices([layout.assays.index(label) for label in targets.assays])
         is_known_n = module.known_ba[self._biosample_n, self._assay_n]
         self._share_n = torch.where(is_known_n, 0.0, module.unseen_share_ba[self._biosample_n, self._assay_n])
-        track_n = layout.track_ba[self._biosample_n.cpu().numpy(), self._assay_n.cpu().numpy()]
-        self._is_measured_n = torch.as_tensor((track_n >= 0) & has_data(data)[track_n], device=self._device)
+        is_measured_n = (targets.columns >= 0) & has_data(data)[targets.columns]
+        self._is_measured_n = torch.as_tensor(is_measured_n, device=self._device)
         # a never-seen combination would make the biosample's own vector extrapolate
         generic = torch.full_like(self._biosample_n, module.biosamples.generic)
         self._embedding_n = torch.where(is_known_n, self._biosample_n, generic)
@@ -145,8 +145,22 @@ class Predictor:
     def impute(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """What :meth:`predict` gives for all targets in ascending rows, without their own data: float64."""
         queries = self.without_own_data()
-        parts = [self.predict(tensors, queries) for tensors in self.batches(rows, None)]
-        return {name: torch.cat([part[name] for part in parts]).double().cpu().numpy() for name in parts[0]}
+        return _stack([self.predict(tensors, queries) for tensors in self.batches(rows, None)])
+
+    @torch.no_grad()
+    def impute_apart(self, rows: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """As :meth:`impute`, from the network alone; and the means from the average alone, where there is one."""
+        network, average = [], []
+        queries = self.without_own_data()
+        for tensors in self.batches(rows, None):
+            network_parts, average_parts = [], []
+            for part in queries:
+                inferred = self._infer(tensors, part, None)
+                network_parts.append(self._ask_network(inferred, inferred["qz"].loc, part))
+                average_parts.append(self._blend(network_parts[-1], inferred, part, torch.ones_like(self._share_n)))
+            network.append(_beside(network_parts))
+            average.append(_beside(average_parts))
+        return _stack(network), _stack(average)
 
     @torch.no_grad()
     def predict(
@@ -173,7 +187,7 @@ class Predictor:
             inferred = self._infer(tensors, part, generator)
             latent_rqk = inferred["qz"].loc if generator is None else inferred["z_rqk"]
             parts.append(self._moments(inferred, latent_rqk, part))
-        return {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
+        return _beside(parts)
 
     @torch.no_grad()
     def predict_draws(self, tensors: dict[str, Tensor], queries: list[Queries], noise_sk: Tensor) -> dict[str, Tensor]:
@@ -209,14 +223,19 @@ class Predictor:
         )
 
     def _moments(self, inferred: dict[str, Any], latent_rqk: Tensor, queries: Queries) -> dict[str, Tensor]:
+        """What the latent says of the targets, recalibrated, with the share of the average in the means."""
+        network = self._ask_network(inferred, latent_rqk, queries)
+        # so as not to extrapolate where training never saw the combination
+        return network | self._blend(network, inferred, queries, self._share_n)
+
+    def _ask_network(self, inferred: dict[str, Any], latent_rqk: Tensor, queries: Queries) -> dict[str, Tensor]:
         """What the latent says of the targets, recalibrated."""
         n, q, g = queries.target_n, queries.query_n, queries.place_n
         log_depth_qg = torch.zeros(queries.assay_qg.shape, device=self._device)
         log_depth_qg[q, g] = self._log_depth_n[n]
-        others_rqaxv = inferred["others_rqaxv"]
         generated = self._module.generative(
             latent_rqk,
-            others_rqaxv,
+            inferred["others_rqaxv"],
             inferred["slots_rqai"],
             inferred["own_rqax"],
             queries.biosample_q,
@@ -224,25 +243,34 @@ class Predictor:
             queries.assay_qg,
             log_depth_qg[None],
         )
-        # where training never saw the combination and there is an average: a share of it, so as not to extrapolate
-        share_rnv = self._share_n[n, None] * others_rqaxv[:, q, self._assay_n[n], 2]
-        average_rnv = others_rqaxv[:, q, self._assay_n[n], 1]
         predicted = {}
         if generated["counts"] is not None:
             mean_rn = generated["counts"].mean[:, q, g]
             dispersion_rn = NegativeBinomial.from_moments(mean_rn, generated["counts"].variance[:, q, g]).theta
-            mean_rn = mean_rn * torch.exp(self._calibrated("log_mean_factor_ba", queries))
-            dispersion_rn = dispersion_rn * torch.exp(self._calibrated("log_dispersion_factor_ba", queries))
-            average_rn = average_rnv[..., 0] * torch.exp(self._log_depth_n[n])
-            seen_rn = inferred["own_rqax"][:, q, self._assay_n[n], 1]  # its own reads say more than the average
-            predicted["mean"] = torch.lerp(mean_rn, average_rn, share_rnv[..., 0] * (1 - seen_rn))
-            predicted["dispersion"] = dispersion_rn
+            predicted["mean"] = mean_rn * torch.exp(self._calibrated("log_mean_factor_ba", queries))
+            factor_n = torch.exp(self._calibrated("log_dispersion_factor_ba", queries))
+            predicted["dispersion"] = dispersion_rn * factor_n
         if generated["signal"] is not None:
-            signal_rn = generated["signal"].mean[:, q, g] + self._calibrated("signal_shift_ba", queries)
-            predicted["signal"] = torch.lerp(signal_rn, average_rnv[..., -1], share_rnv[..., -1])
+            predicted["signal"] = generated["signal"].mean[:, q, g] + self._calibrated("signal_shift_ba", queries)
             std_factor_n = torch.exp(self._calibrated("log_std_factor_ba", queries))
             predicted["signal_std"] = generated["signal"].stddev[:, q, g] * std_factor_n
         return predicted
+
+    def _blend(
+        self, network: dict[str, Tensor], inferred: dict[str, Any], queries: Queries, share_n: Tensor
+    ) -> dict[str, Tensor]:
+        """The means with a share of the average of the other biosamples, where there is one."""
+        n, q = queries.target_n, queries.query_n
+        _, average_rnv, has_rnv = inferred["others_rqaxv"][:, q, self._assay_n[n]].unbind(dim=2)
+        share_rnv = share_n[n, None] * has_rnv
+        blended = {}
+        if "mean" in network:
+            average_rn = average_rnv[..., 0] * torch.exp(self._log_depth_n[n])
+            seen_rn = inferred["own_rqax"][:, q, self._assay_n[n], 1]  # its own reads say more than the average
+            blended["mean"] = torch.lerp(network["mean"], average_rn, share_rnv[..., 0] * (1 - seen_rn))
+        if "signal" in network:
+            blended["signal"] = torch.lerp(network["signal"], average_rnv[..., -1], share_rnv[..., -1])
+        return blended
 
     def _calibrated(self, name: str, queries: Queries) -> Tensor:
         """What recalibration found for each target; 0 where a target is predicted with its own data."""
@@ -250,3 +278,19 @@ class Predictor:
         value_n = getattr(self._module, name)[self._biosample_n[n], self._assay_n[n]]
         is_without_n = (queries.leave_out_q[queries.query_n] == self._assay_n[n]) | ~self._is_measured_n[n]
         return torch.where(is_without_n, value_n, 0.0)
+
+
+def log_depths(module: ChipVAE, data: TrackData) -> np.ndarray:
+    """Log depth of each track less the module's centre: of the data where they tell, else as in training."""
+    given_t = np.log(data.depth_t) - float(module.log_center)
+    return np.where(np.isfinite(given_t), given_t, module.log_depth_t.double().cpu().numpy())
+
+
+def _beside(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Targets of several queries, beside each other."""
+    return {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
+
+
+def _stack(batches: list[dict[str, Tensor]]) -> dict[str, np.ndarray]:
+    """Rows of several batches below each other, float64."""
+    return {name: torch.cat([batch[name] for batch in batches]).double().cpu().numpy() for name in batches[0]}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 
 from ._layout import Layout, has_data
-from ._predictor import Predictor
+from ._predictor import Predictor, log_depths
 from ._track_data import TrackData
 from ._tracks import parse_targets
 from .metrics import nb_nll
@@ -47,7 +48,7 @@ class Trial:
     average_r: np.ndarray
     spread_r: np.ndarray
 
-    @property
+    @cached_property
     def slope_and_curve(self) -> tuple[float, float]:
         """With a share s of the average, the squared error falls by 2 s slope - s² curve, in variances of the track."""
         apart_r, variance = self.average_r - self.network_r, self.measured_r.var()
@@ -74,7 +75,7 @@ def try_tracks(
     Parameters
     ----------
     module, layout
-        Which has not been trained on these tracks, and its grid.
+        To whom the cells of these tracks are not known, and its grid.
     seen, data
         What to impute from, and what to compare with.
     columns, rows
@@ -83,17 +84,8 @@ def try_tracks(
     rows = spread(rows, _MOST_REGIONS)
     targets = parse_targets([data.tracks.names[t] for t in columns], data.tracks)
     log_depth_t = module.log_depth_t.double().cpu().numpy()
-    given_n = np.log(data.depth_t[columns]) - float(module.log_center)
-    log_depth_n = np.where(np.isfinite(given_n), given_n, log_depth_t[columns])
-    kept = {name: getattr(module, name).clone() for name in ("unseen_share_ba", "known_ba")}
-    module.known_ba[layout.biosample_t[columns], layout.assay_t[columns]] = False
-    predicted: list[dict[str, np.ndarray]] = []
-    for share in (0.0, 1.0):
-        module.unseen_share_ba.fill_(share)
-        predicted.append(Predictor(module, layout, seen, targets, log_depth_t, log_depth_n).impute(rows))
-    for name, value in kept.items():
-        getattr(module, name).copy_(value)
-    network, average = predicted
+    log_depth_n = log_depths(module, data)[columns]
+    network, average = Predictor(module, layout, seen, targets, log_depth_t, log_depth_n).impute_apart(rows)
     block = data.read_rows(rows)
     views = [(False, "mean", "dispersion", block.counts_rt, block.counted_rt)]
     if block.signal_rt is not None and block.signalled_rt is not None:

@@ -205,9 +205,10 @@ def impute(
 
 @app.command()
 def demo(
-    data: Annotated[str, typer.Option(help=f"Data to train on: {' or '.join(options.DEMO_DATA)}.")] = options.DEMO_DATA[
-        0
-    ],
+    data: Annotated[
+        str,
+        typer.Option(help=f"Data to train on: {' or '.join(options.DEMO_DATA)}."),
+    ] = options.DEMO_DATA[0],
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("chipvi-demo"),
     steps: Annotated[
         int | None, typer.Option(help="Training steps; by default 2,000, for a minute or two.", min=1)

@@ -25,6 +25,7 @@ from ._imputation import ImputationMixin
 from ._layout import Layout, Start
 from ._messages import unknown
 from ._minibatch import take_regions
+from ._predictor import log_depths
 from ._query import QueryMixin, ReferenceSize, new_part, settle
 from ._recalibration import recalibrate
 from ._rehearsal import checkpoints_beside, rehearse, wants_rehearsal
@@ -352,11 +353,9 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
 
     def _log_depths(self, data: TrackData) -> np.ndarray:
         """Log depth of each track less the centre: of the data if they give depth, else as in training."""
-        log_depth_t = self.module.log_depth_t.double().cpu().numpy()
         if self._setup_keys.depth_key is None:
-            return log_depth_t
-        given_t = np.log(data.depth_t) - float(self.module.log_center)
-        return np.where(np.isfinite(given_t), given_t, log_depth_t)
+            return self.module.log_depth_t.double().cpu().numpy()
+        return log_depths(self.module, data)
 
     @property
     def history(self) -> dict[str, pd.DataFrame] | None:
