@@ -32,7 +32,9 @@ from matplotlib.figure import Figure
 
 import chipvi
 from chipvi import metrics
-from chipvi.study import FAILING, SUSPECTS, StudyModel
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tutorials"))
+from count_head_study import FAILING, SUSPECTS, StudyModel  # noqa: E402 - the model lies beside the tutorial that tells of it
 
 OUT = Path(__file__).resolve().parent / "head_study"
 DOCS = Path(__file__).resolve().parent.parent / "docs"

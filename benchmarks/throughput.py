@@ -31,7 +31,10 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 import chipvi
-from chipvi.train import PlanOptions, RegionLoader, TrainingPlan, apply_task, draw_task, split_regions
+from chipvi.data.loader import RegionLoader
+from chipvi.data.splits import split_regions
+from chipvi.train.masking import apply_task, draw_task
+from chipvi.train.plan import PlanOptions, TrainingPlan
 
 LEAST_RATIO = 0.7
 BATCH_SIZE = 512  # the default of ChipVI.train

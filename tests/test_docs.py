@@ -10,7 +10,7 @@ import pytest
 from typer.main import get_command
 
 import chipvi.io
-from chipvi.cli import app
+from chipvi.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("tutorials/*.ipynb"))]

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from chipvi.io._rules import CountingRule, Reads
+from chipvi.io.counting.rules import CountingRule, Reads
 
 FRAGMENT = (100, 250)  # bp, of all three
 READ = 36

@@ -4,10 +4,12 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from .report import report
+
 # What is public is imported when it is first used: torch and scvi-tools take seconds to import, and counting reads,
 # the processes that do so, and --help need neither.
-_HOMES = {"ChipVI": ".model", "compare_heads": "._compare", "report": "._report"}
-_MODULES = ("datasets", "io", "metrics", "model", "nn", "pl", "study", "train")
+_HOMES = {"ChipVI": ".model", "compare_heads": ".compare"}
+_MODULES = ("datasets", "io", "metrics", "model", "nn", "pl", "train")
 
 __version__ = version("chipvi")
 
@@ -15,8 +17,7 @@ __all__ = ["ChipVI", "compare_heads", "datasets", "io", "metrics", "pl", "report
 
 if TYPE_CHECKING:
     from . import datasets, io, metrics, pl
-    from ._compare import compare_heads
-    from ._report import report
+    from .compare import compare_heads
     from .model import ChipVI
 else:  # or else a type checker would take any name for one of ours
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from chipvi._regions import find_segments
+from chipvi.data.segments import find_segments
 from chipvi.datasets import simulate
 from chipvi.datasets._simulate import _log_survival
 

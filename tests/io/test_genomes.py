@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from chipvi.io._genomes import GENOMES, choose_chromosomes, chrom_sizes, make_bins, read_blacklist
+from chipvi.io.genomes import GENOMES, choose_chromosomes, chrom_sizes, make_bins, read_blacklist
 
 
 # Lengths as UCSC publishes them.

@@ -11,10 +11,10 @@ import scipy.stats
 import torch
 from anndata import AnnData
 
-from chipvi._sink import write_in_parts
 from chipvi.metrics import nb_quantile
 from chipvi.nn import NegativeBinomial
-from chipvi.train import apply_task, hide_nothing
+from chipvi.predict.stream import write_in_parts
+from chipvi.train.masking import apply_task, hide_nothing
 
 NEW = pd.DataFrame({"biosample": ["cell3", "cell2"], "assay": ["H3K4me1", "H3K4me3"]}, index=["known", "never run"])
 

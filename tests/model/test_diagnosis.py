@@ -10,11 +10,11 @@ import scipy.stats
 from anndata import AnnData
 from sklearn.metrics import r2_score
 
-from chipvi._checkup._verdicts import check, standard_error
-from chipvi._diagnosis import MOST_REGIONS, choose_blocks
-from chipvi._predictor import Predictor
-from chipvi._regions import Segments
+from chipvi.data.segments import Segments
+from chipvi.evaluate.verdicts import check, standard_error
 from chipvi.metrics import fit_dispersion, leave_one_out_average, nb_nll, nb_pit
+from chipvi.model.diagnosis import MOST_REGIONS, choose_blocks
+from chipvi.predict.predictor import Predictor
 
 N_REGIONS, DISPERSION = 6_000, 4.0
 NAME = "cell2.H3K4me1"

@@ -9,8 +9,8 @@ import torch
 from anndata import AnnData
 
 import chipvi
-from chipvi._mixture import latent_noise, nb_mixture_quantile
 from chipvi.metrics import nb_quantile
+from chipvi.predict.quantiles import latent_noise, nb_mixture_quantile
 
 TRACKS = ["cell1.H3K4me1", "cell2.H3K4me3"]
 ROWS = [3, 40, 77, 105, 140, 201, 266]

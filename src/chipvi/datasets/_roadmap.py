@@ -11,8 +11,8 @@ import pandas as pd
 import pooch
 from anndata import AnnData
 
-from chipvi import _keys
-from chipvi._messages import unknown
+from .. import _keys
+from .._messages import unknown
 
 _COMMIT = "2aef9c5520595b14da265578c2c04c3d65a4ad01"
 _BASE_URL = f"https://raw.githubusercontent.com/QData/DeepDiffChrome/{_COMMIT}/data/"

@@ -13,9 +13,8 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import lfilter
 from scipy.special import gammainc, gammaln, hyp1f1
 
-from chipvi import _keys
-from chipvi._messages import unknown
-
+from .. import _keys
+from .._messages import unknown
 from ._states import STATES, biosample_states
 
 

@@ -1,14 +1,14 @@
 """Files in, files out: alignments and bigWig files to counts and signal per region, and back."""
 
-from ._assemble import count_sheet
-from ._browsers import write_igv_session, write_track_hub
-from ._count import count_reads
-from ._genomes import chrom_sizes, make_bins, read_blacklist
-from ._matrix import from_matrix
-from ._read_bigwigs import bigwig_sizes, read_bigwigs
-from ._sheet import read_sheet
-from ._write_bigwigs import write_bigwigs
-from ._write_tracks import write_tracks
+from .bigwigs.browsers import write_igv_session, write_track_hub
+from .bigwigs.read import bigwig_sizes, read_bigwigs
+from .bigwigs.tracks import write_tracks
+from .bigwigs.write import write_bigwigs
+from .counting.count import count_reads
+from .genomes import chrom_sizes, make_bins, read_blacklist
+from .matrix import from_matrix
+from .sheets.assemble import count_sheet
+from .sheets.sheet import read_sheet
 
 __all__ = [
     "bigwig_sizes",

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
-from .._checkup import BAR, RIGHT, TOO_FEW, VAGUE
+from ..evaluate.verdicts import BAR, RIGHT, TOO_FEW, VAGUE
 from ._style import BLUE, DARK, GREY, LIGHT, ORANGE, Path, saved, strip
 
 if TYPE_CHECKING:
-    from .._diagnosis import Diagnosis
+    from ..model.diagnosis import Diagnosis
 
 _COLUMNS = 5
 _MOST = 2.5  # height from which on bars are cut off, so that the others can be read

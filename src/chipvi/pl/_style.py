@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from ..io._colors import assay_color
+from ..io.bigwigs.colors import assay_color
 
 LIGHT, GREY, DARK = "#eceef0", "#c6ccd2", "#3c4248"
 BLUE, ORANGE, GREEN, PURPLE = "#2f6db3", "#d9722e", "#3a8f4b", "#7d5ba6"

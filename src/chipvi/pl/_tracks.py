@@ -13,7 +13,7 @@ from matplotlib.ticker import StrMethodFormatter
 
 from .. import _keys
 from .._messages import unknown
-from .._track_data import Matrix, find_present
+from ..data.track_data import Matrix, find_present
 from ._panels import LEGEND, Panel, draw
 from ._style import Path, assay_colour, legend_above, saved
 

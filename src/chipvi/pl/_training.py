@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from ._style import BLUE, DARK, GREEN, LIGHT, ORANGE, PURPLE, Path, saved, strip
 
 if TYPE_CHECKING:
-    from ..model import ChipVI
+    from ..model.chipvi import ChipVI
 
 _PANELS = {
     "Loss (nat per entry)": r"^(validation_)?(imp|obs)_.*_loss$",

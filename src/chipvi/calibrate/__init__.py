@@ -1,0 +1,1 @@
+"""What is learnt after training: factors of known tracks, and what to expect of experiments nobody ran."""

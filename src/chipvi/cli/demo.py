@@ -1,0 +1,245 @@
+"""The demo: a model trained in a minute or two, and judged on regions that it has not seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from rich.console import Console
+
+from .. import _keys, datasets, metrics, pl
+from .._messages import unknown
+from .._quiet import quiet_lightning
+from ..calibrate.holdout import wants_rehearsal
+from ..data.segments import find_segments
+from ..data.track_data import find_present
+from ..model.chipvi import ChipVI
+from .console import plain_table, tell_files
+from .options import DEMO_DATA
+
+_SPLIT = "split"
+_NEVER_MEASURED = "cell2.H3K4me3"
+_N_REGIONS, _N_CHROMOSOMES = 40_000, 10
+_STEPS = 2_000
+_EVERY_GENE = 10  # is to validate on
+_SHOWN = 200  # regions in the picture of tracks
+_WIDTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)  # of the Gaussians, in regions; the first hardly smooths
+_MOST_FITTED = 10_000  # regions to fit the likelihood of the average on
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """Data to train on, and what is known beyond them.
+
+    Parameters
+    ----------
+    adata
+        With a column `split` in obs: train, valid and test.
+    setup
+        Arguments of `setup_anndata`.
+    truth_rt
+        Counts, those withheld from `adata` included; NaN where nobody knows.
+    held_out
+        What the test regions are, in words.
+    shown
+        Tracks in the picture.
+    """
+
+    adata: AnnData
+    setup: dict[str, Any]
+    truth_rt: np.ndarray
+    held_out: str
+    shown: list[str]
+
+    @property
+    def test(self) -> np.ndarray:
+        """Rows to judge on."""
+        return np.flatnonzero(self.adata.obs[_SPLIT] == "test")
+
+    @property
+    def train(self) -> np.ndarray:
+        """Rows to train on."""
+        return np.flatnonzero(self.adata.obs[_SPLIT] == "train")
+
+
+def run(data: str, out: Path, steps: int | None, seed: int, console: Console) -> None:
+    """Train, impute and judge; print the scores and write them, the imputed tracks and pictures.
+
+    Parameters
+    ----------
+    data
+        One of `DEMO_DATA`.
+    out
+        Folder to write to; made if need be.
+    steps
+        Training steps; None for as many as fit into three minutes on two cores.
+    seed
+        Of the simulation and of the training.
+    console
+        Where to print.
+    """
+    if data not in DEMO_DATA:
+        raise ValueError(unknown("data", data, DEMO_DATA, "the data of the demo"))
+    example = _simulated(seed) if data == "simulated" else _roadmap_tss()
+    out.mkdir(parents=True, exist_ok=True)
+    adata = example.adata
+    console.print(f"{data}: {adata.n_obs:,} regions x {adata.n_vars} tracks; judged on {example.held_out}.")
+    with quiet_lightning():
+        ChipVI.setup_anndata(adata, **example.setup)
+        model = ChipVI(adata)
+        if wants_rehearsal(None, model._layout, model.module):
+            console.print("Two short trainings without some of the tracks follow the first: a rehearsal.")
+        model.train(max_steps=steps or _STEPS, split_key=_SPLIT, seed=seed)
+        result = model.impute(indices=example.test)
+    assert isinstance(result, AnnData)  # without `out`
+    scores = score(example, result)
+    _print_scores(scores, console)
+
+    result.write_h5ad(out / "imputed.h5ad")
+    scores.to_csv(out / "scores.csv", float_format="%.4f")
+    pl.tracks(adata, result, example.shown, rows=_liveliest(result.obs_names, adata), save=out / "tracks.png")
+    pl.quality(scores, save=out / "quality.png")
+    pl.training(model, save=out / "training.png")
+    tell_files(out, _FILES, console)
+
+
+_FILES = {
+    "imputed.h5ad": "imputed counts of the held-out regions, their intervals, denoised counts",
+    "scores.csv": "all scores, by track",
+    "tracks.png": "the tracks along a held-out stretch",
+    "quality.png": "imputation beside the average of the other biosamples",
+    "training.png": "how training went",
+}
+
+
+def _simulated(seed: int) -> Example:
+    """Three biosamples, one track of which is missing; a chromosome is held out."""
+    sizes: dict[str, Any] = {"n_regions": _N_REGIONS, "n_chromosomes": _N_CHROMOSOMES, "seed": seed}
+    adata = datasets.simulate(**sizes, missing=[_NEVER_MEASURED])
+    *_, valid, test = (f"chr{c + 1}" for c in range(_N_CHROMOSOMES))
+    adata.obs[_SPLIT] = adata.obs[_keys.CHROM].astype(str).map({valid: "valid", test: "test"}).fillna("train")
+    biosample, assay = adata.var.loc[_NEVER_MEASURED, [_keys.BIOSAMPLE, _keys.ASSAY]]
+    shown = adata.var_names[(adata.var[_keys.BIOSAMPLE] == biosample) | (adata.var[_keys.ASSAY] == assay)]
+    return Example(
+        adata=adata,
+        setup={"observed_layer": _keys.OBSERVED, "depth_key": _keys.DEPTH},
+        truth_rt=datasets.simulate(**sizes).X,
+        held_out=f"{test}, which is not trained on; {_NEVER_MEASURED} is missing everywhere",
+        shown=list(shown),
+    )
+
+
+def _roadmap_tss() -> Example:
+    """Two biosamples; the genes of the second split are held out, and some of the first are to validate on."""
+    adata = datasets.roadmap_tss(splits=("train", "valid"))
+    gene_r, _ = pd.factorize(adata.obs["gene_id"])
+    to_validate_r = gene_r % _EVERY_GENE == 0
+    is_test_r = (adata.obs[_SPLIT] == "valid").to_numpy()
+    adata.obs[_SPLIT] = np.select([is_test_r, to_validate_r], ["test", "valid"], "train")
+    return Example(
+        adata=adata,
+        setup={"depth_key": _keys.DEPTH, "segment_key": "gene_id"},
+        truth_rt=adata.X,
+        held_out="200 genes, which are not trained on",
+        shown=list(adata.var_names),
+    )
+
+
+def score(example: Example, result: AnnData) -> pd.DataFrame:
+    """Score a prediction of the test regions.
+
+    Returns
+    -------
+    A row per track and their mean (`macro_mean`). `r2`, `pearson` and `nll` are of the imputed counts; `average_*` are
+    of the average of the other biosamples, at the depth of the track. Its likelihood has a dispersion, and a share that
+    is spread evenly over the regions (a mean of zero would forbid all reads), both fitted to the training regions.
+
+    Where the true rate is known, `*_rate_r2` and `*_rate_pearson` compare it with the imputed and the denoised counts,
+    with the raw counts, and with those smoothed by the Gaussian that suits the track best, chosen in the knowledge of
+    the truth. A track without data has only the first.
+    """
+    adata, test = example.adata, example.test
+    names, truth_rt = adata.var_names, example.truth_rt[test]
+    columns = ["r2", "pearson", "nll"]
+    scores = metrics.score_tracks(truth_rt, result.X, result.layers[_keys.DISPERSION])[columns].iloc[:-1]
+    average_rt, dispersion_t, mean_rt = _average(example)
+    of_average = metrics.score_tracks(truth_rt, average_rt[test])
+    of_average["nll"] = metrics.score_tracks(truth_rt, mean_rt[test], dispersion_t)["nll"]
+    scores = scores.join(of_average[columns].add_prefix("average_"))
+    if _keys.RATE in adata.layers:
+        rate_rt = adata.layers[_keys.RATE][test]
+        counts_rt = np.where(_observed(adata)[test], adata.X[test], np.nan)
+        offsets = find_segments(adata.obs.iloc[test]).offsets
+        denoised_rt = np.where(np.isnan(counts_rt), np.nan, result.layers[_keys.DENOISED])
+        smooth = [metrics.gaussian_smoothing(counts_rt, offsets, width) for width in _WIDTHS]
+        for name, measure in (("r2", metrics.r2), ("pearson", metrics.pearson)):
+            scores[f"imputed_rate_{name}"] = measure(rate_rt, result.X)
+            scores[f"denoised_rate_{name}"] = measure(rate_rt, denoised_rt)
+            scores[f"raw_rate_{name}"] = measure(rate_rt, counts_rt)
+            scores[f"smoothed_rate_{name}"] = np.max([measure(rate_rt, s_rt) for s_rt in smooth], axis=0)
+    scores.index = names
+    scores.loc["macro_mean"] = scores.mean()
+    return scores.rename_axis("track")
+
+
+def _observed(adata: AnnData) -> np.ndarray:
+    return find_present(adata.X, adata.layers[_keys.OBSERVED] == 1 if _keys.OBSERVED in adata.layers else None)
+
+
+def _average(example: Example) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Average of the other biosamples, and the likelihood around it: a dispersion per track, and a mean above zero."""
+    adata = example.adata
+    depth_t, observed_rt = adata.var[_keys.DEPTH].to_numpy(), _observed(adata)
+    labels = adata.var[_keys.BIOSAMPLE], adata.var[_keys.ASSAY]
+    average_rt = metrics.leave_one_out_average(adata.X / depth_t, observed_rt, *labels) * depth_t
+    rows = example.train[:: -(-len(example.train) // _MOST_FITTED)]
+    counts_rt = np.where(observed_rt[rows], adata.X[rows], np.nan)
+    level_t = average_rt[rows].mean(axis=0)
+    fitted = pd.DataFrame(
+        dict(zip(("spread", "dispersion"), metrics.fit_average(counts_rt, average_rt[rows]), strict=True)),
+        index=adata.var_names,
+    )
+    # a track without data takes the middle of its assay
+    fitted = fitted.fillna(fitted.groupby(labels[1].astype(str)).transform("median"))
+    spread_t = fitted["spread"].to_numpy()
+    return average_rt, fitted["dispersion"].to_numpy(), (1 - spread_t) * average_rt + spread_t * level_t
+
+
+def _liveliest(names: pd.Index, adata: AnnData) -> slice:
+    """Rows of the result where the counts of most tracks vary most; the fit has no say in it."""
+    counts_rt = adata[names].X
+    starts = range(0, max(1, len(names) - _SHOWN + 1), _SHOWN)
+    spread_wt = np.array([counts_rt[start : start + _SHOWN].std(axis=0) for start in starts])
+    liveliness_w = np.log1p(spread_wt / np.maximum(counts_rt.std(axis=0), 1e-9)).sum(axis=1)
+    start = starts[int(np.argmax(liveliness_w))]
+    return slice(start, start + _SHOWN)
+
+
+def _print_scores(scores: pd.DataFrame, console: Console) -> None:
+    pairs = [("R²", "r2"), ("Pearson", "pearson"), ("NLL", "nll")]
+    imputation = {title: {"imputed": name, "average": f"average_{name}"} for title, name in pairs}
+    _print_table(scores, "Held-out regions, imputed without the track's own data", imputation, console)
+    if "denoised_rate_r2" in scores:
+        kinds = ("raw", "smoothed", "denoised", "imputed")
+        rate = {title: {kind: f"{kind}_rate_{name}" for kind in kinds} for title, name in pairs[:2]}
+        _print_table(scores, "Held-out regions, against the true rate", rate, console)
+
+
+def _print_table(scores: pd.DataFrame, title: str, groups: dict[str, dict[str, str]], console: Console) -> None:
+    table = plain_table(title, "track")
+    for group, columns in groups.items():
+        for kind in columns:
+            table.add_column(f"{group}\n{kind}", justify="right")
+    for track, row in scores.iterrows():
+        cells = []
+        for group, columns in groups.items():
+            values = row[list(columns.values())].to_numpy(dtype=float)
+            best = np.nan if np.isnan(values).all() else (np.nanmin if group == "NLL" else np.nanmax)(values)
+            cells += ["-" if np.isnan(v) else f"[bold]{v:.2f}[/bold]" if v == best else f"{v:.2f}" for v in values]
+        is_mean = track == "macro_mean"
+        table.add_row("mean" if is_mean else str(track), *cells, style="italic" if is_mean else None)
+    console.print(table)

@@ -1,0 +1,117 @@
+"""A model in its folder, and opened on the data that it was trained on, or on others."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from anndata import AnnData
+
+from .._quiet import quiet_lightning
+from ..data.splits import split_regions
+from ..io.inputs import read_anndata
+from ..model.chipvi import ChipVI
+from ..train.runner import choose_accelerator
+from .settings import SETTINGS_FILE, Settings, fingerprint, read_made
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a folder with a model tells before the model is loaded.
+
+    Parameters
+    ----------
+    folder
+        That `chipvi train` or `model.save` wrote.
+    tracks
+        Names of the tracks that the model was trained on, in its order.
+    settings, made
+        How it was trained, and on what; empty if `model.save` wrote the folder.
+    """
+
+    folder: Path
+    tracks: list[str]
+    settings: Settings
+    made: Settings
+
+
+def find_saved(folder: Path) -> Saved:
+    """Look into a folder.
+
+    Raises
+    ------
+    ValueError
+        If it holds no model of chipvi, or one that cannot be read.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}. Name one that chipvi train or model.save wrote.")
+    if not (folder / "model.pt").is_file():
+        raise ValueError(f"{folder} holds no model (model.pt). Name a folder that chipvi train or model.save wrote.")
+    try:
+        with quiet_lightning():
+            fields = ChipVI.load_registry(folder)["field_registries"]
+    except Exception as error:  # noqa: BLE001 - whatever unpickling may raise
+        raise _unreadable(folder, error) from error
+    if "tracks" not in fields:
+        raise ValueError(f"{folder} holds a model of another kind, not of chipvi.")
+    settings, made = read_made(folder) if (folder / SETTINGS_FILE).exists() else ({}, {})
+    return Saved(folder, list(fields["tracks"]["state_registry"]["names"]), settings, made)
+
+
+def load_saved(saved: Saved, adata: AnnData | None, accelerator: str) -> ChipVI:
+    """Load a model on data with its tracks, in any order; None for those that it was trained on.
+
+    Raises
+    ------
+    ValueError
+        If the data do not fit; or, for those of training, if they are not there or have changed since.
+    """
+    if adata is not None:
+        if set(adata.var_names) == set(saved.tracks):
+            adata = adata[:, saved.tracks].copy()
+        return _load(saved.folder, adata, accelerator)
+    path = _find_data(saved)
+    model = _load(saved.folder, read_anndata(path), accelerator)
+    if saved.made.get("fingerprint") not in (None, fingerprint(model._open_data(None))):
+        raise ValueError(
+            f"{path} is not what the model was trained on any more: its regions, reads or signal changed. To use it "
+            "as it is now, name it with --data."
+        )
+    return model
+
+
+def draw_validation(model: ChipVI, size: float, seed: int) -> np.ndarray:
+    """Rows that a training with this share and seed held out of the model's data, drawn once more."""
+    return split_regions(model._open_data(None).segments, None, size, np.random.default_rng(seed)).validation
+
+
+def _find_data(saved: Saved) -> Path:
+    if (saved.folder / "adata.h5ad").is_file():
+        return saved.folder / "adata.h5ad"
+    if "data" not in saved.made:
+        raise ValueError(f"{saved.folder} does not say what it was trained on; name the data with --data.")
+    path = Path(saved.made["data"])
+    if not path.exists():
+        raise ValueError(
+            f"the data that the model was trained on, {path}, are not there any more; name them with --data."
+        )
+    return path
+
+
+def _load(folder: Path, adata: AnnData, accelerator: str) -> ChipVI:
+    accelerator = choose_accelerator(accelerator)
+    try:
+        with quiet_lightning(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*var_names.*")  # ours is an error that says more
+            model: ChipVI = cast(Any, ChipVI).load(folder, adata, accelerator=accelerator)
+    except (KeyError, AttributeError, RuntimeError) as error:  # as weights of another version do
+        raise _unreadable(folder, error) from error
+    return model
+
+
+def _unreadable(folder: Path, error: Exception) -> ValueError:
+    reason = str(error).partition("\n")[0]
+    return ValueError(f"{folder / 'model.pt'} cannot be read as a model of chipvi: {reason}")

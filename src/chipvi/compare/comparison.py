@@ -1,0 +1,160 @@
+"""Train every head with every seed, and put the scores side by side."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from os import PathLike
+
+import pandas as pd
+import torch
+from anndata import AnnData
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .. import pl
+from .._quiet import quiet_lightning
+from ..train.advice import TrainingAdvice
+from .runs import OK, SCORES, Run, Watch, average, marginal, run_once
+from .trial import Trial, plan_trial
+from .verdict import sound_heads, verdict
+
+_REFERENCES = [("marginal", pd.NA), ("average", pd.NA)]
+_TRAINING = ("grad_norm_count_head", "clamped", "steps_per_second", "steps_to_r2_above_0")
+
+
+@dataclass(frozen=True, eq=False)
+class HeadComparison:
+    """Count heads side by side, judged on held-out regions.
+
+    Every track is imputed without its own data, and scored by the negative binomial of
+    :meth:`chipvi.ChipVI.get_likelihood_parameters`, which for a head of another kind, such as the zero-inflated, is one
+    of the same mean and variance. Scores are means over tracks.
+
+    Parameters
+    ----------
+    table
+        A row per head, lowest `nll` first and those that diverged last: mean over the seeds of each column of `runs`,
+        and its standard deviation (`r2_sd`, ...). Then two predictions without a model: `marginal`, every track at its
+        training mean, and `average`, that of the other biosamples at the depth of the track, over the tracks that have
+        one.
+    runs
+        A row per head and seed: `r2`, `pearson`, `nll` (nat per entry), `crps` (reads per entry), `pit_deviation` (0
+        where calibrated), `coverage` of the 95 % interval and `expected_coverage`, what it would be if all were right;
+        `grad_norm_count_head`, median over the training; `clamped`, the largest mean share of entries at a clamp or
+        bound of the head; `steps_per_second`, validation left out; `steps_to_r2_above_0`, on held-out regions;
+        `outcome`, "ok" or what went wrong; `advice`, what training warned of.
+    tracks
+        The scores of each run, `marginal` and `average` by track, with the held-out `entries` and `reads` of the track.
+    curves
+        R2 of hidden entries by `head`, `seed` and `step`, on up to 2,048 of the held-out regions.
+    verdict
+        What follows from it, in sentences.
+    """
+
+    table: pd.DataFrame
+    runs: pd.DataFrame
+    tracks: pd.DataFrame
+    curves: pd.DataFrame
+    verdict: list[str]
+
+    def plot(self, save: str | PathLike[str] | None = None) -> Figure:
+        """Draw it; see :func:`chipvi.pl.heads`."""
+        return pl.heads(self, save=save)
+
+
+def compare_heads(
+    adata: AnnData, heads: Sequence[str] | None = None, steps: int = 1_000, seeds: Sequence[int] = (0, 1, 2)
+) -> HeadComparison:
+    """Train every count head under equal conditions, and judge it on the same held-out regions.
+
+    A fifth of the regions is held out, in whole stretches, the same for all; steps, minibatches and seeds are the same
+    too. All is done with the defaults of :class:`chipvi.ChipVI`, for counts and signal as they were set up.
+
+    Parameters
+    ----------
+    adata
+        Set up with :meth:`chipvi.ChipVI.setup_anndata`.
+    heads
+        Names out of `chipvi.nn.COUNT_HEADS`; None for all.
+    steps
+        Minibatches of 512 regions to train on, in each run.
+    seeds
+        A run for each. The spread over them tells which differences mean something; with one there is none.
+
+    Raises
+    ------
+    ValueError
+        For data that were not set up, have no counts, or have fewer than 200 regions, and for an unknown head.
+
+    Examples
+    --------
+    >>> import chipvi
+    >>> adata = chipvi.datasets.simulate(n_regions=400)
+    >>> chipvi.ChipVI.setup_anndata(adata, observed_layer="observed", depth_key="depth")
+    >>> comparison = chipvi.compare_heads(adata, heads=["mean_dispersion", "poisson"], steps=4, seeds=[0])
+    >>> comparison.runs["outcome"].tolist()
+    ['ok', 'ok']
+    """
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # a new model draws from torch's own
+        return carry_out(plan_trial(adata, heads, steps, seeds))
+
+
+def carry_out(trial: Trial) -> HeadComparison:
+    """Train and judge every head with every seed."""
+    judged = trial.counts(trial.judged)
+    held_out = pd.DataFrame({"entries": judged.notna().sum(), "reads": judged.sum()}).rename_axis("track")
+    results = _run_all(trial)
+    runs = pd.DataFrame([result.summary for result in results])
+    labels = [(result.summary["head"], result.summary["seed"]) for result in results]
+    scores = [result.tracks for result in results] + [marginal(trial), average(trial)]
+    tracks = _stack([held_out.join(part.rename_axis("track"), how="right") for part in scores], [*labels, *_REFERENCES])
+    curves = _stack([result.curve.rename_axis("step").to_frame() for result in results], labels)
+    return HeadComparison(_tabulate(runs, tracks), runs, tracks, curves, verdict(runs, tracks))
+
+
+def _run_all(trial: Trial) -> list[Run]:
+    runs = []
+    console = Console(stderr=True)  # standard output belongs to results
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    hidden = not (console.is_terminal or console.is_jupyter)
+    with quiet_lightning(), Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        warnings.simplefilter("ignore", TrainingAdvice)  # kept, run by run
+        task = progress.add_task("", total=len(trial.heads) * len(trial.seeds) * trial.steps)
+        # seed by seed, so that a machine that slows down does so for all heads
+        for i, (seed, head) in enumerate(product(trial.seeds, trial.heads)):
+            progress.update(task, description=f"{head}, seed {seed}", completed=i * trial.steps)
+            runs.append(run_once(trial, head, seed, Watch(progress, task)))
+    return sorted(runs, key=lambda run: trial.heads.index(run.summary["head"]))
+
+
+def _stack(frames: list[pd.DataFrame], labels: list[tuple[str, object]]) -> pd.DataFrame:
+    """Frames below each other, each labelled with a head and a seed; what was the index becomes a column."""
+    parts = []
+    for frame, (head, seed) in zip(frames, labels, strict=True):
+        if len(frame):  # pandas warns of empty ones
+            labelled = frame.reset_index()
+            labelled.insert(0, "head", head)
+            labelled.insert(1, "seed", pd.array([seed] * len(frame), dtype="Int64"))
+            parts.append(labelled)
+    return (
+        pd.concat(parts, ignore_index=True)
+        if parts
+        else pd.DataFrame(columns=["head", "seed", *frames[0].reset_index()])
+    )
+
+
+def _tabulate(runs: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
+    names = [*SCORES, *_TRAINING]
+    by_head = runs.groupby("head", sort=False)
+    means, spreads = by_head[names].mean(), by_head[names].std().add_suffix("_sd")
+    columns = [column for name in names for column in (name, f"{name}_sd")]
+    table = means.join(spreads)[columns]
+    table["diverged"] = by_head["outcome"].agg(lambda outcomes: (outcomes != OK).sum())
+    sound = sound_heads(runs)
+    table = table.loc[[*sound, *(head for head in table.index if head not in sound)]]
+    references = tracks[tracks["seed"].isna()].groupby("head", sort=False)[list(SCORES)].mean()
+    return pd.concat([table, references]).rename_axis("head")

@@ -1,0 +1,237 @@
+"""What chipvi asks of an AnnData: checked in one pass, before anything is changed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from .. import _keys
+from .._messages import and_more, listed, unknown
+from .segments import find_segments
+from .survey import PLAUSIBLE_SIGNAL, Findings, survey
+from .track_data import Block, Matrix, Moments, Summary, TrackData
+from .tracks import Tracks, read_tracks
+
+__all__ = ["Block", "Moments", "SetupKeys", "Summary", "TrackData", "check_anndata", "open_track_data"]
+
+
+@dataclass(frozen=True)
+class SetupKeys:
+    """Where an AnnData keeps what; the arguments of `ChipVI.setup_anndata`, with its defaults."""
+
+    layer: str | None = None
+    observed_layer: str | None = None
+    signal_layer: str | None = None
+    biosample_key: str = _keys.BIOSAMPLE
+    assay_key: str = _keys.ASSAY
+    depth_key: str | None = None
+    control_key: str | None = None
+    segment_key: str | None = None
+
+
+def check_anndata(adata: AnnData, keys: SetupKeys = SetupKeys()) -> TrackData:
+    """Check an AnnData to train on, in one pass over its data, and open it.
+
+    Counts are whole numbers from 0; NaN, or 0 in the observed layer, marks a missing entry, whose stored number is
+    never looked at. Signal is arcsinh(-log10 p), NaN where missing. The AnnData is not changed.
+
+    Parameters
+    ----------
+    adata
+        Regions x tracks.
+    keys
+        Where it keeps what.
+
+    Raises
+    ------
+    ValueError
+        For whatever breaks the contract, unknown keys included: one error, that names the track and the region.
+
+    Warns
+    -----
+    UserWarning
+        If signal is so high that it looks like -log10 p without arcsinh.
+    """
+    data, too_high = _open(adata, keys)
+    _require_something_to_learn(data)
+    if too_high.number:
+        warnings.warn(
+            f"layer {keys.signal_layer!r} should hold arcsinh(-log10 p), which rarely exceeds {PLAUSIBLE_SIGNAL:g}; "
+            f"{too_high.describe(data.region_names, data.tracks)}. If it holds -log10 p, transform it with np.arcsinh.",
+            UserWarning,
+            stacklevel=_levels_to_caller(),
+        )
+    return data
+
+
+def open_track_data(adata: AnnData, keys: SetupKeys, reference: Tracks) -> TrackData:
+    """Check and open an AnnData to predict on.
+
+    Parameters
+    ----------
+    adata, keys
+        As for :func:`check_anndata`. Any track may be without data here.
+    reference
+        The tracks that the model was set up with; `adata` must have the same, in the same order.
+
+    Raises
+    ------
+    ValueError
+        As :func:`check_anndata`, and if the tracks are others, or in another order.
+    """
+    data, _ = _open(adata, keys, reference)
+    return data
+
+
+def _open(adata: AnnData, keys: SetupKeys, reference: Tracks | None = None) -> tuple[TrackData, Findings]:
+    if not adata.n_obs or not adata.n_vars:
+        raise ValueError(
+            f"adata must hold regions (rows) and tracks (columns); it has {adata.n_obs} and {adata.n_vars}. "
+            "Look for a filter that left nothing."
+        )
+    tracks = read_tracks(adata.var, keys.biosample_key, keys.assay_key, keys.depth_key, keys.control_key)
+    if reference is not None:
+        reference.require_same(tracks)
+    _require_unique_regions(adata.obs_names)
+    segments = find_segments(adata.obs, keys.segment_key)
+    counts, observed, signal = _matrices(adata, keys)
+    found = survey(counts, observed, signal, adata.n_obs, adata.n_vars)
+
+    def refuse(matrix: Matrix | None, broken: Findings, expected: str, advice: str) -> None:
+        if matrix is not None and broken.number:
+            raise ValueError(f"{matrix.label} {expected}; {broken.describe(adata.obs_names, tracks)}. {advice}")
+
+    refuse(observed, found.not_flags, "must be 1 where counts were measured and 0 where not", "Correct the layer.")
+    advice = "Count reads with chipvi.io.count_reads, or choose another layer."
+    if keys.layer is None and signal is None:
+        advice += (
+            " If X is signal, move it: `adata.layers['signal'] = adata.X; adata.X = None`, with signal_layer='signal'."
+        )
+    refuse(counts, found.not_counts, "must hold whole counts", advice)
+    advice = "Put NaN where there is no signal, or choose another layer."
+    refuse(signal, found.not_signal, "must hold arcsinh(-log10 p), finite and not negative", advice)
+    data = TrackData(tracks, segments, adata.obs_names, counts, observed, signal, found.summary)
+    _require_depths(data, keys.depth_key)
+    return data, found.too_high
+
+
+def _require_unique_regions(names: pd.Index) -> None:
+    repeated = names.duplicated()
+    if repeated.any():
+        raise ValueError(
+            f"obs_names must be unique; {names[repeated][0]} comes back{and_more(int(repeated.sum()))}. "
+            "Rename the regions with adata.obs_names_make_unique()."
+        )
+
+
+def _matrices(adata: AnnData, keys: SetupKeys) -> tuple[Matrix | None, Matrix | None, Matrix | None]:
+    """Find counts, mask and signal, each of a kind that can be read."""
+    layers = [name for name in (keys.layer, keys.observed_layer, keys.signal_layer) if name is not None]
+    if len(set(layers)) < len(layers):
+        raise ValueError(f"counts, mask and signal must be different layers; got {listed(layers)}. Name each once.")
+    observed, signal = _layer(adata, "observed_layer", keys), _layer(adata, "signal_layer", keys)
+    if keys.layer is not None:
+        counts = _layer(adata, "layer", keys)
+    else:
+        counts = None if adata.X is None else _matrix("adata.X", adata.X)
+    if counts is None and observed is not None:
+        raise ValueError(
+            f"{observed.label} tells which counts were measured, but adata.X is None. "
+            "Name the counts with layer, or leave out observed_layer."
+        )
+    if counts is None and signal is None:
+        raise ValueError(
+            "adata must hold counts or signal; adata.X is None. Name the layer with counts (layer) or with signal "
+            f"(signal_layer). There is: {listed(adata.layers) or 'no layer'}."
+        )
+    return counts, observed, signal
+
+
+def _layer(adata: AnnData, argument: str, keys: SetupKeys) -> Matrix | None:
+    name = getattr(keys, argument)
+    if name is None:
+        return None
+    if name not in adata.layers:
+        raise ValueError(unknown(argument, name, list(adata.layers), "adata.layers"))
+    return _matrix(f"layer {name!r}", adata.layers[name])
+
+
+def _matrix(label: str, values: object) -> Matrix:
+    if isinstance(values, np.ma.MaskedArray):
+        raise ValueError(f"{label} is a masked array. Convert it with .filled(np.nan), or give the mask as a layer.")
+    if getattr(values, "format", "csr") != "csr":
+        raise ValueError(
+            f"{label} is read by region, so it must be dense or CSR; it is {values.format.upper()}. "  # type: ignore[attr-defined]
+            "Convert it with .tocsr()."
+        )
+    matrix = Matrix(label, values)
+    if matrix.dtype.kind not in "buif":
+        raise ValueError(
+            f"{label} must hold numbers; its dtype is {matrix.dtype}. Convert it with .astype(np.float32)."
+        )
+    return matrix
+
+
+def _require_depths(data: TrackData, depth_key: str | None) -> None:
+    counted = data.summary.counts.number_t > 0
+    _refuse_tracks(
+        data,
+        counted & np.isnan(data.depth_t) & (depth_key is not None),
+        f"column {depth_key!r} must hold the reads of every track with counts",
+        "has none",
+        "Fill it in, or leave out depth_key to add up the counts.",
+    )
+
+
+def _require_something_to_learn(data: TrackData) -> None:
+    """Refuse data without a target to train on, and tracks about which nothing could be learnt."""
+    tracks, counts = data.tracks, data.summary.counts
+    observed = (counts.number_t > 0) | (data.summary.signal.number_t > 0)
+    if tracks.is_control.all():
+        raise ValueError(
+            f"at least one track must be no control; all {tracks.n_tracks} are. Correct the column of control_key."
+        )
+    if not observed[~tracks.is_control].any():
+        raise ValueError(
+            "at least one track that is no control must have data; all entries are missing. "
+            "Check the NaN entries and the observed layer, where 1 means measured."
+        )
+    biosamples, assays = np.array(tracks.biosamples), np.array(tracks.assays)
+    related = np.isin(biosamples, biosamples[observed]) | np.isin(assays, assays[observed])
+    _refuse_tracks(
+        data,
+        ~related,
+        "a track must have data, or share its biosample or its assay with one that has",
+        "does not",
+        "Leave it out, or check its NaN entries and its observed layer.",
+    )
+    _refuse_tracks(
+        data,
+        (counts.number_t > 0) & np.isnan(data.depth_t),
+        "without depth_key a counted track must have reads",
+        "has none in any region, so its depth is unknown",
+        "Mark it as missing (NaN, or 0 in the observed layer), leave it out, or give depths with depth_key.",
+    )
+
+
+def _refuse_tracks(data: TrackData, broken_t: np.ndarray, expected: str, found: str, advice: str) -> None:
+    columns = np.flatnonzero(broken_t)
+    if len(columns):
+        track = data.tracks.names[columns[0]]
+        raise ValueError(f"{expected}; track {track} {found}{and_more(len(columns))}. {advice}")
+
+
+def _levels_to_caller() -> int:
+    """Stack level, seen from where a warning is raised, of the first caller outside this package."""
+    package = f"{Path(__file__).parents[1]}{os.sep}"
+    level, frame = 0, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        level, frame = level + 1, frame.f_back
+    return level + 1

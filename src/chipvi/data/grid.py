@@ -1,0 +1,162 @@
+"""The grid of biosamples and assays that tracks fill, as indices and as the numbers to start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .track_data import TrackData
+from .tracks import Tracks
+
+_LEAST_DISPERSION, _LARGEST_DISPERSION = 0.05, 50.0  # moment estimates stray far beyond for nearly empty tracks
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Which track is which cell of the grid.
+
+    Parameters
+    ----------
+    biosamples, assays
+        Labels of the rows and columns of the grid, in order of first appearance.
+    biosample_t, assay_t
+        Row and column of each track, int64.
+    is_target_t
+        Tracks that are no controls, bool.
+    has_counts, has_signal
+        Which of the two views of an experiment the model knows.
+    """
+
+    biosamples: tuple[str, ...]
+    assays: tuple[str, ...]
+    biosample_t: np.ndarray
+    assay_t: np.ndarray
+    is_target_t: np.ndarray
+    has_counts: bool
+    has_signal: bool
+
+    @classmethod
+    def of(cls, tracks: Tracks, has_counts: bool, has_signal: bool) -> Layout:
+        """Lay out tracks."""
+        biosamples, assays = tuple(dict.fromkeys(tracks.biosamples)), tuple(dict.fromkeys(tracks.assays))
+        return cls(
+            biosamples=biosamples,
+            assays=assays,
+            biosample_t=np.array([biosamples.index(label) for label in tracks.biosamples]),
+            assay_t=np.array([assays.index(label) for label in tracks.assays]),
+            is_target_t=~tracks.is_control,
+            has_counts=has_counts,
+            has_signal=has_signal,
+        )
+
+    @property
+    def track_ba(self) -> np.ndarray:
+        """Track in each cell, -1 where there is none."""
+        track_ba = np.full((len(self.biosamples), len(self.assays)), -1)
+        track_ba[self.biosample_t, self.assay_t] = np.arange(len(self.biosample_t))
+        return track_ba
+
+    @property
+    def target_bg(self) -> np.ndarray:
+        """Target tracks of each biosample, padded with -1 to the largest number of them."""
+        targets = [np.flatnonzero(self.is_target_t & (self.biosample_t == b)) for b in range(len(self.biosamples))]
+        target_bg = np.full((len(targets), max(map(len, targets))), -1)
+        for b, target_g in enumerate(targets):
+            target_bg[b, : len(target_g)] = target_g
+        return target_bg
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where the heads start in each cell of the grid, float32: the moments of the track.
+
+    A cell without data takes the average over its assay, or failing that over its biosample.
+
+    Parameters
+    ----------
+    log_center
+        Mean log depth of the counted tracks. Rates are counts at this depth.
+    log_depth_t
+        Log depth of each track less `log_center`; where unknown the median depth of the assay, or failing that 0.
+    log_rate_ba, log_dispersion_ba
+        Log of the mean count at the central depth, and of the moment estimate of the dispersion.
+    signal_ba, log_std_ba
+        Mean and log standard deviation of the signal.
+    known_ba
+        Whether the cell has any data, bool.
+    """
+
+    log_center: float
+    log_depth_t: np.ndarray
+    log_rate_ba: np.ndarray
+    log_dispersion_ba: np.ndarray
+    signal_ba: np.ndarray
+    log_std_ba: np.ndarray
+    known_ba: np.ndarray
+
+    @classmethod
+    def of(cls, data: TrackData, layout: Layout) -> Start:
+        """Take the start from the moments of the data."""
+        log_depth_t = np.log(data.depth_t)
+        is_counted = (data.summary.counts.number_t > 0) & np.isfinite(log_depth_t)
+        log_center = float(log_depth_t[is_counted].mean()) if is_counted.any() else 0.0
+        log_depth_t = fill_depths(log_depth_t - log_center, layout.assay_t)
+        known_ba = np.zeros((len(layout.biosamples), len(layout.assays)), dtype=bool)
+        known_ba[layout.biosample_t, layout.assay_t] = has_data(data)
+        moments = track_moments(data, log_depth_t)
+        return cls(
+            log_center=log_center,
+            log_depth_t=log_depth_t.astype(np.float32),
+            known_ba=known_ba,
+            **{name: fill_cells(value_t, layout) for name, value_t in moments.items()},
+        )
+
+
+def has_data(data: TrackData) -> np.ndarray:
+    """Which tracks have any count or signal, bool."""
+    return (data.summary.counts.number_t > 0) | (data.summary.signal.number_t > 0)
+
+
+def track_moments(data: TrackData, log_depth_t: np.ndarray) -> dict[str, np.ndarray]:
+    """The numbers of :class:`Start` that have a cell for each track; NaN where the data do not tell."""
+    counts, signal = data.summary.counts, data.summary.signal
+    mean_t, excess_t = counts.mean_t, counts.variance_t - counts.mean_t
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_rate_t = np.log(mean_t) - log_depth_t
+        dispersion_t = np.where(excess_t > 0, mean_t**2 / excess_t, np.where(mean_t > 0, np.inf, np.nan))
+        log_std_t = np.log(np.sqrt(signal.variance_t) + 1e-3)
+    moments = {
+        "log_rate_ba": log_rate_t,
+        "log_dispersion_ba": np.log(np.clip(dispersion_t, _LEAST_DISPERSION, _LARGEST_DISPERSION)),
+        "signal_ba": signal.mean_t,
+        "log_std_ba": log_std_t,
+    }
+    return {name: np.where(np.isfinite(value_t), value_t, np.nan) for name, value_t in moments.items()}
+
+
+def fill_depths(log_depth_t: np.ndarray, assay_t: np.ndarray) -> np.ndarray:
+    """Depths where they are known, else the median of the assay, or failing that 0."""
+    is_known_t = np.isfinite(log_depth_t)
+    filled_t = np.where(is_known_t, log_depth_t, 0.0)
+    for t in np.flatnonzero(~is_known_t):
+        same_t = is_known_t & (assay_t == assay_t[t])
+        if same_t.any():
+            filled_t[t] = np.log(np.median(np.exp(log_depth_t[same_t])))
+    return filled_t
+
+
+def fill_cells(value_t: np.ndarray, layout: Layout) -> np.ndarray:
+    """Spread values over the grid; gaps get the mean of the assay, of the biosample, of all, or 0."""
+    value_ba = np.full((len(layout.biosamples), len(layout.assays)), np.nan)
+    value_ba[layout.biosample_t, layout.assay_t] = value_t
+    for axis in (0, 1, None):
+        value_ba = np.where(np.isnan(value_ba), _mean(value_ba, axis), value_ba)
+    return value_ba.astype(np.float32)
+
+
+def _mean(value_ba: np.ndarray, axis: int | None) -> np.ndarray:
+    """Mean of the values that are there; NaN where none is, 0 over all of nothing."""
+    number = np.isfinite(value_ba).sum(axis=axis, keepdims=True)
+    total = np.nansum(value_ba, axis=axis, keepdims=True)
+    return np.where(number > 0, total / np.maximum(number, 1), 0.0 if axis is None else np.nan)

@@ -1,0 +1,95 @@
+"""Minibatches of contiguous blocks of regions, indexed by NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..nn import HALF_WIDTHS
+from .minibatch import Minibatch, take_regions
+from .track_data import TrackData
+
+BLOCK = 32  # regions; longer blocks read less context per region, shorter ones mix better
+
+
+class RegionLoader:
+    """Minibatches for a number of steps, pass after pass over the rows, each pass in another order.
+
+    Parameters
+    ----------
+    data, rows
+        What to read: ascending rows.
+    batch_size
+        Regions in a minibatch, at most.
+    n_steps
+        Length.
+    random
+        Order of the blocks.
+    """
+
+    def __init__(
+        self, data: TrackData, rows: np.ndarray, batch_size: int, n_steps: int, random: np.random.Generator
+    ) -> None:
+        self._data, self._rows, self._random = data, rows, random
+        self._blocks_per_step = max(1, min(batch_size, len(rows)) // BLOCK)
+        self._n_steps = n_steps
+        self._n_given = self._first = 0
+
+    def __len__(self) -> int:
+        return self._n_steps
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        blocks: list[np.ndarray] = []
+        for step in range(self._n_steps):
+            if len(blocks) < self._blocks_per_step:
+                blocks += self._draw_pass()
+            chosen, blocks = blocks[: self._blocks_per_step], blocks[self._blocks_per_step :]
+            if step < self._first:
+                continue
+            self._n_given = step + 1
+            yield to_tensors(take_regions(self._data, np.unique(np.concatenate(chosen)), HALF_WIDTHS))
+
+    def state_dict(self) -> dict[str, int]:
+        """How many minibatches were given, for a checkpoint of Lightning."""
+        return {"n_given": self._n_given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Begin after as many minibatches: those before are drawn, for the order's sake, and not read."""
+        self._first = state["n_given"]
+
+    def _draw_pass(self) -> list[np.ndarray]:
+        """All rows once, in blocks that begin elsewhere in every pass."""
+        edges = np.arange(self._random.integers(1, BLOCK + 1), len(self._rows), BLOCK)
+        blocks = np.split(self._rows, edges)
+        return [blocks[i] for i in self._random.permutation(len(blocks))]
+
+
+class FixedMinibatches:
+    """The same minibatches in the same order, whenever asked.
+
+    Parameters
+    ----------
+    data, rows
+        What to read: ascending rows.
+    batch_size
+        Regions in a minibatch.
+    """
+
+    def __init__(self, data: TrackData, rows: np.ndarray, batch_size: int) -> None:
+        self._data, self._rows, self._batch_size = data, rows, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._rows) // self._batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        for start in range(0, len(self._rows), self._batch_size):
+            rows = self._rows[start : start + self._batch_size]
+            yield to_tensors(take_regions(self._data, rows, HALF_WIDTHS))
+
+
+def to_tensors(minibatch: Minibatch) -> dict[str, Tensor]:
+    """Tensors in place of arrays."""
+    return {name: torch.from_numpy(values) for name, values in minibatch.items()}

@@ -1,0 +1,133 @@
+"""Which regions to train on and which to hold out: whole stretches, for neighbouring regions leak."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..nn import HALF_WIDTHS
+from .segments import Segments
+
+_LABELS = {"train": "train", "valid": "validation", "validation": "validation", "val": "validation", "test": "test"}
+_FEWEST_REGIONS = 200  # below, held-out regions say nothing
+_PIECES = 20  # stretches to cut the data into, at least
+_BLOCK = 64  # neighbouring rows that are chosen together
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows to train on and rows to validate on, ascending int64; other rows are not used."""
+
+    train: np.ndarray
+    validation: np.ndarray
+
+    def cut(self, segments: Segments) -> Segments:
+        """Segments cut wherever the use of the rows changes, so that no context reaches across."""
+        use_r = np.zeros(segments.n_regions, dtype=np.int8)
+        use_r[self.train], use_r[self.validation] = 1, 2
+        return Segments(np.union1d(segments.offsets, np.flatnonzero(np.diff(use_r)) + 1))
+
+
+def split_regions(
+    segments: Segments, labels: pd.Series | None, validation_size: float, random: np.random.Generator
+) -> Split:
+    """Hold out whole groups of regions for validation.
+
+    Parameters
+    ----------
+    segments
+        Runs of neighbouring regions. Without labels they are the groups, long ones cut into pieces.
+    labels
+        A label per region: either "train", "valid" and "test" (then that is the split, and "test" is not looked at),
+        or anything else, such as chromosomes, whose values are the groups.
+    validation_size
+        Share of the regions to hold out, 0 to below 1.
+    random
+        Draws the groups.
+
+    Raises
+    ------
+    ValueError
+        For a share out of range, missing labels, or labels that leave nothing to train on.
+
+    Warns
+    -----
+    UserWarning
+        If labels change so often along the genome that regions lose their context.
+    """
+    if not 0 <= validation_size < 1:
+        raise ValueError(f"validation_size must be at least 0 and below 1, got {validation_size}.")
+    n_regions = segments.n_regions
+    if labels is not None:
+        if labels.isna().any():
+            raise ValueError(f"column {labels.name!r} of obs must label every region; {labels.isna().sum()} have none.")
+        values = set(map(str, labels.unique()))
+        if values <= set(_LABELS):
+            part = labels.astype(str).map(_LABELS).to_numpy()
+            split = Split(np.flatnonzero(part == "train"), np.flatnonzero(part == "validation"))
+            if not len(split.train):
+                raise ValueError(f"column {labels.name!r} of obs labels no region 'train'; found {sorted(values)}.")
+            _warn_of_short_pieces(split, segments, labels.name)
+            return split
+        group_r, _ = pd.factorize(labels)
+        if len(values) < 2:
+            raise ValueError(
+                f"column {labels.name!r} of obs must hold at least 2 groups to hold one out, or the labels train, "
+                f"valid and test; found only {sorted(values)}. Leave out split_key to hold out stretches."
+            )
+    else:
+        if n_regions < _FEWEST_REGIONS:
+            return Split(np.arange(n_regions), np.arange(0))
+        rows = np.arange(n_regions)
+        low_r, _ = segments.bounds(rows)
+        piece_r = (rows - low_r) // -(-n_regions // _PIECES)
+        group_r = np.cumsum(np.r_[0, (np.diff(low_r) != 0) | (np.diff(piece_r) != 0)])
+    held = _draw_groups(group_r, validation_size * n_regions, random)
+    is_held_r = held[group_r]
+    split = Split(np.flatnonzero(~is_held_r), np.flatnonzero(is_held_r))
+    if labels is not None:
+        _warn_of_short_pieces(split, segments, labels.name)
+    return split
+
+
+def _warn_of_short_pieces(split: Split, segments: Segments, name: object) -> None:
+    """Context ends where the split does: whoever labels single regions at random trains without it."""
+    before, after = (s.lengths[s.index(split.train)].mean() for s in (segments, split.cut(segments)))
+    if after < min(max(HALF_WIDTHS), before / 2):
+        warnings.warn(
+            f"column {name!r} of obs cuts the training regions into stretches of {after:.0f} neighbours on average, "
+            f"from {before:.0f}, and context ends with a stretch. Label whole chromosomes or long stretches.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _draw_groups(group_r: np.ndarray, n_wanted: float, random: np.random.Generator) -> np.ndarray:
+    """Random groups with about the wanted number of regions together, never all of them: bool per group."""
+    size_g = np.bincount(group_r)
+    order = random.permutation(len(size_g))
+    total = np.cumsum(size_g[order])
+    held = np.zeros(len(size_g), dtype=bool)
+    held[order[total <= max(n_wanted, size_g.min() if n_wanted else 0)]] = True
+    if n_wanted and not held.any():
+        held[np.argmin(size_g)] = True
+    if held.all():
+        held[order[-1]] = False
+    return held
+
+
+def spread(rows: np.ndarray, most: int) -> np.ndarray:
+    """Blocks of neighbouring rows from all over, with no more rows than `most`; all of them if they are as few.
+
+    >>> len(spread(np.arange(960), most=300))
+    256
+    """
+    if len(rows) <= most:
+        return rows
+    blocks = np.split(rows, np.arange(_BLOCK, len(rows), _BLOCK))
+    # drawn, for at equal steps they could fall on the same part of every gene; the seed makes it the same draw always
+    chosen = np.random.default_rng(0).permutation(len(blocks))[: max(1, most // _BLOCK)]
+    return np.concatenate([blocks[i] for i in np.sort(chosen)])

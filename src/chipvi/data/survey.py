@@ -1,0 +1,90 @@
+"""One pass over the data: what breaks the contract, and moments per track."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from .._messages import and_more
+from .track_data import Matrix, Moments, Summary, find_present
+from .tracks import Tracks
+
+CHUNK_ENTRIES = 1_048_576
+"""Entries of a matrix that are looked at together."""
+
+LOWEST_SIGNAL = -1e-3
+"""Signal is not negative, but for rounding."""
+
+PLAUSIBLE_SIGNAL = 8.0
+"""arcsinh(-log10 p) above this means p below 1e-1490, so rather a forgotten arcsinh."""
+
+
+@dataclass
+class Findings:
+    """Entries that share a fault: the first, and how many."""
+
+    number: int = 0
+    first: tuple[int, int, float] | None = None
+
+    def add(self, broken_rt: np.ndarray, values_rt: np.ndarray, start: int) -> None:
+        """Note the broken entries of rows that begin at start."""
+        number = int(np.count_nonzero(broken_rt))
+        if number and self.first is None:
+            row, column = np.unravel_index(int(np.argmax(broken_rt)), broken_rt.shape)
+            self.first = (start + int(row), int(column), float(values_rt[row, column]))
+        self.number += number
+
+    def describe(self, region_names: pd.Index, tracks: Tracks) -> str:
+        """Say where the first is, and how many follow."""
+        if self.first is None:
+            return "nothing"
+        row, column, value = self.first
+        return f"region {region_names[row]}, track {tracks.names[column]} is {value:g}{and_more(self.number)}"
+
+
+@dataclass
+class Survey:
+    """Result of the pass."""
+
+    summary: Summary
+    not_counts: Findings = field(default_factory=Findings)
+    not_flags: Findings = field(default_factory=Findings)
+    not_signal: Findings = field(default_factory=Findings)
+    too_high: Findings = field(default_factory=Findings)
+
+
+def survey(
+    counts: Matrix | None, observed: Matrix | None, signal: Matrix | None, n_regions: int, n_tracks: int
+) -> Survey:
+    """Go through all rows once, a chunk at a time."""
+    result = Survey(Summary(Moments.none(n_tracks), Moments.none(n_tracks)))
+    step = max(1, CHUNK_ENTRIES // n_tracks)
+    for start in range(0, n_regions, step):
+        stop = min(start + step, n_regions)
+        if counts is not None:
+            observed_rt = None
+            if observed is not None:
+                flags_rt = observed.read(start, stop)
+                observed_rt = flags_rt != 0
+                result.not_flags.add(observed_rt & (flags_rt != 1), flags_rt, start)
+            values_rt = counts.read(start, stop)
+            counted_rt = find_present(values_rt, observed_rt)
+            result.not_counts.add(counted_rt & ~_are_counts(values_rt), values_rt, start)
+            if not result.not_counts.number:
+                result.summary.counts.add(values_rt, counted_rt)
+        if signal is not None:
+            values_rt = signal.read(start, stop)
+            signalled_rt = find_present(values_rt)
+            result.not_signal.add((values_rt < LOWEST_SIGNAL) | np.isinf(values_rt), values_rt, start)
+            result.too_high.add(values_rt > PLAUSIBLE_SIGNAL, values_rt, start)
+            if not result.not_signal.number:
+                result.summary.signal.add(values_rt, signalled_rt)
+    return result
+
+
+def _are_counts(values_rt: np.ndarray) -> np.ndarray:
+    if values_rt.dtype.kind == "f":
+        return (values_rt >= 0) & (values_rt < np.inf) & (values_rt == np.floor(values_rt))
+    return values_rt >= 0

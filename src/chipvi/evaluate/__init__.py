@@ -1,0 +1,1 @@
+"""Judgement of predictions against what was measured, of this model or of any tool."""

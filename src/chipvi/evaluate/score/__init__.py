@@ -1,0 +1,1 @@
+"""Scores of a prediction file of any tool against a truth file."""

@@ -1,0 +1,269 @@
+"""Signal of bigWig files, averaged over regions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from os import PathLike
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pandas as pd
+import pybigtools
+from anndata import AnnData
+from rich.console import Console
+from rich.progress import track
+
+from ... import _keys
+from ..._messages import and_more, listed
+from ..contigs import log_renamed, match_contigs, renamed_contigs
+from ..inputs import is_url
+from ..processes import clean_context, script_not_run_again
+
+_PLACE = [_keys.CHROM, _keys.START, _keys.END]
+_LARGE = 50_000_000  # bytes; less is read sooner than another process starts
+_FILE = "file"
+_Column = tuple[np.ndarray, dict[str, str]]  # values, and chromosomes that the file calls otherwise
+
+
+def read_bigwigs(
+    files: str | PathLike | Sequence[str | PathLike] | Mapping[str, str | PathLike],
+    regions: pd.DataFrame,
+    *,
+    uncovered: Literal["missing", "zero"] = "missing",
+    arcsinh: bool = False,
+    names: Sequence[str] | None = None,
+    processes: int | None = None,
+    progress: bool = True,
+) -> AnnData:
+    """Average bigWig files over regions, such as p-values or fold changes over bins.
+
+    The means are of the values of every base, not of the summaries that a bigWig file holds for a browser.
+
+    Parameters
+    ----------
+    files
+        Paths or URLs, or a mapping of track names to them. Of a URL only the parts that hold the regions are fetched.
+    regions
+        With `chrom`, `start` and `end` (0-based, half-open), in any order; further columns are kept. Bins that follow
+        each other in order are read fastest.
+    uncovered
+        What a base is that the file says nothing of. "missing": it is left out of the mean, which is NaN where no base
+        is covered. "zero": it counts as 0, as for files that leave zeros out.
+    arcsinh
+        Take the inverse hyperbolic sine of each mean, as the `signal` layer of a model needs it of -log10 p.
+    names
+        Track names; by default those of the files, without folder and ending.
+    processes
+        Files to read at the same time. By default one per core, of files of more than 50 MB and URLs.
+    progress
+        Show a progress bar, on standard error.
+
+    Returns
+    -------
+    Regions x tracks, X float32; `var.file` tells where each track is from. A chromosome that is not in a file is
+    uncovered: a bigWig file names only those with data. One that a file calls `1` and the regions `chr1`, or the other
+    way round, is taken to be the same, and a line of the log says so.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If a file cannot be read as bigWig, or is cut off; if it has none of the regions' chromosomes, or shorter ones
+        than the regions need; if a mean is negative where `arcsinh` was asked for; and if names come back.
+
+    Examples
+    --------
+    >>> regions = make_bins("hg38", bin_size=200)  # doctest: +SKIP
+    >>> adata = read_bigwigs({"K562.H3K27ac": "ENCFF381NDD.bigWig"}, regions, arcsinh=True)  # doctest: +SKIP
+    """
+    if uncovered not in ("missing", "zero"):
+        raise ValueError(f"uncovered must be 'missing' or 'zero'; got {uncovered!r}.")
+    sources = _name_files(files, names)
+    obs = _place(regions)
+    read = partial(_read_track, places=obs[_PLACE], fill=0.0 if uncovered == "zero" else None, arcsinh=arcsinh)
+    values_rt = np.empty((len(obs), len(sources)), dtype=np.float32)
+    columns = _read_all(read, list(sources.values()), processes)
+    shown = track(columns, "Reading bigWig", total=len(sources), console=Console(stderr=True), disable=not progress)
+    for t, (source, (values_r, renamed)) in enumerate(zip(sources.values(), shown, strict=True)):
+        values_rt[:, t] = values_r
+        log_renamed(source, renamed)
+    return AnnData(values_rt, obs=obs, var=pd.DataFrame({_FILE: sources.values()}, index=pd.Index(sources)))
+
+
+def bigwig_sizes(file: str | PathLike) -> pd.Series:
+    """Length in bp, int64, of every chromosome that a bigWig file has data of, by name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it cannot be read as bigWig.
+    """
+    (source,) = _name_files(file, None).values()
+    with _open(source) as reader:
+        return pd.Series(reader.chroms(), dtype=np.int64)
+
+
+def _name_files(files: Any, names: Sequence[str] | None) -> dict[str, str]:
+    """Path or URL of each track."""
+    if isinstance(files, Mapping):
+        if names is not None:
+            raise ValueError("names must not be given where files is a mapping, which has them.")
+        names, files = list(files), list(files.values())
+    else:
+        files = [files] if isinstance(files, str | PathLike) else list(files)
+        names = [_stem(os.fspath(file)) for file in files] if names is None else list(names)
+    if not files:
+        raise ValueError("files must name at least one bigWig file; it names none.")
+    if len(names) != len(files):
+        raise ValueError(f"names must be one per file; there are {len(names)} names and {len(files)} files.")
+    repeated = pd.Index(names)[pd.Index(names).duplicated()]
+    if len(repeated):
+        raise ValueError(
+            f"track names must differ; {repeated[0]!r} comes back{and_more(len(repeated))}. Give others with names."
+        )
+    sources = {str(name): os.fspath(file) for name, file in zip(names, files, strict=True)}
+    for source in sources.values():
+        if not is_url(source) and not Path(source).is_file():
+            raise FileNotFoundError(f"there is no file {source}.")
+    return sources
+
+
+def _stem(source: str) -> str:
+    return PurePosixPath(unquote(urlsplit(source).path)).stem if is_url(source) else Path(source).stem
+
+
+def _place(regions: pd.DataFrame) -> pd.DataFrame:
+    """Regions as obs: named by their places, unless they have names."""
+    absent = [name for name in _PLACE if name not in regions]
+    if absent:
+        raise ValueError(f"regions must have the columns chrom, start and end; {listed(absent)} not found.")
+    if regions.empty:
+        raise ValueError("regions must hold at least one region; they hold none.")
+    start, end = regions[_keys.START].to_numpy(), regions[_keys.END].to_numpy()
+    broken = np.flatnonzero(~((start >= 0) & (end > start)))
+    if len(broken):
+        found = f"region {_where(regions, broken[0])}{and_more(len(broken))}"
+        raise ValueError(f"regions must start at 0 or later and end after they start; {found} does not.")
+    obs = regions.copy()
+    if is_unnamed := isinstance(regions.index, pd.RangeIndex):
+        chrom = regions[_keys.CHROM].astype(str)
+        obs.index = pd.Index([f"{c}:{s}-{e}" for c, s, e in zip(chrom, start, end, strict=True)])
+    return obs if is_unnamed else obs.set_axis(obs.index.astype(str))
+
+
+def _where(regions: pd.DataFrame, row: int) -> str:
+    chrom, start, end = regions[_PLACE].iloc[row]
+    return f"{chrom}:{start}-{end}"
+
+
+def _read_all(read: Any, sources: list[str], processes: int | None) -> Iterator[_Column]:
+    """Read in this process, or in others where it is worth it."""
+    if processes is None:
+        large = sum(is_url(source) or Path(source).stat().st_size > _LARGE for source in sources)
+        processes = min(large, os.cpu_count() or 1)
+    processes = min(processes, len(sources))
+    if processes < 2:
+        yield from map(read, sources)
+        return
+    with ProcessPoolExecutor(processes, mp_context=clean_context(__name__)) as pool:
+        with script_not_run_again():
+            columns = pool.map(read, sources)  # the processes start here
+        yield from columns
+
+
+def _read_track(source: str, places: pd.DataFrame, fill: float | None, arcsinh: bool) -> _Column:
+    """Mean of each region, float32, and which contigs are which chromosomes by another name."""
+    with _open(source) as reader:
+        sizes = {str(name): int(size) for name, size in reader.chroms().items()}
+        matched = _match(source, sizes, places)
+        contigs = {name: contig for contig, name in matched.items()}
+        means_r = np.full(len(places), np.nan if fill is None else fill)
+        chrom, start, end = _arrays(places)
+        first = _first_of_runs(chrom, start, end)
+        for run, stop in zip(first, np.r_[first[1:], len(chrom)], strict=True):
+            if chrom[run] in contigs:
+                means_r[run:stop] = reader.values(
+                    contigs[chrom[run]], int(start[run]), int(end[stop - 1]), int(stop - run), exact=True,
+                    uncovered=fill, fillna=None,
+                )  # fmt: skip
+    if arcsinh:
+        _require_positive(source, means_r, places)
+        means_r = np.arcsinh(means_r)
+    return means_r.astype(np.float32), renamed_contigs(matched)
+
+
+def _arrays(places: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    chrom = places[_keys.CHROM].astype(str).to_numpy(dtype=object)
+    return chrom, places[_keys.START].to_numpy(), places[_keys.END].to_numpy()
+
+
+def _first_of_runs(chrom: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Rows at which a run of equally wide neighbours begins, which one call reads."""
+    width = end - start
+    parts = (chrom[1:] != chrom[:-1]) | (start[1:] != end[:-1]) | (width[1:] != width[:-1])
+    return np.flatnonzero(np.r_[True, parts])
+
+
+@contextmanager
+def _open(source: str) -> Iterator[Any]:
+    """Open a bigWig file, and say in one sentence what is wrong with it, also while it is read."""
+    told = "Fetch or make the file again." if not is_url(source) else "Check the address and the connection."
+    expected = f"{source} must be a bigWig file"
+    file = None
+    try:
+        # a local file is opened here, for pybigtools goes by the ending of its name
+        file = None if is_url(source) else open(source, "rb")  # noqa: SIM115
+        reader = pybigtools.open(source if file is None else file)
+        if not reader.is_bigwig:
+            raise ValueError(f"{expected}; it is a bigBed file, which holds intervals and no signal.")
+        yield reader
+    except (OSError, pybigtools.BBIReadError) as error:
+        raise ValueError(f"{expected}; it cannot be read, or is cut off. {told}") from error
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":  # how pybigtools reports a block that is broken
+            raise ValueError(f"{expected}; a part of it is damaged. {told}") from error
+        raise
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _match(source: str, sizes: dict[str, int], places: pd.DataFrame) -> dict[str, str]:
+    """Which chromosome of the regions each contig is; refused where none is one, or one is too short."""
+    chroms = places[_keys.CHROM].astype(str)
+    matched = match_contigs(chroms.unique(), sizes)
+    if not matched:
+        raise ValueError(
+            f"{source} must name chromosomes as the regions do, with or without chr; the regions have "
+            f"{listed(chroms.unique(), 3)}, the file has {listed(sizes, 3)}. Rename the chromosomes of the regions."
+        )
+    size_by_name = {name: sizes[contig] for contig, name in matched.items()}
+    size_r = chroms.map(size_by_name).to_numpy(dtype=np.float64)  # NaN where the file has no such chromosome
+    beyond = np.flatnonzero(places[_keys.END].to_numpy() > size_r)
+    if len(beyond):
+        row = beyond[0]
+        raise ValueError(
+            f"regions must lie within the chromosomes of {source}; {_where(places, row)}{and_more(len(beyond))} does "
+            f"not, for {chroms.iloc[row]} has {int(size_r[row]):,} bp. Is the file of another assembly, or was "
+            "it written without the length of its chromosomes?"
+        )
+    return matched
+
+
+def _require_positive(source: str, means_r: np.ndarray, places: pd.DataFrame) -> None:
+    negative = np.flatnonzero(means_r < 0)
+    if len(negative):
+        row = negative[0]
+        raise ValueError(
+            f"{source} must hold -log10 p where arcsinh is asked for; region {_where(places, row)} is "
+            f"{means_r[row]:g}{and_more(len(negative))}. Is it the log of a fold change? Read it without arcsinh."
+        )

@@ -1,0 +1,1 @@
+"""Alignments and fragments to counts per region."""

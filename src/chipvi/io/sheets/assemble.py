@@ -1,0 +1,316 @@
+"""A sample sheet becomes one AnnData: counts, signal, and what each track is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from anndata.io import write_elem
+from scipy import sparse
+
+from ... import _keys
+from ..._files import new_zarr, require_writable, written_whole
+from ..._messages import and_more, listed
+from ..bigwigs.read import read_bigwigs
+from ..contigs import match_contigs
+from ..counting.count import count_reads, touch_intervals
+from ..counting.regions import Intervals
+from ..genomes import GENOMES, choose_chromosomes, chrom_sizes, cut_regions, make_bins, read_blacklist
+from ..inputs import read_bed
+from .headers import require_assembly
+from .sheet import FILE, FOLD_CHANGE, check_sheet, read_sheet
+from .tracks import Track, plan_tracks
+
+
+def choose_regions(
+    regions: pd.DataFrame | str | Path | None,
+    genome: str | Path | pd.Series | None,
+    bin_size: int | None,
+    chromosomes: str | None,
+) -> pd.DataFrame:
+    """Regions to read: bins of a genome, or given ones, whole or cut into bins.
+
+    Returns
+    -------
+    `chrom`, `start` and `end`, sorted by start within a chromosome.
+
+    Raises
+    ------
+    ValueError
+        If there is neither, both are incomplete, or the regions overlap.
+    """
+    if regions is None:
+        if genome is None or bin_size is None:
+            raise ValueError("say where to count: give regions, or a genome and a bin size.")
+        return make_bins(genome, bin_size, chromosomes)
+    table = regions if isinstance(regions, pd.DataFrame) else read_bed(Path(regions))
+    absent = [name for name in (_keys.CHROM, _keys.START, _keys.END) if name not in table]
+    if absent:
+        raise ValueError(f"regions must have the columns chrom, start and end; {listed(absent)} not found.")
+    table = table[[_keys.CHROM, _keys.START, _keys.END]]
+    order = pd.unique(table[_keys.CHROM].astype(str))
+    if chromosomes is not None:
+        order = np.array(choose_chromosomes(list(order), chromosomes))
+    chrom = pd.Categorical(table[_keys.CHROM].astype(str), categories=order)
+    table = table.assign(**{_keys.CHROM: chrom}).dropna(subset=[_keys.CHROM])
+    table = table.sort_values([_keys.CHROM, _keys.START, _keys.END], kind="stable", ignore_index=True)
+    _refuse_overlaps(table)
+    return table if bin_size is None else cut_regions(table, bin_size)
+
+
+@dataclass(frozen=True, eq=False)
+class SheetPlan:
+    """What a sheet asks for: its tracks, the regions that the blacklist leaves, and the blacklist."""
+
+    tracks: list[Track]
+    regions: pd.DataFrame
+    blacklist: pd.DataFrame | None
+
+
+def plan_sheet(
+    sheet: str | Path | pd.DataFrame,
+    *,
+    regions: pd.DataFrame | str | Path | None,
+    genome: str | Path | pd.Series | None,
+    bin_size: int | None,
+    chromosomes: str | None,
+    blacklist: pd.DataFrame | str | Path | None,
+    merge_replicates: bool,
+) -> SheetPlan:
+    """Check all that can be checked before a read is counted; arguments and errors as :func:`count_sheet`."""
+    table = check_sheet(sheet) if isinstance(sheet, pd.DataFrame) else read_sheet(sheet)
+    tracks = plan_tracks(table, merge_replicates)
+    places = choose_regions(regions, genome, bin_size, chromosomes)
+    require_assembly([file for track in tracks for file in track.files], places, genome)
+    intervals = _read_intervals(blacklist, genome)
+    if intervals is not None:
+        places = places[~touch_intervals(places, Intervals.from_frame(intervals))].reset_index(drop=True)
+        if places.empty:
+            raise ValueError("the blacklist must leave a region; all overlap it.")
+    return SheetPlan(tracks, places, intervals)
+
+
+def count_sheet(
+    sheet: str | Path | pd.DataFrame,
+    *,
+    regions: pd.DataFrame | str | Path | None = None,
+    genome: str | Path | pd.Series | None = None,
+    bin_size: int | None = None,
+    chromosomes: str | None = None,
+    blacklist: pd.DataFrame | str | Path | None = None,
+    merge_replicates: bool = False,
+    uncovered: Literal["missing", "zero"] = "missing",
+    rule: str = "shifted",
+    fragment_length: int = 150,
+    min_mapq: int = 0,
+    duplicates: bool = False,
+    secondary: bool = False,
+    supplementary: bool = False,
+    strand_shift: tuple[int, int] = (0, 0),
+    processes: int | None = None,
+    progress: bool = True,
+    out: str | Path | None = None,
+) -> AnnData:
+    """Read all files of a sample sheet into one AnnData, ready for `ChipVI.setup_anndata`.
+
+    Parameters
+    ----------
+    sheet
+        As for :func:`read_sheet`, or such a table.
+    regions
+        Where to count: a table with `chrom`, `start` and `end`, or a BED file; sorted here, and without overlaps. With
+        `bin_size` each is cut into bins.
+    genome, bin_size, chromosomes
+        Without regions: bins of a genome, as in :func:`make_bins`. With regions the genome is only compared.
+    blacklist, rule, fragment_length, min_mapq, duplicates, secondary, supplementary, strand_shift
+        As in :func:`count_reads`.
+    merge_replicates
+        Add up the counts of all lines with one biosample and assay. Otherwise each replicate is a biosample of its own,
+        such as ``K562_rep1``, in every biosample that has more than one.
+    uncovered
+        What regions are that a bigWig file does not cover, as in :func:`read_bigwigs`.
+    processes
+        Files to read at the same time.
+    progress
+        Show progress bars.
+    out
+        File to write, ``.h5ad`` or ``.zarr``, which must not exist; it appears only once it is whole.
+
+    Returns
+    -------
+    Regions x tracks, named ``biosample.assay``.
+
+    - ``X``: counts; 0 where the layer ``observed`` is 0, which marks tracks without alignments.
+    - layer ``signal``: arcsinh(-log10 p), NaN where missing; only if the sheet has p-values.
+    - layer ``fold_change``: NaN where missing; only if the sheet has any.
+    - ``var``: ``biosample``, ``assay``, ``is_control``, ``depth`` (reads that passed the filters, over the whole file;
+      NaN without alignments), what else :func:`count_reads` tells, and the sheet's covariates.
+
+    Raises
+    ------
+    ValueError
+        If the sheet, the regions or a file is wrong, or a file is of another assembly than the genome.
+    FileExistsError
+        If `out` is there already.
+    """
+    if out is not None:
+        require_writable(Path(out))
+    plan = plan_sheet(
+        sheet,
+        regions=regions,
+        genome=genome,
+        bin_size=bin_size,
+        chromosomes=chromosomes,
+        blacklist=blacklist,
+        merge_replicates=merge_replicates,
+    )
+    tracks, places = plan.tracks, plan.regions
+    counted = {track.name: list(track.counted) for track in tracks if track.counted}
+    counts = None
+    if counted:
+        counts = count_reads(
+            counted,
+            places,
+            genome=genome,
+            rule=rule,
+            fragment_length=fragment_length,
+            min_mapq=min_mapq,
+            duplicates=duplicates,
+            secondary=secondary,
+            supplementary=supplementary,
+            strand_shift=strand_shift,
+            blacklist=plan.blacklist,
+            processes=processes,
+            progress=progress,
+        )
+    read = partial(read_bigwigs, regions=places, uncovered=uncovered, processes=processes, progress=progress)
+    signal = {track.name: track.pvalue for track in tracks if track.pvalue}
+    fold_change = {track.name: track.fold_change for track in tracks if track.fold_change}
+    adata = assemble(
+        tracks,
+        counts,
+        {
+            _keys.SIGNAL: read(signal, arcsinh=True) if signal else None,
+            FOLD_CHANGE: read(fold_change) if fold_change else None,
+        },
+    )
+    if isinstance(genome, str) and genome in GENOMES:
+        adata.uns["assembly"] = genome
+    if bin_size is not None:
+        adata.uns["bin_size"] = bin_size
+    if out is not None:
+        write_whole(adata, Path(out))
+    return adata
+
+
+def assemble(tracks: Sequence[Track], counts: AnnData | None, layers: Mapping[str, AnnData | None]) -> AnnData:
+    """Put the counts of some tracks and the signals of some into one AnnData that has all tracks.
+
+    Parameters
+    ----------
+    tracks
+        In the order of the result.
+    counts
+        Regions x those tracks that have alignments.
+    layers
+        By name; the same regions x those tracks that have such a file, NaN where nothing is known.
+    """
+    names = [track.name for track in tracks]
+    first = next(part for part in (counts, *layers.values()) if part is not None)
+    shape = (first.n_obs, len(names))
+    var = pd.DataFrame(
+        {
+            _keys.BIOSAMPLE: [track.biosample for track in tracks],
+            _keys.ASSAY: [track.assay for track in tracks],
+            _keys.IS_CONTROL: [track.is_control for track in tracks],
+            _keys.DEPTH: np.nan,
+        },
+        index=pd.Index(names),
+    )
+    for name, cells in pd.DataFrame([track.covariates for track in tracks], index=var.index).items():
+        var[name] = _as_numbers(cells)
+    adata = AnnData(obs=first.obs[[_keys.CHROM, _keys.START, _keys.END]], var=var)
+    adata.X, adata.layers[_keys.OBSERVED] = _counts_and_mask(counts, names, shape)
+    if counts is not None:
+        adata.uns.update(counts.uns)
+        for name in counts.var:
+            adata.var[name] = counts.var[name].reindex(names)
+        adata.var[FILE] = adata.var[FILE].fillna("")
+    for layer, part in layers.items():
+        if part is not None:
+            values_rt = np.full(shape, np.nan, dtype=np.float32)
+            values_rt[:, var.index.get_indexer(part.var_names)] = part.X
+            adata.layers[layer] = values_rt
+            adata.var[f"{layer}_{FILE}"] = part.var[FILE].reindex(names).fillna("")
+    return adata
+
+
+def write_whole(adata: AnnData, path: Path) -> Path:
+    """Write an AnnData so that the file appears only once it is whole; errors as :func:`require_writable`."""
+    require_writable(path)
+    with written_whole(path) as partial:
+        if path.suffix == ".h5ad":
+            adata.write_h5ad(partial, compression="gzip")
+        else:
+            write_elem(new_zarr(partial), "/", adata)
+    return path
+
+
+def _refuse_overlaps(regions: pd.DataFrame) -> None:
+    start, end = regions[_keys.START].to_numpy(), regions[_keys.END].to_numpy()
+    broken = np.flatnonzero((start < 0) | (end <= start))
+    expected = "regions must start at 0 or later and end after they start"
+    if not len(broken):
+        same = regions[_keys.CHROM].cat.codes.diff().eq(0).to_numpy()
+        broken = np.flatnonzero(same & (start < np.r_[0, end[:-1]]))
+        expected = "regions must not overlap"
+    if len(broken):
+        chrom, start_bp, end_bp = regions.iloc[broken[0]]
+        raise ValueError(
+            f"{expected}; {chrom}:{start_bp}-{end_bp} does{and_more(len(broken))}. Merge them, or make bins."
+        )
+
+
+def _counts_and_mask(counts: AnnData | None, names: list[str], shape: tuple[int, int]) -> tuple[Any, Any]:
+    """X and the mask of what was measured: 0 in both for tracks without alignments."""
+    if counts is None:
+        return sparse.csr_matrix(shape, dtype=np.int32), sparse.csr_matrix(shape, dtype=np.uint8)
+    columns = pd.Index(names).get_indexer(counts.var_names)
+    observed_rt = np.zeros(shape, dtype=np.uint8)
+    observed_rt[:, columns] = 1
+    if len(columns) == len(names):
+        return counts.X, observed_rt  # count_reads keeps the order
+    if sparse.issparse(counts.X):
+        rows = np.arange(len(columns))
+        place = sparse.csr_matrix((np.ones(len(rows), np.int32), (rows, columns)), shape=(len(rows), len(names)))
+        return sparse.csr_matrix(counts.X @ place), observed_rt
+    counts_rt = np.zeros(shape, dtype=counts.X.dtype)
+    counts_rt[:, columns] = counts.X
+    return counts_rt, observed_rt
+
+
+def _as_numbers(cells: pd.Series) -> pd.Series:
+    """A covariate as numbers, if all that is filled in are some."""
+    filled = cells.replace("", np.nan)
+    numbers = pd.to_numeric(filled, errors="coerce")
+    return numbers if numbers.notna().eq(filled.notna()).all() else filled
+
+
+def _read_intervals(
+    blacklist: pd.DataFrame | str | Path | None, genome: str | Path | pd.Series | None
+) -> pd.DataFrame | None:
+    if blacklist is None:
+        return None
+    intervals = blacklist if isinstance(blacklist, pd.DataFrame) else read_blacklist(blacklist)
+    chroms = pd.unique(intervals[_keys.CHROM])
+    if genome is not None and len(chroms) and not match_contigs(chrom_sizes(genome).index, chroms):
+        raise ValueError(
+            f"the blacklist must name chromosomes of the genome; it names {listed(chroms)}. Is it of another genome?"
+        )
+    return intervals if len(intervals) else None

@@ -1,0 +1,90 @@
+"""The tracks of a model as a field of scvi-tools' registry, so that a saved model knows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from scvi.data.fields import BaseAnnDataField
+
+from ..data.check import SetupKeys
+from ..data.tracks import Tracks, read_tracks
+
+TRACKS_FIELD = "tracks"
+
+
+class TracksField(BaseAnnDataField):
+    """Registers names and labels of the tracks, and which of counts and signal there are.
+
+    Parameters
+    ----------
+    keys
+        Where the AnnData keeps what.
+    has_counts, has_signal
+        What the data hold; of a saved model what it was trained on.
+    """
+
+    def __init__(self, keys: SetupKeys, has_counts: bool, has_signal: bool) -> None:
+        super().__init__()
+        self._keys = keys
+        self._has = {"has_counts": has_counts, "has_signal": has_signal}
+
+    @property
+    def registry_key(self) -> str:
+        """Name of the field."""
+        return TRACKS_FIELD
+
+    @property
+    def attr_name(self) -> str:
+        """Attribute of the AnnData that it describes."""
+        return "var"
+
+    @property
+    def attr_key(self) -> str:
+        """Column of that attribute."""
+        return self._keys.biosample_key
+
+    @property
+    def is_empty(self) -> bool:
+        """Never."""
+        return False
+
+    def validate_field(self, adata: AnnData) -> None:
+        """Nothing: the contract is checked before the first field is registered."""
+
+    def register_field(self, adata: AnnData) -> dict[str, Any]:
+        """Write down the tracks."""
+        tracks = self._read(adata)
+        return self._has | {
+            "names": list(tracks.names),
+            "biosamples": list(tracks.biosamples),
+            "assays": list(tracks.assays),
+            "is_control": tracks.is_control.tolist(),
+        }
+
+    def transfer_field(self, state_registry: dict[str, Any], adata_target: AnnData, **_: Any) -> dict[str, Any]:
+        """Keep the tracks of the model; others, or in another order, are an error."""
+        registered_tracks(state_registry).require_same(self._read(adata_target))
+        return dict(state_registry)
+
+    def get_summary_stats(self, state_registry: dict[str, Any]) -> dict[str, int]:
+        """Number of tracks."""
+        return {"n_tracks": len(state_registry["names"])}
+
+    def view_state_registry(self, state_registry: dict[str, Any]) -> None:
+        """Nothing to show beyond the summary."""
+
+    def _read(self, adata: AnnData) -> Tracks:
+        keys = self._keys
+        return read_tracks(adata.var, keys.biosample_key, keys.assay_key, keys.depth_key, keys.control_key)
+
+
+def registered_tracks(state_registry: dict[str, Any]) -> Tracks:
+    """The tracks that a registry holds."""
+    return Tracks(
+        names=tuple(state_registry["names"]),
+        biosamples=tuple(state_registry["biosamples"]),
+        assays=tuple(state_registry["assays"]),
+        is_control=np.array(state_registry["is_control"], dtype=bool),
+    )

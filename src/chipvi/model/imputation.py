@@ -1,0 +1,252 @@
+"""What a trained model expects of tracks: imputed and denoised counts, p-values, the likelihood of counts."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from torch import Tensor
+
+from .. import _keys
+from ..metrics import nb_quantile
+from ..predict.predictor import Predictor
+from ..predict.request import Indices, Request, TracksArgument, require_level, stack, to_numpy
+from ..predict.stream import write_in_parts
+from .intervals import IntervalMixin, tails
+
+_SCVI_COLUMNS = ["_scvi_batch", "_indices"]  # what scvi-tools adds to obs
+
+
+class ImputationMixin(IntervalMixin):
+    """The predictions of :class:`chipvi.ChipVI`.
+
+    In all of them `adata` is another AnnData with the same tracks (None: that of the model), `indices` are regions (row
+    numbers or a boolean mask; None: all), and `tracks` are names out of `var_names`, a table with the columns
+    `biosample` and `assay` (and `depth`, in reads) for experiments that nobody has run, or None for all but the
+    controls. `depth` in reads applies to all tracks; None takes each track's own, and for a new experiment the median
+    of its assay. A track's own depth is that in the `depth_key` column of the AnnData at hand; without that column it
+    is the depth of training, also in other regions. Context is taken from the whole AnnData, whatever the indices. The
+    latent is its posterior mean unless `n_samples` says otherwise, and the same call gives the same numbers.
+    """
+
+    def impute(
+        self,
+        adata: AnnData | None = None,
+        indices: Indices = None,
+        tracks: TracksArgument = None,
+        depth: float | None = None,
+        level: float = 0.95,
+        batch_size: int | None = None,
+        out: str | PathLike | None = None,
+    ) -> AnnData | Path:
+        """Impute and denoise in one pass.
+
+        Parameters
+        ----------
+        adata, indices, tracks, depth
+            See :class:`ImputationMixin`.
+        level
+            Probability of the interval, 0 to 1.
+        batch_size
+            Regions at a time; None chooses.
+        out
+            File to stream to, ending in `.h5ad` or `.zarr`, so that memory does not grow with the regions. It must not
+            exist. Its regions ascend without repeats, whatever the order of `indices`.
+
+        Returns
+        -------
+        Regions x tracks, or with `out` the path written. X is the imputed count; the layers are `lower` and `upper`
+        (ends of the interval, counts), `dispersion`, `denoised` (expected count, own data used), and with signal `pval`
+        and `pval_std` (arcsinh(-log10 p)). Without counts X is the imputed signal.
+
+        Raises
+        ------
+        ValueError
+            For unknown tracks, a level or depth out of range, or a single track, which has nothing to go by.
+        """
+        require_level(level)
+        request = self._request(adata, indices, tracks, depth)
+        self._require_others(request)
+
+        def everything(predictor: Predictor, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+            imputed = to_numpy(predictor.predict(tensors, predictor.without_own_data()))
+            parts = {}
+            if "signal" in imputed:
+                parts = {_keys.PVAL: imputed["signal"], _keys.PVAL_STD: imputed["signal_std"]}
+            if "mean" not in imputed:
+                return {"X": imputed["signal"]} | parts
+            lower, upper = (nb_quantile(q, imputed["mean"], imputed["dispersion"]) for q in tails(level))
+            denoised = predictor.predict(tensors, predictor.with_own_data())["mean"]
+            return {
+                "X": imputed["mean"],
+                _keys.LOWER: lower.astype(np.float32),
+                _keys.UPPER: upper.astype(np.float32),
+                _keys.DISPERSION: imputed["dispersion"],
+                _keys.DENOISED: denoised.cpu().numpy(),
+            } | parts
+
+        regions = (self.adata if adata is None else adata).obs.drop(columns=_SCVI_COLUMNS, errors="ignore")
+        var = self._target_table(request)
+        parts = self._run(request, everything, batch_size)
+        if out is not None:
+            return write_in_parts(Path(out), regions.iloc[request.rows], var, parts, len(request.rows))
+        arrays = stack(parts, request.back)
+        obs = regions.iloc[request.rows[request.back]].copy()
+        return AnnData(X=arrays.pop("X"), obs=obs, var=var, layers=arrays)
+
+    def get_imputed_counts(
+        self,
+        adata: AnnData | None = None,
+        indices: Indices = None,
+        tracks: TracksArgument = None,
+        depth: float | None = None,
+        batch_size: int | None = None,
+        return_numpy: bool = False,
+    ) -> pd.DataFrame | np.ndarray:
+        """Expected count of each track, predicted without the track's own counts and signal.
+
+        Parameters
+        ----------
+        adata, indices, tracks, depth
+            See :class:`ImputationMixin`.
+        batch_size
+            Regions at a time; None chooses.
+        return_numpy
+            An array in place of a table.
+
+        Returns
+        -------
+        Regions x tracks, in reads per region at that depth.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`impute`, and for a model without counts.
+        """
+        request = self._counts_request(adata, indices, tracks, depth)
+        return self._frame(request, self._imputed(request, batch_size)["mean"], return_numpy)
+
+    def get_imputed_pvalues(
+        self,
+        adata: AnnData | None = None,
+        indices: Indices = None,
+        tracks: TracksArgument = None,
+        scale: Literal["arcsinh", "-log10p"] = "arcsinh",
+        return_std: bool = False,
+        batch_size: int | None = None,
+        return_numpy: bool = False,
+    ) -> Any:
+        """Expected p-value signal of each track, predicted without the track's own counts and signal.
+
+        Parameters
+        ----------
+        adata, indices, tracks
+            See :class:`ImputationMixin`.
+        scale
+            "arcsinh" for arcsinh(-log10 p), as in the signal layer; "-log10p" for its hyperbolic sine.
+        return_std
+            Return the standard deviation as well; on the scale "-log10p" by the delta method.
+        batch_size
+            Regions at a time; None chooses.
+        return_numpy
+            Arrays in place of tables.
+
+        Returns
+        -------
+        Regions x tracks, or with `return_std` a pair of them.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`impute`, for another scale, and for a model without signal.
+        """
+        if scale not in ("arcsinh", "-log10p"):
+            raise ValueError(f"scale must be 'arcsinh' or '-log10p', got {scale!r}.")
+        if not self._layout.has_signal:
+            raise ValueError("the model was trained without signal; name a signal_layer in setup_anndata.")
+        request = self._request(adata, indices, tracks, None)
+        self._require_others(request)
+        arrays = self._imputed(request, batch_size)
+        mean, std = arrays["signal"], arrays["signal_std"]
+        if scale == "-log10p":
+            mean, std = np.sinh(mean), np.cosh(mean) * std
+        mean = self._frame(request, mean, return_numpy)
+        return (mean, self._frame(request, std, return_numpy)) if return_std else mean
+
+    def get_normalized_expression(
+        self,
+        adata: AnnData | None = None,
+        indices: Indices = None,
+        tracks: TracksArgument = None,
+        depth: float | None = None,
+        batch_size: int | None = None,
+        return_numpy: bool = False,
+    ) -> pd.DataFrame | np.ndarray:
+        """Denoised rate of each track: its expected count, given all data, its own included.
+
+        Parameters
+        ----------
+        adata, indices, tracks, depth
+            See :class:`ImputationMixin`.
+        batch_size
+            Regions at a time; None chooses.
+        return_numpy
+            An array in place of a table.
+
+        Returns
+        -------
+        Regions x tracks, in reads per region at that depth. A track without data of its own is imputed.
+
+        Raises
+        ------
+        ValueError
+            For unknown tracks, a depth out of range, and for a model without counts.
+        """
+        self._require_counts()
+        request = self._request(adata, indices, tracks, depth)
+
+        def denoised(predictor: Predictor, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+            return to_numpy(predictor.predict(tensors, predictor.with_own_data()))
+
+        arrays = stack(self._run(request, denoised, batch_size), request.back)
+        return self._frame(request, arrays["mean"], return_numpy)
+
+    def get_likelihood_parameters(
+        self,
+        adata: AnnData | None = None,
+        indices: Indices = None,
+        tracks: TracksArgument = None,
+        depth: float | None = None,
+        batch_size: int | None = None,
+        return_numpy: bool = False,
+    ) -> dict[str, Any]:
+        """Negative binomial of the imputed count of each track.
+
+        Parameters
+        ----------
+        adata, indices, tracks, depth
+            See :class:`ImputationMixin`.
+        batch_size
+            Regions at a time; None chooses.
+        return_numpy
+            Arrays in place of tables.
+
+        Returns
+        -------
+        `mean`, equal to :meth:`get_imputed_counts`, and `dispersions` (variance = mean + mean^2 / dispersion), regions
+        x tracks each. For a head that is no negative binomial they match its mean and variance.
+        """
+        request = self._counts_request(adata, indices, tracks, depth)
+        arrays = self._imputed(request, batch_size)
+        names = {"mean": "mean", "dispersions": "dispersion"}
+        return {key: self._frame(request, arrays[name], return_numpy) for key, name in names.items()}
+
+    def _imputed(self, request: Request, batch_size: int | None) -> dict[str, np.ndarray]:
+        def imputed(predictor: Predictor, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+            return to_numpy(predictor.predict(tensors, predictor.without_own_data()))
+
+        return stack(self._run(request, imputed, batch_size), request.back)

@@ -1,0 +1,188 @@
+"""What a trained model says of the spread of imputed counts: intervals, quantiles, samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from anndata import AnnData
+from torch import Tensor
+
+from ..nn import NegativeBinomial
+from ..predict.predictor import Predictor
+from ..predict.quantiles import latent_noise, nb_mixture_quantile
+from ..predict.request import (
+    Indices,
+    Request,
+    RequestMixin,
+    TracksArgument,
+    require_level,
+    require_samples,
+    stack,
+    to_numpy,
+)
+
+
+class IntervalMixin(RequestMixin):
+    """The predictions of :class:`chipvi.ChipVI` that need a whole distribution."""
+
+    def get_prediction_interval(
+        self,
+        adata: AnnData | None = None,
+        indices: Indices = None,
+        tracks: TracksArgument = None,
+        level: float = 0.95,
+        depth: float | None = None,
+        batch_size: int | None = None,
+        return_numpy: bool = False,
+        n_samples: int | None = None,
+    ) -> tuple[Any, Any]:
+        """Central interval of the imputed count of each track.
+
+        Parameters
+        ----------
+        adata, indices, tracks, depth
+            See :class:`chipvi.model.imputation.ImputationMixin`.
+        level
+            Probability to cover at least, 0 to 1.
+        batch_size
+            Regions at a time; None chooses.
+        return_numpy
+            Arrays in place of tables.
+        n_samples
+            Draws of the latent to average over; see :meth:`get_quantiles`.
+
+        Returns
+        -------
+        The quantiles at (1 - level) / 2 from either end: whole counts, both inclusive, regions x tracks each.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`chipvi.ChipVI.get_imputed_counts`, and for a level or `n_samples` out of range.
+        """
+        require_level(level)
+        request = self._counts_request(adata, indices, tracks, depth)
+        lower, upper = np.moveaxis(self._quantiles(request, tails(level), n_samples, batch_size), -1, 0)
+        return self._frame(request, lower, return_numpy), self._frame(request, upper, return_numpy)
+
+    def get_quantiles(
+        self,
+        quantiles: Sequence[float],
+        adata: AnnData | None = None,
+        indices: Indices = None,
+        tracks: TracksArgument = None,
+        depth: float | None = None,
+        batch_size: int | None = None,
+        return_numpy: bool = False,
+        n_samples: int | None = None,
+    ) -> Any:
+        """Quantiles of the imputed count of each track.
+
+        Parameters
+        ----------
+        quantiles
+            Probabilities, each between 0 and 1, such as ``[0.1, 0.5, 0.9]``.
+        adata, indices, tracks, depth
+            See :class:`chipvi.model.imputation.ImputationMixin`.
+        batch_size
+            Regions at a time; None chooses.
+        return_numpy
+            An array in place of tables.
+        n_samples
+            None takes the latent at its posterior mean. A number, such as 16, integrates the latent by that many draws:
+            the count then follows the mixture of the draws' negative binomials, whose quantiles are exact. The draws
+            are the same for all regions and tracks and in every call, so that, rounding aside, numbers depend neither
+            on the batches nor on what else is asked for. Time grows with the draws.
+
+        Returns
+        -------
+        For each quantile the smallest count up to which there is at least that probability: a dictionary of tables,
+        regions x tracks, by quantile, or float32 of shape (regions, tracks, quantiles).
+
+        Raises
+        ------
+        ValueError
+            As :meth:`chipvi.ChipVI.get_imputed_counts`, and for quantiles or `n_samples` out of range.
+        """
+        asked = np.asarray(quantiles, dtype=np.float64)
+        if asked.ndim != 1 or not asked.size or not ((asked > 0) & (asked < 1)).all():
+            raise ValueError(
+                f"quantiles must be a list of numbers between 0 and 1, such as [0.1, 0.5, 0.9]; got {quantiles!r}."
+            )
+        request = self._counts_request(adata, indices, tracks, depth)
+        values = self._quantiles(request, asked, n_samples, batch_size)
+        if return_numpy:
+            return values
+        return {float(q): self._frame(request, values[..., number], False) for number, q in enumerate(asked)}
+
+    def posterior_predictive_sample(
+        self,
+        adata: AnnData | None = None,
+        indices: Indices = None,
+        tracks: TracksArgument = None,
+        depth: float | None = None,
+        n_samples: int = 1,
+        seed: int = 0,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Draw imputed counts, the latent and the reads both sampled.
+
+        Parameters
+        ----------
+        adata, indices, tracks, depth
+            See :class:`chipvi.model.imputation.ImputationMixin`.
+        n_samples
+            Draws.
+        seed
+            The same seed gives the same draws.
+        batch_size
+            Regions at a time; None chooses.
+
+        Returns
+        -------
+        Counts, float32, shape (regions, tracks, draws).
+        """
+        request = self._counts_request(adata, indices, tracks, depth)
+        generator = torch.Generator(self.module.assay_t.device).manual_seed(seed)
+
+        def draws(predictor: Predictor, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+            queries = predictor.without_own_data()
+            moments = [predictor.predict(tensors, queries, generator) for _ in range(n_samples)]
+            counts = [
+                NegativeBinomial(m["mean"].cpu(), m["dispersion"].cpu()).sample(generator=_on_cpu(generator))
+                for m in moments
+            ]
+            return {"counts": torch.stack(counts, dim=-1).float().numpy()}
+
+        return stack(self._run(request, draws, batch_size), request.back)["counts"]
+
+    def _quantiles(
+        self, request: Request, quantiles: Sequence[float] | np.ndarray, n_samples: int | None, batch_size: int | None
+    ) -> np.ndarray:
+        """Regions x tracks x quantiles, float32."""
+        require_samples(n_samples)
+        noise_sk = torch.from_numpy(latent_noise(n_samples, self.module.n_latent))
+
+        def found(predictor: Predictor, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+            draws = to_numpy(predictor.predict_draws(tensors, predictor.without_own_data(), noise_sk))
+            parts = [nb_mixture_quantile(q, draws["mean"], draws["dispersion"]) for q in quantiles]
+            return {"counts": np.stack(parts, axis=-1).astype(np.float32)}
+
+        return stack(self._run(request, found, batch_size), request.back)["counts"]
+
+
+def tails(level: float) -> tuple[float, float]:
+    """Probabilities at the ends of the central interval of that level."""
+    tail = (1 - level) / 2
+    return tail, 1 - tail
+
+
+def _on_cpu(generator: torch.Generator) -> torch.Generator:
+    """A generator on the CPU, fed by one that may be elsewhere."""
+    if generator.device.type == "cpu":
+        return generator
+    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+    return torch.Generator().manual_seed(int(seed))

@@ -1,0 +1,393 @@
+"""A query: biosamples and assays that a trained model has not seen, beside those that it has."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict, dataclass, replace
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from torch import Tensor
+
+from .. import _keys
+from .._messages import and_more, listed, unknown
+from ..calibrate.hierarchy import learn_from_given
+from ..data.check import SetupKeys, check_anndata
+from ..data.grid import Layout, Start, fill_cells, fill_depths, has_data, track_moments
+from ..data.track_data import TrackData
+from ..data.tracks import Tracks
+from ..module.vae import ChipVAE
+from ..train.trainable import Part
+from .field import TRACKS_FIELD, TracksField
+
+_ENCODER_INPUT, _BIOSAMPLES = "encoder.layers.0.weight", "biosamples.vectors.weight"
+_ASSAYS = ("decoder.assays.weight", "decoder.weight_ako", "decoder.bias_ao")
+_SHARE = "unseen_share_ba"
+_OF_LAYOUT = ("assay_t", "biosample_t", "track_ba", "target_bg")
+_OF_START = ("log_center", "log_depth_t", "log_rate_ba", "log_dispersion_ba", "signal_ba", "log_std_ba", "known_ba")
+
+
+@dataclass(frozen=True)
+class ReferenceSize:
+    """How many of a query's biosamples, assays and tracks, the first ones, are those of its reference."""
+
+    n_biosamples: int
+    n_assays: int
+    n_tracks: int
+
+
+class QueryMixin:
+    """How :class:`chipvi.ChipVI` takes up what it has not been trained on."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, adata: AnnData, **options: Any) -> None: ...
+        @classmethod
+        def load(cls, dir_path: Any) -> Any: ...  # noqa: D102
+        @classmethod
+        def setup_anndata(cls, adata: AnnData, **kwargs: Any) -> None: ...  # noqa: D102
+
+    @classmethod
+    def load_query_data(cls, adata: AnnData, model: Any) -> Any:
+        """A model of new biosamples or assays beside those of a trained model, which stays as it is.
+
+        It predicts at once: the query's own tracks and, in regions that the trained model's data have as well, the
+        average of these are its input. How far to follow that average, and how uncertain to be, it takes from imputing
+        the new biosample's own tracks from each other, if there are two. :meth:`train` then learns the vectors of new
+        biosamples and the weights of new assays, and nothing else.
+
+        Parameters
+        ----------
+        adata
+            The query: regions x new tracks, on the same keys as the data of the trained model, in any regions of the
+            same genome. A signal layer, a column of controls, or the counts may be absent. Regions are told by their
+            coordinates, or with a `segment_key` by their names.
+        model
+            The trained model, or the folder that one was saved to together with its data.
+
+        Returns
+        -------
+        A model whose `adata` has the regions of the query, and the tracks of both. Without a `depth_key`, the depth of
+        a new track is its mean count times the number of regions that the trained model was first set up with.
+
+        Raises
+        ------
+        ValueError
+            For an untrained model, for tracks that it has already, for a query that has nothing in common with it, and
+            for data that break the contract or keep to other keys.
+
+        Warns
+        -----
+        UserWarning
+            If no region of the query is one of the trained model's data.
+
+        Examples
+        --------
+        >>> import chipvi
+        >>> import pandas as pd
+        >>> data = chipvi.datasets.simulate(n_regions=1_000)
+        >>> is_new = (data.var["biosample"] == "cell3").to_numpy()
+        >>> old, new = data[:, ~is_new].copy(), data[:, is_new][:, :2].copy()
+        >>> chipvi.ChipVI.setup_anndata(old, observed_layer="observed", depth_key="depth")
+        >>> model = chipvi.ChipVI(old)
+        >>> model.train(max_steps=20, enable_progress_bar=False)
+        >>> query = chipvi.ChipVI.load_query_data(new, model)
+        >>> wanted = pd.DataFrame({"biosample": ["cell3"], "assay": [old.var["assay"].iloc[-1]]})
+        >>> query.get_imputed_counts(tracks=wanted).shape
+        (1000, 1)
+        """
+        reference = cls.load(model) if isinstance(model, str | PathLike) else model
+        if not reference.is_trained_:
+            raise ValueError("the model of the reference is not trained yet. Call its train() first.")
+        keys, known = reference._setup_keys, reference._open_data(None)
+        new = open_query(adata, keys, known.tracks, reference._layout)
+        joined = join(adata.obs, new, reference.adata.obs, known, keys, reference._layout.has_counts)
+        tracks = TracksField(keys, reference._layout.has_counts, reference._layout.has_signal)
+        source = {"field_registries": {TRACKS_FIELD: {"state_registry": tracks.register_field(joined)}}}
+        cls.setup_anndata(joined, source_registry=source, **asdict(keys))
+        query: Any = cls(joined, **reference._module_options)
+        size = ReferenceSize(len(reference.biosamples), len(reference._layout.assays), known.n_tracks)
+        start = extend_start(reference.module, query._layout, new)
+        data = query._open_data(None)
+        module = query._make_module(data, start=start)
+        take_weights(module, reference.module)
+        query.module = module.to(reference.device).eval()
+        learn_from_given(query.module, query._layout, data, size.n_biosamples, size.n_assays)
+        query.reference_size_, query.is_trained_ = size, True
+        return query
+
+
+def open_query(adata: AnnData, keys: SetupKeys, reference: Tracks, layout: Layout) -> TrackData:
+    """Check and open the AnnData of a query.
+
+    Parameters
+    ----------
+    adata
+        The query alone.
+    keys
+        Where the reference keeps what. The query may do without a signal layer, without controls, and, where it has
+        no counts, without the observed layer.
+    reference, layout
+        Tracks of the reference, and their grid.
+
+    Raises
+    ------
+    ValueError
+        For data that break the contract or keep to other keys, for tracks that the reference has already, and for a
+        query that shares nothing with it.
+    """
+    data = check_anndata(adata, _keys_of_query(adata, keys))
+    tracks = data.tracks
+    _refuse_known(tracks, reference)
+    if not (layout.has_counts and data.has_counts) and not (layout.has_signal and data.has_signal):
+        kind = "counts" if layout.has_counts else "signal"
+        raise ValueError(f"the query has no {kind}, which the reference was trained on. Add them under the same key.")
+    if not set(tracks.assays) & set(layout.assays) and not set(tracks.biosamples) & set(layout.biosamples):
+        raise ValueError(
+            f"the query must share an assay with the reference; it has {listed(dict.fromkeys(tracks.assays))}, and "
+            f"the reference {listed(layout.assays)}. Label them alike, or train a model on both."
+        )
+    return data
+
+
+def _keys_of_query(adata: AnnData, keys: SetupKeys) -> SetupKeys:
+    """The keys of the reference, less those that the query may do without; another that is absent is an error."""
+    has_counts = keys.layer is not None or adata.X is not None
+    if has_counts and keys.signal_layer not in adata.layers:
+        keys = replace(keys, signal_layer=None)
+    if not has_counts and keys.observed_layer not in adata.layers:
+        keys = replace(keys, observed_layer=None)
+    if keys.control_key not in adata.var:
+        keys = replace(keys, control_key=None)
+    for names, there, where in (
+        (("layer", "observed_layer", "signal_layer"), adata.layers, "adata.layers"),
+        (("biosample_key", "assay_key", "depth_key"), adata.var, "adata.var"),
+        (("segment_key",), adata.obs, "adata.obs"),
+    ):
+        for name in names:
+            key = getattr(keys, name)
+            if key is not None and key not in there:
+                raise ValueError(
+                    f"the query must keep its data where the reference does; {unknown(name, key, list(there), where)}"
+                )
+    return keys
+
+
+def _refuse_known(tracks: Tracks, reference: Tracks) -> None:
+    known = set(zip(reference.biosamples, reference.assays, strict=True))
+    pairs = zip(tracks.names, tracks.biosamples, tracks.assays, strict=True)
+    again = [name for name, biosample, assay in pairs if (biosample, assay) in known]
+    if again:
+        raise ValueError(
+            f"the query must bring experiments that the reference does not have; biosample and assay of {again[0]} are "
+            f"there already{and_more(len(again))}. Leave it out, or predict with the reference itself: "
+            "model.impute(adata)."
+        )
+    taken = [name for name in tracks.names if name in reference.names]
+    if taken:
+        raise ValueError(
+            f"var_names of the query must differ from those of the reference; {taken[0]} is taken"
+            f"{and_more(len(taken))}. Rename them, as to 'biosample.assay'."
+        )
+
+
+def join(
+    obs: pd.DataFrame,
+    query: TrackData,
+    reference_obs: pd.DataFrame,
+    reference: TrackData,
+    keys: SetupKeys,
+    has_counts: bool,
+) -> AnnData:
+    """Put the reference's tracks beside the query's, over the query's regions; missing where it knows no such region.
+
+    Parameters
+    ----------
+    obs, query
+        Regions and data of the query.
+    reference_obs, reference
+        Of the reference.
+    keys
+        Where to keep what.
+    has_counts
+        Whether the reference was trained on counts.
+
+    Warns
+    -----
+    UserWarning
+        If no region of the query is one of the reference.
+    """
+    row_r = _places(reference_obs, keys.segment_key).get_indexer(_places(obs, keys.segment_key))
+    is_shared_r = row_r >= 0
+    if not is_shared_r.any():
+        warnings.warn(
+            "no region of the query is a region of the reference, so that nothing is known there of other biosamples: "
+            "predictions have only the query's own tracks to go by. Use the regions of the reference if you can.",
+            UserWarning,
+            stacklevel=3,
+        )
+    n_known, n_tracks = reference.n_tracks, reference.n_tracks + query.n_tracks
+    known, new = reference.read_rows(row_r[is_shared_r]), query.read(0, query.n_regions)
+
+    def beside(view: str, present: str) -> np.ndarray:
+        value_rt = np.full((query.n_regions, n_tracks), np.nan, dtype=np.float32)
+        for block, rows, columns in (
+            (known, is_shared_r, slice(n_known)),
+            (new, slice(None), slice(n_known, None)),
+        ):
+            if getattr(block, view) is not None:
+                value_rt[rows, columns] = np.where(getattr(block, present), getattr(block, view), np.nan)
+        return value_rt
+
+    counts_rt = beside("counts_rt", "counted_rt") if has_counts or keys.layer is not None else None
+    layers = {}
+    if counts_rt is not None and keys.layer is not None:
+        layers[keys.layer] = counts_rt
+    if counts_rt is not None and keys.observed_layer is not None:
+        layers[keys.observed_layer] = np.isfinite(counts_rt).astype(np.uint8)
+    if keys.signal_layer is not None:
+        layers[keys.signal_layer] = beside("signal_rt", "signalled_rt")
+    x_rt = counts_rt if keys.layer is None else None
+    return AnnData(X=x_rt, obs=obs.copy(), var=_join_var(reference.tracks, query.tracks, keys), layers=layers)
+
+
+def _places(obs: pd.DataFrame, segment_key: str | None) -> pd.Index:
+    """What tells a region: its coordinates, or its name where there are none."""
+    if segment_key is not None:
+        return obs.index
+    bounds = [obs[name].astype(np.int64) for name in (_keys.START, _keys.END)]
+    return pd.MultiIndex.from_arrays([obs[_keys.CHROM].astype(str), *bounds])
+
+
+def _join_var(reference: Tracks, query: Tracks, keys: SetupKeys) -> pd.DataFrame:
+    columns: dict[str, object] = {
+        keys.biosample_key: reference.biosamples + query.biosamples,
+        keys.assay_key: reference.assays + query.assays,
+    }
+    if reference.depth is not None and query.depth is not None and keys.depth_key is not None:
+        columns[keys.depth_key] = np.r_[reference.depth, query.depth]
+    if keys.control_key is not None:
+        columns[keys.control_key] = np.r_[reference.is_control, query.is_control]
+    return pd.DataFrame(columns, index=pd.Index(reference.names + query.names))
+
+
+def extend_start(reference: ChipVAE, layout: Layout, query: TrackData) -> Start:
+    """Where the heads start: old cells as in the reference, measured ones of the query by its data, others by both.
+
+    Rates stay at the central depth of the reference. No new cell is known, since none was trained on.
+
+    Parameters
+    ----------
+    reference, layout
+        The trained module, and the grid with the query's tracks last.
+    query
+        Data of the query alone.
+    """
+    n_biosamples, n_assays = reference.known_ba.shape
+    n_known = len(reference.assay_t)
+    log_center = float(reference.log_center)
+    if query.tracks.depth is None:  # where the reference added up its counts, all its tracks have one rate
+        new_log_depth_t = np.log(query.summary.counts.mean_t) - float(reference.log_rate_ba.mean())
+    else:
+        new_log_depth_t = np.log(query.depth_t) - log_center
+    log_depth_t = np.r_[_array(reference.log_depth_t), new_log_depth_t]
+    log_depth_t = fill_depths(log_depth_t, layout.assay_t)
+    cell_t = (layout.biosample_t[:n_known], layout.assay_t[:n_known])
+    is_known_ba = _array(reference.known_ba).astype(bool)
+    measured_t = np.flatnonzero(has_data(query)) + n_known
+    is_old_ba = np.ones((n_biosamples, n_assays), dtype=bool)
+    is_inside_t = (layout.biosample_t[measured_t] < n_biosamples) & (layout.assay_t[measured_t] < n_assays)
+    inside_t = measured_t[is_inside_t]
+    is_old_ba[layout.biosample_t[inside_t], layout.assay_t[inside_t]] = False
+    cells = {}
+    for name, value_t in track_moments(query, log_depth_t[n_known:]).items():
+        old_ba = _array(getattr(reference, name))
+        old_t = np.where(is_known_ba[cell_t], old_ba[cell_t], np.nan)
+        cells[name] = fill_cells(np.r_[old_t, value_t], layout)
+        cells[name][:n_biosamples, :n_assays][is_old_ba] = old_ba[is_old_ba]
+    known_ba = np.zeros((len(layout.biosamples), len(layout.assays)), dtype=bool)
+    known_ba[:n_biosamples, :n_assays] = is_known_ba
+    return Start(log_center=log_center, log_depth_t=log_depth_t.astype(np.float32), known_ba=known_ba, **cells)
+
+
+def _array(values: Tensor) -> np.ndarray:
+    return values.cpu().numpy()
+
+
+@torch.no_grad()
+def take_weights(module: ChipVAE, reference: ChipVAE) -> None:
+    """Give a module that starts for a query the weights of its reference, in place.
+
+    A new biosample starts as the generic one, a new assay as the mean of the known ones; of its data, the encoder
+    sees nothing before it is trained.
+    """
+    state, old = module.state_dict(), reference.state_dict()
+    n_assays = reference.known_ba.shape[1]
+    for name, value in old.items():
+        if name not in (*_OF_LAYOUT, *_OF_START, _ENCODER_INPUT, _BIOSAMPLES):
+            if name in _ASSAYS:
+                state[name][n_assays:] = value.mean(dim=0)
+            state[name][tuple(slice(size) for size in value.shape)] = value
+    state[_SHARE][len(reference.known_ba) :, :n_assays] = old[_SHARE].mean(dim=0)
+    n_known = old[_BIOSAMPLES].shape[0] - 1
+    state[_BIOSAMPLES][:n_known] = old[_BIOSAMPLES][:-1]
+    state[_BIOSAMPLES][n_known:] = old[_BIOSAMPLES][-1]
+    n_features, n_rest = _encoder_inputs(reference)
+    state[_ENCODER_INPUT].zero_()
+    state[_ENCODER_INPUT][:, :n_features] = old[_ENCODER_INPUT][:, :n_features]
+    state[_ENCODER_INPUT][:, -n_rest:] = old[_ENCODER_INPUT][:, n_features:]
+
+
+def _encoder_inputs(module: ChipVAE) -> tuple[int, int]:
+    """Number of the encoder's inputs that are features of assays, assay by assay, and of those after them."""
+    n_rest = module.biosamples.vectors.embedding_dim + 1
+    return module.state_dict()[_ENCODER_INPUT].shape[1] - n_rest, n_rest
+
+
+def new_part(module: ChipVAE, size: ReferenceSize) -> Part:
+    """What training on a query may move: the vectors of new biosamples, and the weights of new assays.
+
+    Raises
+    ------
+    ValueError
+        If there are neither.
+    """
+    movable = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in module.named_parameters()}
+    movable[_BIOSAMPLES][size.n_biosamples : -1] = True
+    for name in _ASSAYS:
+        movable[name][size.n_assays :] = True
+    n_features, n_rest = _encoder_inputs(module)
+    n_old_features = n_features // module.known_ba.shape[1] * size.n_assays
+    movable[_ENCODER_INPUT][:, n_old_features:-n_rest] = True
+    movable = {name: mask for name, mask in movable.items() if mask.any()}
+    if not movable:
+        raise ValueError(
+            "the query has neither a new biosample nor a new assay, so there is nothing to train on it; it can predict "
+            "as it is. To learn from its tracks, train a model on all of them."
+        )
+    return Part(movable, module.biosample_t[size.n_tracks :].unique())
+
+
+@torch.no_grad()
+def settle(module: ChipVAE, before: dict[str, Tensor], size: ReferenceSize, data: TrackData) -> None:
+    """After training on a query: its own cells are known, and those of the reference as they were, in place.
+
+    Parameters
+    ----------
+    module, data
+        What was trained, on what.
+    before
+        The module's state before.
+    size
+        Of the reference.
+    """
+    is_query_ba = module.track_ba >= size.n_tracks
+    for name, value in module.named_buffers():
+        if name.endswith("_ba"):
+            value[~is_query_ba] = before[name][~is_query_ba].to(value.device)
+    has_data_t = torch.as_tensor(has_data(data), device=is_query_ba.device)
+    module.known_ba |= is_query_ba & has_data_t[module.track_ba.clamp_min(0)]

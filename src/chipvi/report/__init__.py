@@ -1,0 +1,64 @@
+"""A page for a lab meeting: what a model was trained on, how that went, how good it is, and what to beware of.
+
+Imports wait for the first call: this name is public from the start, and torch and Matplotlib take seconds.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from ..model import ChipVI
+    from ..predict.request import Indices
+
+__all__ = ["report"]
+
+
+def report(model: ChipVI, path: str | PathLike, adata: AnnData | None = None, indices: Indices = None) -> Path:
+    """Write a page about a model for a lab meeting: one HTML file that opens anywhere, pictures inside.
+
+    It shows what was measured and can be imputed, how training went, how good the imputation of each track is beside
+    the average of the other biosamples, the stretches where the model gains most and least over that average, and
+    what to beware of. It judges on at most some 8,000 regions, in stretches from all over.
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    path
+        File to write, `.html`; an older one is replaced.
+    adata
+        Another AnnData with the same tracks; None: that of the model.
+    indices
+        Regions to judge on, row numbers or a boolean mask, best those held out from training; None: all.
+
+    Returns
+    -------
+    The path written.
+
+    Raises
+    ------
+    ValueError
+        For a model that is not trained, and as :meth:`chipvi.ChipVI.diagnose`.
+    OSError
+        If the page cannot be written; an older one is then as it was.
+
+    Examples
+    --------
+    >>> import chipvi
+    >>> adata = chipvi.datasets.simulate(n_regions=500)
+    >>> chipvi.ChipVI.setup_anndata(adata, observed_layer="observed", depth_key="depth")
+    >>> model = chipvi.ChipVI(adata)
+    >>> model.train(max_steps=100)  # doctest: +SKIP
+    >>> chipvi.report(model, "report.html")  # doctest: +SKIP
+    """
+    from .contents import make_page, require_path
+    from .page import write_whole
+
+    path = require_path(Path(path))
+    where = None if adata is None and indices is None else "regions chosen to judge on"
+    return write_whole(make_page(model, path.stem, adata, indices, where), path)

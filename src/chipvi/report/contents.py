@@ -1,0 +1,226 @@
+"""Gather what the page says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from .. import _keys, pl
+from ..data.track_data import TrackData
+from ..evaluate.diagnosis import Diagnosis
+from ..model.chipvi import ChipVI
+from ..predict.request import Indices, asked_rows
+from . import loci, words
+from .overview import CONTROL, MEASURED, PART, describe_tracks, fill_matrix, short
+from .page import Picture, render
+
+_MOST_DRAWN = 40  # tracks in a picture of quality or calibration
+
+
+def require_path(path: Path) -> Path:
+    """Refuse what cannot be the file of a page, before any work."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"the report must be a file that ends in .html, got {path.name!r}.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to. Make it first.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder. Name a file for the report.")
+    return path
+
+
+def make_page(
+    model: ChipVI,
+    title: str,
+    adata: AnnData | None,
+    indices: Indices,
+    where: str | None,
+    settings: Mapping[str, Any] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> str:
+    """The page as text.
+
+    Parameters
+    ----------
+    model, adata, indices
+        As for :func:`report`.
+    title
+        Heading of the page.
+    where
+        What the regions are that it is judged on, in words; None for those of training.
+    settings
+        What else is known of the training, by name.
+    tell
+        Is told what is being done.
+    """
+    if not model.is_trained_:
+        raise ValueError("the model is not trained, so there is nothing to report. Call model.train first.")
+    source = model.adata if adata is None else adata
+    data = model._open_data(adata)
+    tracks = describe_tracks(data)
+    rows, stretches, is_scattered = _choose_rows(source, data, indices)
+    tell(f"Judging {len(rows):,} of {data.n_regions:,} regions.")
+    diagnosis = model.diagnose(adata, rows)
+    result = model.impute(adata, rows)
+    assert isinstance(result, AnnData)  # without `out`
+    tell("Drawing.")
+    gain_rn = loci.find_gains(model, data, rows, result)
+    best, worst, middle = loci.rank_stretches(gain_rn, [len(part) for part in stretches])
+    draw = _LocusDrawer(model, source, result, is_scattered)
+    settings = settings or {}
+    n_steps, is_exact = _count_steps(model, settings)
+    verdicts = words.grades(diagnosis.table)
+    order = words.order_by_grade(diagnosis.table, verdicts)
+    names = _row_names(diagnosis.table)
+    content = {
+        "title": title,
+        "version": version("chipvi"),
+        "today": date.today().isoformat(),
+        "summary": words.sum_up(diagnosis.table, verdicts),
+        "warnings": words.warn(
+            tracks, list(data.tracks.assays), diagnosis.table, data.n_regions, n_steps, where is not None
+        ),
+        "overview": _overview(model, data, tracks),
+        "training": _training(model, f"{n_steps:,}" if is_exact else f"at least {n_steps:,}", settings),
+        "quality": _quality(diagnosis, order),
+        "rows": [(names[i], diagnosis.table.iloc[i], verdicts[i]) for i in order],
+        "judged": {"n_regions": len(rows), "where": where or "regions that the model may have been trained on"},
+        "best": [draw(stretch, is_best=True) for stretch in best],
+        "worst": [draw(stretch, is_best=False) for stretch in worst],
+        "n_stretches": len(stretches),
+        "middle": middle,
+        "length": loci.LENGTH,
+        "has_counts": model._layout.has_counts,
+    }
+    return render(content)
+
+
+def _choose_rows(source: AnnData, data: TrackData, indices: Indices) -> tuple[np.ndarray, list[np.ndarray], bool]:
+    rows = np.unique(asked_rows(indices, data.n_regions))
+    chrom = source.obs[_keys.CHROM].astype(str).to_numpy() if _keys.CHROM in source.obs else None
+    stretches, is_scattered = loci.cut_stretches(rows, data.segments, chrom)
+    chosen = loci.choose_stretches(stretches)
+    return np.concatenate(chosen), chosen, is_scattered
+
+
+def _overview(model: ChipVI, data: TrackData, tracks: Sequence[Any]) -> dict[str, Any]:
+    layout, largest = model._layout, max((t.depth for t in tracks if np.isfinite(t.depth)), default=np.nan)
+    n_measured = sum(track.kind in (MEASURED, PART) for track in tracks)
+    cells = fill_matrix(layout, list(tracks))
+    return {
+        "assays": layout.assays,
+        "matrix": list(zip(layout.biosamples, cells, strict=True)),
+        "tracks": [(track, 100 * track.depth / largest, short(track.depth)) for track in tracks],
+        "n_regions": data.n_regions,
+        "n_segments": data.segments.n_segments,
+        "n_measured": n_measured,
+        "n_controls": sum(track.kind == CONTROL for track in tracks),
+        "kinds": {cell.kind for row in cells for cell in row},
+        "n_imputable": sum(cell.kind == "imputable" for row in cells for cell in row),
+        "has_signal": layout.has_signal,
+        "has_counts": layout.has_counts,
+    }
+
+
+def _count_steps(model: ChipVI, settings: Mapping[str, Any]) -> tuple[int, bool]:
+    """Steps of training, and whether there were no more: the history ends with the last step that was logged."""
+    if "steps" in settings and not settings.get("early_stopping"):
+        return int(settings["steps"]), True
+    history = model.history or {}  # a step is logged before it is made, and validation after
+    ends = [int(table.index[-1]) + (not name.startswith("validation_")) for name, table in history.items()]
+    return max(ends, default=0), False
+
+
+def _training(model: ChipVI, steps: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    options = {name: value for name, value in model._module_options.items() if value is not None}
+    setup = {name: value for name, value in model.registry_["setup_args"].items() if value is not None}
+    # what the model itself knows wins over what it was asked for
+    known = {name: value for name, value in settings.items() if value is not None} | options | setup
+    shown = {name: known[name] for name in sorted(known) if name not in ("steps", "seed")}
+    picture = None
+    if model.history:
+        alt = "Training curves: loss, R², Pearson correlation and further quantities by step."
+        caption = (
+            "Hidden: values that the model had to impute, for the track was hidden from it. Visible: values that it "
+            "saw. Validation: regions held out from training, if any were. The loss should fall and level off; R² and "
+            "Pearson should rise."
+        )
+        picture = Picture.of(pl.training(model), alt, caption)
+    return {
+        "steps": steps,
+        "seed": settings.get("seed", "not recorded"),
+        "settings": [(name.replace("_", " "), value) for name, value in shown.items()],
+        "advice": model.advice,
+        "picture": picture,
+        "weights": sum(parameter.numel() for parameter in model.module.parameters()),
+    }
+
+
+def _row_names(table: pd.DataFrame) -> list[str]:
+    """A name for each row of a check-up, which may have two for a track."""
+    if table["quantity"].nunique() < 2:
+        return [str(name) for name in table.index]
+    return [f"{name}, {quantity}" for name, quantity in zip(table.index, table["quantity"], strict=True)]
+
+
+def _quality(diagnosis: Diagnosis, order: list[int]) -> list[Picture]:
+    """Pictures of the scores and the calibration, of the worst tracks if there are many."""
+    chosen = sorted(order[:_MOST_DRAWN])
+    table, pit = diagnosis.table.iloc[chosen], diagnosis.pit.iloc[chosen]
+    part = replace(diagnosis, table=table, pit=pit)
+    only = f"The {_MOST_DRAWN} worst of {len(order)} tracks. " if len(order) > _MOST_DRAWN else ""
+    scores = pd.DataFrame(
+        {
+            "pearson": table["pearson"].to_numpy(),
+            "r2": table["r2"].to_numpy(),
+            "average_pearson": table["pearson_average"].to_numpy(),
+            "average_r2": table["r2_average"].to_numpy(),
+        },
+        index=_row_names(table),
+    )
+    return [
+        Picture.of(
+            pl.quality(scores),
+            "Pearson correlation and R² of each track, imputed and by the average of the other biosamples.",
+            f"{only}Further right is better. Pearson correlation: how alike imputed and measured values go up and "
+            "down. R²: the share of the ups and downs that is explained; 0 is no better than the track's mean.",
+        ),
+        Picture.of(
+            pl.calibration(part),
+            "Calibration of each track: how often values fall into each tenth of what was predicted for them.",
+            f"{only}Calibration: if predictions claim just as much certainty as they have, all bars reach the line at "
+            "1. Bars high at both ends: too sure; high in the middle: too cautious; high on the left: predicted too "
+            "high; on the right: too low.",
+        ),
+    ]
+
+
+class _LocusDrawer:
+    """Draws stretches of a result."""
+
+    def __init__(self, model: ChipVI, source: AnnData, result: AnnData, is_scattered: bool) -> None:
+        self._keys, self._source, self._result = model._setup_keys, source, result
+        self._is_scattered = is_scattered
+
+    def __call__(self, stretch: loci.Stretch, is_best: bool) -> tuple[str, float, Picture]:
+        part = self._result[stretch.start : stretch.stop].copy()
+        place = loci.name_place(part.obs, self._keys.segment_key)
+        if self._is_scattered:  # far apart on the genome, so they are drawn side by side
+            part.obs = part.obs[[]].copy()
+        names = [str(name) for name in part.var_names]
+        figure = pl.tracks(
+            self._source,
+            part,
+            loci.choose_tracks(stretch, names, is_best),
+            layer=self._keys.layer,
+            observed_layer=self._keys.observed_layer or "",  # no layer is called so
+            signal_layer=self._keys.signal_layer,
+        )
+        return place, stretch.gain, Picture.of(figure, f"Tracks along {place}: measured, imputed and denoised.")

@@ -1,0 +1,102 @@
+"""A training that can go on where it was cut off, as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import torch
+
+from .plan import TrainingPlan
+
+_SECONDS = 60.0  # between two checkpoints: what a crash costs at most
+_OURS = "chipvi"
+
+
+class Checkpoints(pl.Callback):
+    """Saves Lightning's checkpoint once a minute, with what else a training depends on, and goes on from it.
+
+    Parameters
+    ----------
+    path
+        File to write; each replaces the last, once it is whole.
+    identity
+        Settings and data of this training: plain values by name. A checkpoint of another is refused.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        self._path, self._identity = path, dict(identity)
+        self._loaded: dict[str, Any] | None = None
+        self._saved_at = 0.0
+
+    @property
+    def resumed(self) -> Path | None:
+        """The checkpoint to go on from; None if there is none yet.
+
+        Raises
+        ------
+        ValueError
+            If it is of another training, or is no checkpoint.
+        """
+        if not self._path.exists():
+            return None
+        try:
+            found = torch.load(self._path, map_location="cpu", weights_only=True)[_OURS]["identity"]
+        except Exception as error:  # noqa: BLE001 - whatever unpickling may raise
+            raise ValueError(f"{self._path} is no checkpoint of chipvi. Remove it to train from the start.") from error
+        for name, value in self._identity.items():
+            if found.get(name) != value:
+                raise ValueError(
+                    f"{self._path} is a checkpoint of another training: its {name} is {_short(found.get(name))}, not "
+                    f"{_short(value)}. Train as then to go on from it, or remove it to train from the start."
+                )
+        return self._path
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add what Lightning does not know of."""
+        checkpoint[_OURS] = {
+            "identity": self._identity,
+            "plan": cast(TrainingPlan, pl_module).progress(),
+            "random": torch.get_rng_state(),  # dropout and the noise of the latent draw from it
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep it until training starts."""
+        self._loaded = checkpoint[_OURS]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on: the last thing before the first step, so that nobody draws in between."""
+        self._saved_at = time.monotonic()
+        if self._loaded is not None:
+            cast(TrainingPlan, pl_module).resume(self._loaded["plan"])
+            torch.set_rng_state(self._loaded["random"])
+            for device, state in enumerate(self._loaded["random_cuda"][: torch.cuda.device_count()]):
+                torch.cuda.set_rng_state(state, device)
+            self._loaded = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save when it is time, but not before a validation, which Lightning would leave out on going on."""
+        every = trainer.val_check_batch if trainer.num_val_batches else None
+        is_validated_next = every is not None and (batch_idx + 1) % int(every) == 0
+        if is_validated_next or time.monotonic() - self._saved_at < _SECONDS:
+            return
+        partial = self._path.with_name(f".{self._path.name}.partial")
+        trainer.save_checkpoint(partial)
+        os.replace(partial, self._path)
+        self._saved_at = time.monotonic()
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -1,0 +1,333 @@
+"""The training plan: what happens in a step, how the weights move, what is logged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import lightning.pytorch as pl
+import pandas as pd
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from .._messages import listed
+from ..module.vae import ChipVAE
+from .advice import Advisor, judge_kl_weight, tell
+from .masking import apply_task, choose_most_hidden, draw_task
+from .monitors import norm, watch_gradients, watch_heads, watch_latents
+from .recorder import FitScores, to_tables
+from .trainable import Part
+
+_Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
+
+_LEAST_SCHEDULE = 10  # steps: shorter ones leave the schedule's rise without a step
+_LEAST_SCALE = 1e-3  # of the loss in half precision: below, no scale makes its gradient finite
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """Options of training, `plan_kwargs` of :meth:`chipvi.ChipVI.train`.
+
+    Parameters
+    ----------
+    lr
+        Largest learning rate of the one-cycle schedule.
+    weight_decay
+        Of the weight matrices; embeddings, norms and biases have none.
+    clip_norm
+        Largest norm of the gradient.
+    kl_warmup
+        Share of the steps over which the KL weight rises from 0 to 1.
+    ema_decay
+        Of the moving average of the weights, which is what is validated and kept, 0 to below 1.
+    biosamples_per_step
+        Biosamples to predict in a step, at most.
+    most_hidden
+        Largest share of the tracks to hide in a region; the share is drawn between 0.05 and this. None: 0.2, or 0.65
+        where there are fewer than 10,000 regions to learn from.
+    log_every_n_steps
+        Steps between two entries of the history.
+    """
+
+    lr: float = 2e-3
+    weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    kl_warmup: float = 0.3
+    ema_decay: float = 0.998
+    biosamples_per_step: int = 2
+    most_hidden: float | None = None
+    log_every_n_steps: int = 50
+
+
+class TrainingPlan(pl.LightningModule):
+    """Trains a :class:`chipvi.module.ChipVAE`.
+
+    Parameters
+    ----------
+    module
+        To train, in place.
+    n_steps
+        Length of the schedules.
+    seed
+        Of what is hidden and of how reads are split.
+    options
+        See :class:`PlanOptions`.
+    track_names
+        Names of all tracks, for the history.
+    n_regions
+        Number of regions to learn from.
+    part
+        Of the module, if not all of it is trained.
+    """
+
+    def __init__(
+        self,
+        module: ChipVAE,
+        n_steps: int,
+        seed: int,
+        options: PlanOptions,
+        track_names: Sequence[str],
+        n_regions: int,
+        part: Part | None = None,
+    ) -> None:
+        super().__init__()
+        self.module = module
+        self.records: dict[str, dict[int, float]] = {}
+        self.advice: list[str] = []
+        self.was_interrupted = False
+        self._advisor = Advisor()
+        self._part = part
+        self._n_steps, self._seed, self._options = n_steps, seed, options
+        given = options.most_hidden
+        self._most_hidden = choose_most_hidden(n_regions) if given is None else given
+        is_target_t = torch.isin(torch.arange(len(track_names)), module.target_bg.cpu())
+        self._target_names = {t: name for t, name in enumerate(track_names) if is_target_t[t]}
+        self.average = AveragedModel(module, multi_avg_fn=self._average_weights, use_buffers=False)
+
+    def on_fit_start(self) -> None:
+        """Make the generators and sums where the module is."""
+        self._task_generator = torch.Generator().manual_seed(self._seed)
+        self._split_generator = torch.Generator(self.device).manual_seed(self._seed)
+        n_tracks = len(self.module.assay_t)
+        self._scores = {name: FitScores(n_tracks, self.device) for name in ("imp_count", "obs_count", "imp_pval")}
+        self._losses: dict[str, list[Tensor]] = {}
+        self._seen: dict[str, float] = {}
+        # counted on the device: to look at it after every step would halt a GPU
+        self._nonfinite = torch.zeros((), dtype=torch.int64, device=self.device)
+
+    def training_step(self, tensors: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Loss of one minibatch."""
+        task = draw_task(
+            self.module,
+            len(tensors["low_rs"]),
+            self._options.biosamples_per_step,
+            self._task_generator,
+            self._most_hidden,
+            among_q=None if self._part is None else self._part.biosample_q,
+        )
+        inputs = apply_task(self.module, tensors, task, self._split_generator)
+        inferred, generative, losses = self.module(inputs, loss_kwargs={"kl_weight": self._kl_weight()})
+        self._note(inputs, inferred, generative, losses)
+        return losses.loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Move the weights, and their average after them."""
+        super().optimizer_step(*args, **kwargs)
+        self.average.update_parameters(self.module)
+
+    @torch.no_grad()
+    def _average_weights(self, average: _Tensors, current: _Tensors, n_averaged: Tensor | int) -> None:
+        """Exponential moving average, over fewer steps while there have been few."""
+        n = int(n_averaged)
+        decay = min(self._options.ema_decay, (1 + n) / (10 + n))
+        torch._foreach_lerp_(average, current, 1 - decay)
+
+    def _kl_weight(self) -> float:
+        return min(1.0, self.global_step / max(1.0, self._options.kl_warmup * self._n_steps))
+
+    def _note(
+        self, inputs: dict[str, Tensor], inferred: dict[str, Any], generative: dict[str, Any], losses: Any
+    ) -> None:
+        """Add a step to the sums for the history; look closer when it is time to log."""
+        parts = {"train_loss": losses.loss, "kl": losses.kl_local["kl"], **losses.extra_metrics}
+        for name, value in parts.items():
+            # a minibatch without thinned reads has no such loss, rather than one of 0
+            if name != "obs_count_loss" or inputs["log_keep"] < 0:
+                self._losses.setdefault(name, []).append(value.detach())
+        for name, view, weight in (
+            ("imp_count", "counts", "hidden"),
+            ("obs_count", "counts", "spared"),
+            ("imp_pval", "signal", "hidden"),
+        ):
+            if generative[view] is not None:
+                truth, weight_rqg = inputs[f"target_{view}_rqg"], inputs[f"{weight}_{view}_rqg"]
+                self._scores[name].add(truth, generative[view].mean.detach(), weight_rqg, inputs["track_qg"])
+        if self._is_time():
+            self._seen = watch_heads(self.module, inputs, generative) | watch_latents(inferred["qz"])
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradient, stop if it is not finite, and log when it is time."""
+        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+        total = norm(gradients)
+        self._nonfinite += ~torch.isfinite(total)
+        is_time = self._is_time()
+        has_diverged = (is_time or self.device.type == "cpu") and self._has_diverged()
+        if is_time or has_diverged:
+            self._log(float(total), has_diverged)
+        torch._foreach_mul_(gradients, (self._options.clip_norm / (total + 1e-6)).clamp(max=1.0))
+
+    def _log(self, grad_norm: float, has_diverged: bool) -> None:
+        """Write down what was seen since the last log, and judge it."""
+        values = {"grad_norm": grad_norm} | watch_gradients(self.module) | self._seen | self._summarise()
+        self.record(values)
+        if has_diverged:
+            raise FloatingPointError(self._divergence(values))
+        if self._part is None:  # of a part alone, gradients of 0 are as they should be
+            self.advise(self._advisor.add({"step": self.global_step} | values))
+
+    def _is_time(self) -> bool:
+        """Whether this step is logged."""
+        return (self.global_step + 1) % self._options.log_every_n_steps == 0 or self.global_step == 0
+
+    def _has_diverged(self) -> bool:
+        """Whether a gradient since the last log was not finite, but for those that half precision leaves out."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        return bool(self._nonfinite) and (scaler is None or scaler.get_scale() < _LEAST_SCALE)
+
+    def _divergence(self, values: dict[str, float]) -> str:
+        """Say where a step went wrong, and what to do."""
+        watched = {name: value for name, value in values.items() if name.startswith("grad_norm") or "loss" in name}
+        found = [name for name, value in watched.items() if not math.isfinite(value)]
+        lr = min(self._options.lr / 10, PlanOptions.lr)
+        return (
+            f"training diverged at step {self.global_step}: not finite are {listed(found, 20)}. The model is as it was "
+            f"before. Lower the learning rate, as in plan_kwargs={{'lr': {lr:g}}}; if that does not help, look for "
+            "counts or signal far above the rest (adata.X.max(axis=0)), and, in a head or module of your own, for what "
+            "gives the first NaN."
+        )
+
+    def _summarise(self) -> dict[str, float]:
+        """Means of the losses and scores since the last log; they start anew."""
+        summary = {name: float(torch.stack(values).mean()) for name, values in self._losses.items()}
+        self._losses.clear()
+        if self.module.has_counts:
+            for kind, value_t in self._scores["imp_count"].by_track().items():
+                summary |= {f"{kind}_by_track.{name}": float(value_t[t]) for t, name in self._target_names.items()}
+        for name, scores in self._scores.items():
+            taken = scores.take()
+            summary |= {f"{name}_{kind}": taken[kind] for kind in ("r2", "pcc") if taken}
+            if name == "imp_count" and taken:
+                summary |= {"predicted_mean": taken["predicted"], "true_mean": taken["true"]}
+        summary["nonfinite_steps"] = float(self._nonfinite)
+        self._nonfinite.zero_()
+        return summary | {"kl_weight": self._kl_weight(), "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
+
+    def record(self, values: dict[str, float]) -> None:
+        """Write values of this step to the history and to the trainer's loggers."""
+        for name, value in values.items():
+            self.records.setdefault(name, {})[self.global_step] = value
+        for logger in self.trainer.loggers:
+            logger.log_metrics(dict(values), step=self.global_step)
+
+    @property
+    def history(self) -> dict[str, pd.DataFrame]:
+        """A table per quantity, indexed by step."""
+        return to_tables(self.records)
+
+    def progress(self) -> dict[str, Any]:
+        """What a checkpoint needs beside weights and optimiser, as plain values and tensors."""
+        return {
+            "records": self.records,
+            "advice": self.advice,
+            "advisor": self._advisor.state(),
+            "generators": [self._task_generator.get_state(), self._split_generator.get_state()],
+            "scores": {name: scores.state() for name, scores in self._scores.items()},
+            "losses": self._losses,
+            "seen": self._seen,
+            "nonfinite": self._nonfinite,
+        }
+
+    def resume(self, progress: dict[str, Any]) -> None:
+        """Go on from such a state; after :meth:`on_fit_start`."""
+        self.records, self.advice = progress["records"], progress["advice"]
+        self._advisor.load(progress["advisor"])
+        for generator, state in zip((self._task_generator, self._split_generator), progress["generators"], strict=True):
+            generator.set_state(state)
+        for name, state in progress["scores"].items():
+            self._scores[name].load(state)
+        self._losses = {name: [v.to(self.device) for v in values] for name, values in progress["losses"].items()}
+        self._seen, self._nonfinite = progress["seen"], progress["nonfinite"].to(self.device)
+
+    def advise(self, advice: Sequence[str]) -> None:
+        """Warn of what was found, and keep it."""
+        self.advice += advice
+        tell(advice)
+
+    def on_train_end(self) -> None:
+        """Look back; not after an interrupt."""
+        if self.module.kl_weight > 0:
+            self.advise(judge_kl_weight(self._kl_weight(), self.global_step))
+
+    def stop_if_diverged(self) -> None:
+        """Look at the steps since the last log, as is due after the last step."""
+        if self._has_diverged():
+            raise FloatingPointError(self._divergence(watch_gradients(self.module)))
+
+    def on_validation_epoch_start(self) -> None:
+        """Hide the same entries in every validation, and draw the same latents."""
+        self._validation_generator = torch.Generator().manual_seed(0)
+        self._validation_noise = torch.Generator(self.device).manual_seed(0)
+        self._validation_losses: dict[str, list[Tensor]] = {}
+        n_tracks = len(self.module.assay_t)
+        self._validation_scores = {name: FitScores(n_tracks, self.device) for name in ("counts", "signal")}
+
+    def validation_step(self, tensors: dict[str, Tensor], batch_idx: int) -> None:
+        """Imputation loss of one minibatch of held-out regions."""
+        n_biosamples = len(self.module.track_ba)
+        module = cast(ChipVAE, self.average.module)
+        n_regions, generator = len(tensors["low_rs"]), self._validation_generator
+        task = draw_task(module, n_regions, n_biosamples, generator, self._most_hidden, vary=False)
+        inputs = apply_task(module, tensors, task, None)
+        _, generative, losses = module(inputs, inference_kwargs={"generator": self._validation_noise})
+        for name in ("imp_count_loss", "imp_signal_loss"):
+            if name in losses.extra_metrics:
+                self._validation_losses.setdefault(name, []).append(losses.extra_metrics[name])
+        for view, scores in self._validation_scores.items():
+            if generative[view] is not None:
+                truth, weight = inputs[f"target_{view}_rqg"], inputs[f"hidden_{view}_rqg"]
+                scores.add(truth, generative[view].mean, weight, inputs["track_qg"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the loss that early stopping watches."""
+        losses = {f"validation_{k}": float(torch.stack(v).mean()) for k, v in self._validation_losses.items()}
+        losses["validation_loss"] = sum(losses.values())
+        for view, name in (("counts", "imp_count"), ("signal", "imp_pval")):
+            taken = self._validation_scores[view].take()
+            losses |= {f"validation_{name}_{kind}": taken[kind] for kind in ("r2", "pcc") if taken}
+        self.record(losses)
+        if not math.isfinite(losses["validation_loss"]):
+            raise FloatingPointError(self._divergence(losses))
+        self.log("validation_loss", losses["validation_loss"], logger=False, prog_bar=True)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW, one cycle of the learning rate over all steps."""
+        embeddings = {id(p) for m in self.module.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+        decayed: list[nn.Parameter] = []
+        plain: list[nn.Parameter] = []
+        for name, parameter in self.module.named_parameters():
+            is_matrix = parameter.ndim >= 2 and id(parameter) not in embeddings and "bias" not in name
+            # decay would move what has no gradient
+            (decayed if is_matrix and self._part is None else plain).append(parameter)
+        groups = [
+            {"params": decayed, "weight_decay": self._options.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self._options.lr, betas=(0.9, 0.99), fused=True)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self._options.lr, total_steps=max(_LEAST_SCHEDULE, self._n_steps), pct_start=0.2
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

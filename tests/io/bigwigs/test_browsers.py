@@ -1,0 +1,214 @@
+"""Files for genome browsers: they parse, name files that exist, and show each assay in its colour."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+from chipvi import io
+from chipvi.io.bigwigs.colors import assay_color, blend
+from chipvi.predict import stream
+
+PAIRS = [("K562", "H3K27ac"), ("K562", "DNase"), ('fetal "brain" & <cord>\nblood', "H3K4me3"), ("H1", "MAFK")]
+NAMES = [".".join(pair) for pair in PAIRS]
+COUNT_KINDS = ["imputed", "lower", "upper", "denoised"]
+
+
+def result(n_regions: int = 37, counts: bool = True, pval: bool = True) -> AnnData:
+    """As `model.impute()` returns it."""
+    rng = np.random.default_rng(3)
+    start = 200 * np.arange(n_regions)
+    obs = pd.DataFrame({"chrom": "chr3", "start": start, "end": start + 200}, index=[f"r{s}" for s in start])
+    var = pd.DataFrame(PAIRS, columns=["biosample", "assay"], index=NAMES)
+    values = {name: rng.gamma(0.7, 3, size=(n_regions, 4)).astype(np.float32) for name in (*COUNT_KINDS, "dispersion")}
+    values["pval"] = np.arcsinh(values["imputed"])
+    values["pval_std"] = values["pval"] / 9
+    if not counts:
+        return AnnData(values["pval"], obs=obs, var=var, layers={name: values[name] for name in ("pval", "pval_std")})
+    layers = {name: x for name, x in values.items() if name != "imputed" and (pval or "pval" not in name)}
+    return AnnData(values["imputed"], obs=obs, var=var, layers=layers)
+
+
+def written(adata: AnnData | Path, folder: Path, **options) -> pd.DataFrame:
+    return io.write_tracks(adata, folder, progress=False, **options)
+
+
+def stanzas(path: Path) -> list[dict[str, str]]:
+    """Blocks of `key value` lines, apart by blank lines."""
+    blocks = re.split(r"\n\s*\n", path.read_text().strip())
+    return [dict(line.strip().split(" ", 1) for line in block.splitlines()) for block in blocks]
+
+
+def test_everything_of_a_result_is_written_on_its_scale(tmp_path):
+    adata = result()
+    files = written(adata, tmp_path)
+    assert sorted(map(tuple, files[["track", "kind"]].to_numpy())) == sorted(
+        (name, kind) for name in NAMES for kind in [*COUNT_KINDS, "pval"]
+    )
+    expected = {"imputed": adata.X, "pval": np.sinh(adata.layers["pval"])}
+    for kind, rows in files.groupby("kind"):
+        found = io.read_bigwigs(rows.set_index("track")["file"].to_dict(), adata.obs, progress=False)
+        np.testing.assert_allclose(found[:, NAMES].X, expected.get(kind, adata.layers.get(kind)), rtol=5.1e-4)
+    assert list(files.loc[files["track"] == NAMES[1], ["biosample", "assay"]].iloc[0]) == ["K562", "DNase"]
+    assert len(list(tmp_path.iterdir())) == len(files)
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [
+        ({"pval": False}, COUNT_KINDS),
+        ({"counts": False}, ["pval"]),
+    ],
+)
+def test_a_result_of_counts_or_of_signal_alone_is_written(tmp_path, options, kinds):
+    assert list(written(result(**options), tmp_path)["kind"].unique()) == kinds
+
+
+@pytest.mark.parametrize("ending", ["h5ad", "zarr"])
+def test_a_result_that_was_streamed_to_a_file_is_written_alike(tmp_path, ending):
+    adata = result()
+    parts = (
+        {"X": adata.X[rows]} | {k: v[rows] for k, v in adata.layers.items()} for rows in np.split(np.r_[:37], [20])
+    )
+    path = stream.write_in_parts(tmp_path / f"result.{ending}", adata.obs, adata.var, parts, adata.n_obs)
+    expected = written(adata, tmp_path / "memory")
+    found = written(path, tmp_path / "file")
+    pd.testing.assert_frame_equal(found.drop(columns="file"), expected.drop(columns="file"))
+    for one, other in zip(found["file"], expected["file"], strict=True):
+        assert one.name == other.name and one.read_bytes() == other.read_bytes()
+
+
+def test_chosen_tracks_are_written(tmp_path):
+    assert set(written(result(), tmp_path, tracks=NAMES[1:3])["track"]) == set(NAMES[1:3])
+
+
+def test_a_genome_of_a_known_name_gets_a_hub_and_a_session(tmp_path):
+    written(result(), tmp_path / "my tracks", genome="hg38")
+    assert stanzas(tmp_path / "my tracks" / "hub.txt")[0]["shortLabel"] == "my tracks"
+    assert ElementTree.parse(tmp_path / "my tracks" / "igv_session.xml").getroot().get("genome") == "hg38"
+    written(result(), tmp_path / "other", genome=pd.Series({"chr3": 100_000}))
+    assert {path.suffix for path in (tmp_path / "other").iterdir()} == {".bw"}
+
+
+@pytest.fixture
+def files(tmp_path) -> pd.DataFrame:
+    return written(result(), tmp_path / "bw")
+
+
+def test_the_hub_leads_to_every_file_once(files, tmp_path):
+    hub_file = io.write_track_hub(files, tmp_path / "hub", "hg19", name="Lab & co", email="a@b.org")
+    (hub,) = stanzas(hub_file)
+    assert (hub["hub"], hub["longLabel"], hub["email"]) == ("Lab_co", "Lab & co", "a@b.org")
+    (genome,) = stanzas(hub_file.parent / hub["genomesFile"])
+    assert genome["genome"] == "hg19"
+    found = stanzas(hub_file.parent / genome["trackDb"])
+    addresses = [stanza["bigDataUrl"] for stanza in found if "bigDataUrl" in stanza]
+    assert all(re.fullmatch(r"[A-Za-z0-9._~%/+-]+", address) and not address.startswith("/") for address in addresses)
+    paths = sorted((hub_file.parent / unquote(address)).resolve() for address in addresses)
+    assert paths == sorted(path.resolve() for path in files["file"])
+
+
+def test_hub_tracks_follow_the_rules_of_the_browser(files, tmp_path):
+    found = stanzas(io.write_track_hub(files, tmp_path, "hg19").parent / "trackDb.txt")
+    names = [stanza["track"] for stanza in found]
+    assert len(set(names)) == len(names)
+    for place, stanza in enumerate(found):
+        assert re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", stanza["track"])
+        assert 0 < len(stanza["shortLabel"]) <= 17 and 0 < len(stanza["longLabel"]) <= 76
+        assert ("superTrack" in stanza) == ("parent" not in stanza)
+        assert "superTrack" in stanza or stanza["type"] == "bigWig"
+        assert stanza.get("parent") in [None, *names[:place]]
+    biosamples = [stanza["longLabel"] for stanza in found if "superTrack" in stanza]
+    assert biosamples == ["K562", 'fetal "brain" & <cord> blood', "H1"]
+
+
+def test_the_interval_lies_behind_the_imputed_counts(files, tmp_path):
+    found = stanzas(io.write_track_hub(files, tmp_path, "hg19").parent / "trackDb.txt")
+    containers = [stanza for stanza in found if "container" in stanza]
+    assert len(containers) == len(NAMES)
+    for container, name in zip(containers, NAMES, strict=True):
+        inside = [stanza for stanza in found if stanza.get("parent") == container["track"]]
+        of_track = files[files["track"] == name].set_index("kind")["file"]
+        assert [Path(unquote(stanza["bigDataUrl"])).name for stanza in inside] == [
+            of_track[kind].name for kind in ("upper", "imputed", "lower")
+        ]
+        upper, imputed, lower = (sum(map(int, stanza["color"].split(","))) for stanza in inside)
+        assert upper > imputed > lower
+        assert container["color"] == inside[1]["color"] == ",".join(map(str, assay_color(name.rpartition(".")[2])))
+
+
+def test_labels_that_look_like_settings_stay_labels(files, tmp_path):
+    """A line end in a name would begin a new setting, or a new track."""
+    files["biosample"] = "x\n\ntrack evil\nbigDataUrl http://evil"
+    files["track"] = files["track"] + "\rtrack evil"
+    found = stanzas(io.write_track_hub(files, tmp_path, "hg19", name="a\nemail b").parent / "trackDb.txt")
+    assert "evil" not in [stanza["track"] for stanza in found]
+    assert len([stanza for stanza in found if "bigDataUrl" in stanza]) == len(files)
+    assert len(stanzas(tmp_path / "hub.txt")[0]) == 5
+
+
+def test_the_session_opens_every_file_and_paints_it(files, tmp_path):
+    path = io.write_igv_session(files, tmp_path / "sessions" / "a.xml", "hg38", locus="chr3:1-4,000")
+    session = ElementTree.parse(path).getroot()
+    assert (session.tag, session.get("genome"), session.get("locus")) == ("Session", "hg38", "chr3:1-4,000")
+    resources = [resource.get("path") for resource in session.iter("Resource")]
+    opened = [(path.parent / resource).resolve() for resource in resources]
+    assert sorted(opened) == sorted(file.resolve() for file in files["file"])
+    shown = {track.get("id"): track for track in session.iter("Track") if track.get("clazz") is None}
+    assert set(shown) == set(resources)
+    merged = [track for track in session.iter("Track") if track.get("clazz") is not None]
+    assert [[Path(child.get("id")).suffixes[-2] for child in track] for track in merged] == [
+        [".upper", ".imputed", ".lower"]
+    ] * 4
+    by_file = dict(zip(opened, resources, strict=True))
+    for row in files.itertuples():
+        track = shown[by_file[row.file.resolve()]]
+        assert " ".join(row.track.split()) in track.get("name")
+        if row.kind in ("imputed", "denoised", "pval"):
+            assert track.get("color") == ",".join(map(str, assay_color(row.assay)))
+
+
+def test_marks_have_colours_of_their_own_and_relatives_share_one():
+    marks = [
+        "H3K4me3",
+        "H3K4me1",
+        "H3K27ac",
+        "H3K36me3",
+        "H3K27me3",
+        "H3K9me3",
+        "H3K9ac",
+        "DNase",
+        "CTCF",
+        "unheard-of",
+    ]
+    assert len({assay_color(mark) for mark in marks}) == len(marks)
+    assert assay_color("DNase-seq") == assay_color("dnase")
+    assert assay_color("POLR2A") == assay_color("Pol2")
+    assert blend((10, 20, 30), (110, 120, 130), 0) == (10, 20, 30)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda files: files.drop(columns="assay"), "it has no assay"),
+        (lambda files: files.iloc[:0], "must name at least one"),
+        (lambda files: files.assign(file="nowhere.bw"), "there is no nowhere.bw. Write the bigWig files first"),
+        (lambda files: files.assign(file="a.bedgraph"), "must be given bigWig files.*got 'a.bedgraph'"),
+    ],
+)
+def test_tables_of_no_use_are_refused(files, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        io.write_track_hub(change(files), tmp_path / "out", "hg38")
+    with pytest.raises(ValueError, match=message):
+        io.write_igv_session(change(files), tmp_path / "out.xml", "hg38")
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.xml").exists()
+
+
+def test_a_session_ends_in_xml(files, tmp_path):
+    with pytest.raises(ValueError, match=r"ending in \.xml; got 'a\.json'"):
+        io.write_igv_session(files, tmp_path / "a.json", "hg38")

@@ -1,0 +1,143 @@
+import gzip
+
+import numpy as np
+import pandas as pd
+import pysam
+import pytest
+
+from chipvi import io
+from chipvi.io.counting import fragments
+from chipvi.io.counting.fragments import read_fragments
+
+TAGALIGN = "chr1\t100\t136\tN\t1000\t+\nchr2\t40\t76\tN\t1000\t-\n"
+FRAGMENTS = "# id=sample\n# a comment\nchr1\t100\t350\tACGT-1\t2\nchr2\t40\t90\tTTTT-1\t1\nchr1\t500\t701\tACGT-1\t9\n"
+
+
+def read_all(path):
+    """One row for each read: contig, start, end, strand, is_fragment."""
+    return [
+        (batch.reads.contigs[contig], *rest)
+        for batch in read_fragments(path)
+        for contig, *rest in zip(
+            batch.reads.contig,
+            batch.reads.start,
+            batch.reads.end,
+            batch.reads.strand,
+            batch.reads.is_fragment,
+            strict=True,
+        )
+    ]
+
+
+def written(tmp_path, name, text):
+    path = tmp_path / name
+    if name.endswith(".gz"):
+        path.write_bytes(gzip.compress(text.encode()))
+    else:
+        path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.tagAlign", "a.tagAlign.gz", "a.bed"])
+def test_lines_with_a_strand_are_reads(name, tmp_path):
+    expected = [("chr1", 100, 136, 1, False), ("chr2", 40, 76, -1, False)]
+    assert read_all(written(tmp_path, name, TAGALIGN)) == expected
+
+
+@pytest.mark.parametrize("name", ["fragments.tsv", "fragments.tsv.gz"])
+def test_lines_without_a_strand_are_fragments_that_count_once(name, tmp_path):
+    expected = [("chr1", 100, 350, 0, True), ("chr2", 40, 90, 0, True), ("chr1", 500, 701, 0, True)]
+    assert read_all(written(tmp_path, name, FRAGMENTS)) == expected
+
+
+def test_blocks_of_bgzip_are_read_to_the_last(tmp_path):
+    plain = written(tmp_path, "plain.bed", "".join(f"chr1\t{at}\t{at + 36}\tr{at}\n" for at in range(9_000)))
+    pysam.tabix_compress(str(plain), str(tmp_path / "a.bed.gz"))
+    assert len(read_all(tmp_path / "a.bed.gz")) == 9_000
+
+
+def test_batches_hold_every_line_once(tmp_path, monkeypatch):
+    path = written(tmp_path, "a.bed", "track name=x\n" + "".join(f"{c}\t{c}0\t{c}9\n" for c in range(1, 8)))
+    whole = read_all(path)
+    assert [contig for contig, *_ in whole] == list("1234567")
+    monkeypatch.setattr(fragments, "_BATCH", 3)
+    assert read_all(path) == whole
+
+
+def test_names_may_hold_any_character(tmp_path):
+    text = 'chr1\t5\t9\tsample#AC"GT\t0\t+\nchr1\t6\t10\tNA\t0\t-\n'
+    assert [strand for *_, strand, _ in read_all(written(tmp_path, "a.bed", text))] == [1, -1]
+
+
+def test_reads_count_alike_from_tagalign_and_bam(shared_data, tmp_path):
+    bam = shared_data / "bam" / "H3K4me3.bam"
+    with pysam.AlignmentFile(str(bam)) as file:
+        lines = [
+            f"21\t{read.reference_start}\t{read.reference_end}\tN\t1000\t{'-' if read.is_reverse else '+'}\n"
+            for read in file
+        ]
+    tagalign = written(tmp_path, "a.tagAlign.gz", "".join(lines))
+    start = np.arange(40_005_600, 48_119_800, 200)
+    bins = pd.DataFrame({"chrom": "chr21", "start": start, "end": start + 200})
+    adata = io.count_reads({"bam": bam, "tagalign": tagalign}, bins, genome="hg19", progress=False)
+    counts = adata.X.toarray()
+    assert counts[:, 0].sum() > 74_000
+    np.testing.assert_array_equal(counts[:, 0], counts[:, 1])
+    assert adata.var["depth"].tolist() == [74_534, 74_534]
+
+
+def count(path, rule="shifted", **options):
+    regions = pd.DataFrame({"chrom": ["chr1", "chr2"], "start": [0, 50], "end": [300, 80]})
+    return io.count_reads(path, regions, rule=rule, progress=False, **options)
+
+
+def test_a_fragment_counts_at_its_middle_or_wherever_it_lies(tmp_path):
+    path = written(tmp_path, "a.tsv", FRAGMENTS)
+    for rule in ("shifted", "center", "overlap"):  # middles: 225, 65, 600
+        assert count(path, rule).X[:, 0].tolist() == [1, 1]
+        assert count(path, rule).var["depth"].tolist() == [3]
+
+
+def test_five_prime_ends_of_unknown_strand_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.tsv gives no strand in its sixth column.*'five_prime'"):
+        count(written(tmp_path, "a.tsv", FRAGMENTS), "five_prime")
+
+
+def test_fragments_of_another_genome_are_refused(tmp_path):
+    path = written(tmp_path, "a.tsv", FRAGMENTS)
+    assert count(path, genome=pd.Series({"chr1": 701, "chr2": 90})).shape == (2, 1)
+    with pytest.raises(ValueError, match=r"another assembly.*it has chr1:500-701, where the chromosome has 700 bp"):
+        count(path, genome=pd.Series({"chr1": 700, "chr2": 90}))
+    with pytest.raises(ValueError, match=r"no line on any chromosome of the regions, such as chr1"):
+        count(written(tmp_path, "b.tsv", "chr7\t5\t9\n"))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        pytest.param("a.bed", b"", "it holds none", id="empty"),
+        pytest.param("a.bed", b"# nothing\n", "it holds none", id="only a header"),
+        pytest.param("a.bed", b"chr1\tx\t9\n", r"line 1 is 'chr1\\tx\\t9'", id="no number first"),
+        pytest.param("a.bed", b"chr1\t1\t9\nchr1\tx\t9\n", "separated by tabs; ", id="no number later"),
+        pytest.param("a.bed", b"chr1\t1\t9\nchr1\t5\n", "must hold chromosome, start, end", id="a short line"),
+        pytest.param("a.bed", b"chr1 1 9\n", "separated by tabs", id="spaces"),
+        pytest.param("a.bed", b"chr1\t1\t9\nchr1\t9\t9\n", "chr1:9-9 does not", id="no base"),
+        pytest.param("a.bed.gz", b"chr1\t1\t9\n", "it is no text", id="not compressed"),
+        pytest.param("a.bed.gz", gzip.compress(FRAGMENTS.encode() * 999)[:400], "truncated", id="cut"),
+        pytest.param("a.bed", b"\xff\xfe\x00chr", "it is no text", id="binary"),
+    ],
+)
+def test_a_file_that_is_no_bed_is_refused_by_name(name, data, message, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=message) as error:
+        read_all(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_endings_and_missing_files_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no .*gone\.bam"):
+        count(tmp_path / "gone.bam")
+    with pytest.raises(ValueError, match=r"a\.wig must end in \.bam, \.cram, \.sam, \.bed"):
+        count(written(tmp_path, "a.wig", ""))

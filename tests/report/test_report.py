@@ -1,0 +1,369 @@
+"""The page holds what it claims, opens in a real browser without script or network, and is whole or not there."""
+
+import base64
+import html
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from click.testing import Result
+from matplotlib.figure import Figure
+from scipy.stats import norm
+from typer.testing import CliRunner
+
+import chipvi
+from chipvi import ChipVI, _files, datasets
+from chipvi.cli import open_model
+from chipvi.cli.app import app
+from chipvi.cli.settings import fingerprint
+from chipvi.data.segments import Segments
+from chipvi.evaluate.diagnosis import Diagnosis
+from chipvi.io.inputs import read_anndata
+from chipvi.metrics import fit_average, nb_nll
+from chipvi.report import contents, loci, overview
+from chipvi.report import words as wording
+from chipvi.report.page import write_whole
+
+NEVER = "cell2.H3K4me3"
+ODD = "<b>&odd"  # a name that would break a page that does not escape it
+SECTIONS = ["data", "training", "quality", "loci", "warnings"]
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+@pytest.fixture(scope="module")
+def adata() -> AnnData:
+    adata = datasets.simulate(
+        n_regions=660, n_biosamples=2, n_assays=3, n_chromosomes=3, controls=True, missing=[NEVER], seed=2
+    )
+    adata.layers["observed"][:300, 0] = 0
+    adata.var["assay"] = adata.var["assay"].astype(str).replace("H3K36me3", ODD)
+    adata.obs["part"] = np.where(adata.obs["chrom"] == "chr3", "test", "train")
+    return adata
+
+
+@pytest.fixture(scope="module")
+def model(adata) -> ChipVI:
+    ChipVI.setup_anndata(adata, observed_layer="observed", depth_key="depth", control_key="is_control")
+    model = ChipVI(adata, n_latent=5, n_hidden=24)
+    model.train(max_steps=5, batch_size=64, seed=3, accelerator="cpu", enable_progress_bar=False)
+    model.advice_ = ["a sign of <trouble>"]
+    return model
+
+
+@pytest.fixture(scope="module")
+def page(model, tmp_path_factory) -> Path:
+    return chipvi.report(model, tmp_path_factory.mktemp("report") / "of us.html")
+
+
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory) -> tuple[Path, Path]:
+    """Folder of the model, and its data."""
+    folder = tmp_path_factory.mktemp("saved")
+    model.save(folder / "model")
+    data = model.adata.copy()
+    data.obs = data.obs.drop(columns=["_scvi_batch", "_indices"], errors="ignore")
+    data.uns = {}
+    data.write_h5ad(folder / "data.h5ad")
+    return folder / "model", folder / "data.h5ad"
+
+
+def text_of(page: Path) -> str:
+    """What a reader sees."""
+    body = page.read_text("utf-8").partition("<body>")[2]
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", body)).split())
+
+
+def test_the_page_needs_nothing_but_itself(page):
+    source = page.read_text("utf-8")
+    assert re.findall(r'(?:src|href)="(?!data:image/png;base64,|#)|(?:src|href)=[^"]', source) == []
+    assert "<script" not in source and "url(" not in source and "@import" not in source and "http://" not in source
+    images = re.findall(r'src="data:image/png;base64,([^"]*)"', source)
+    assert len(images) == 3 + 4  # training, quality, calibration; two best and two worst loci
+    assert all(base64.b64decode(image, validate=True).startswith(b"\x89PNG") for image in images)
+    assert source.count("<img ") == source.count(' alt="') == len(images)
+
+
+def test_the_page_says_what_there_is_how_training_went_and_what_to_beware_of(page):
+    text = text_of(page)
+    assert text.count("imputable") == 1
+    assert f"cell1 {ODD}" not in text and f"H3K4me1 {ODD}" in text  # a column of the matrix
+    assert "660 regions in 3 stretches of neighbours" in text
+    assert "Steps: at least 1. Seed: not recorded." in text
+    assert "a sign of <trouble>" in text
+    for heading in ("1 Data", "2 Training", "3 Quality", "4 Best and worst loci", "5 Warnings", "Best 2:", "Worst 2:"):
+        assert heading in text
+    assert "may have been trained on" in text
+    assert "There are 660 regions only" in text
+    assert f"cannot be judged here: {NEVER}" in text
+    assert "Measured in one biosample only: H3K4me3" in text
+
+
+def test_the_browser_shows_every_section_and_decodes_every_picture(page, tmp_path):
+    if BROWSER is None:
+        pytest.skip("no Chromium or Chrome on PATH")
+    # the page forbids scripts: a copy that allows one counts what was drawn, and what broke the rules
+    source = page.read_text("utf-8")
+    probe = (
+        "<script>addEventListener('load', () => { const all = [...document.images];"
+        "document.body.dataset.decoded = all.filter(one => one.complete && one.naturalWidth > 300).length;"
+        "document.body.dataset.wide = document.documentElement.scrollWidth - innerWidth;"
+        "document.body.dataset.asked = performance.getEntriesByType('resource')"
+        ".filter(one => !one.name.startsWith('data:')).length; });</script>"
+    )
+    copy = tmp_path / "probe.html"
+    copy.write_text(re.sub(r"<meta http-equiv[^>]*>", "", source).replace("</body>", f"{probe}</body>"), "utf-8")
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    more = "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=390,800"
+    command = [BROWSER, *flags.split(), *more.split(), f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    shown = [
+        subprocess.run([*command, path.as_uri()], capture_output=True, text=True, timeout=120).stdout
+        for path in (page, copy)
+    ]
+    for dom in shown:
+        assert re.findall(r'<section id="(\w+)"', dom) == SECTIONS
+        assert "<b>&amp;odd" not in dom and html.escape(ODD) in dom
+    assert re.search(r'data-decoded="(\d+)"', shown[1])[1] == "7"
+    assert re.search(r'data-asked="(\d+)"', shown[1])[1] == "0"
+    assert int(re.search(r'data-wide="(-?\d+)"', shown[1])[1]) <= 0  # on a phone, only tables and pictures scroll
+
+
+def test_the_command_judges_on_the_regions_that_were_held_out(saved, tmp_path):
+    folder, data = saved
+    result = call("report", folder, "-o", tmp_path / "a.html", "--data", data, "--split-key", "part")
+    assert result.exit_code == 0, result.output
+    assert "Judging 220 of 660 regions" in result.output
+    text = text_of(tmp_path / "a.html")
+    assert "220 regions (regions that column part labels test" in text
+    assert "may have been trained on" not in text
+    assert re.findall(r"(?:Best|Worst) \d: (chr\d)", text) == ["chr3", "chr3"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
+
+
+def test_the_command_finds_data_and_seed_in_the_settings_of_the_model(saved, tmp_path):
+    folder, data = saved
+    copy = tmp_path / "model"
+    shutil.copytree(folder, copy)
+    (copy / "settings.toml").write_text(f'seed = 17\nsteps = 5\n\n[made]\ndata = "{data}"\n')
+    result = call("report", copy, "-o", tmp_path / "a.html")
+    assert result.exit_code == 0, result.output
+    assert "Steps: 5. Seed: 17." in text_of(tmp_path / "a.html")
+
+
+def test_the_command_judges_on_what_training_held_out(saved, tmp_path, monkeypatch):
+    folder, data = saved
+    splits = []
+    monkeypatch.setattr(ChipVI, "_fit", lambda self, data, split, **options: splits.append(split))
+    model = ChipVI.load(folder, read_anndata(data), accelerator="cpu")
+    model.train(max_steps=1, validation_size=0.3, seed=8)
+    settings = {"validation_size": 0.3, "seed": 8, "fingerprint": fingerprint(model._open_data(None))}
+    np.testing.assert_array_equal(open_model.find_validated(model, settings), splits[0].validation)
+    assert 0 < len(splits[0].validation) < 250
+    for other in ({"validation_size": 0.0}, {"fingerprint": "of other data"}, {"seed": None}):
+        assert open_model.find_validated(model, settings | other) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["{model}", "--data", "{data}", "-o", "page.pdf"], "must be a file that ends in .html", id="pdf"),
+        pytest.param(["{model}", "--data", "{data}", "-o", "no/a.html"], "there is no folder no", id="no out folder"),
+        pytest.param(["{model}", "--data", "{data}", "--split-key", "prt"], "did you mean 'part'", id="column"),
+        pytest.param(
+            ["{model}", "--data", "{data}", "--split-key", "chrom"], "it holds chr1, chr2, chr3", id="not a split"
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line_and_nothing_is_written(saved, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = call("report", *(one.format(model=saved[0], data=saved[1]) for one in arguments))
+    assert result.exit_code in (1, 2)
+    assert message in result.output.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_that_fails_leaves_the_old_one(model, tmp_path, monkeypatch):
+    path = tmp_path / "a.html"
+    path.write_text("old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(_files.os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_whole("new", path)
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("a.html", "old")]
+
+
+def test_a_model_that_is_not_trained_is_refused(adata, tmp_path):
+    copy = adata.copy()
+    ChipVI.setup_anndata(copy, observed_layer="observed", depth_key="depth")
+    with pytest.raises(ValueError, match="is not trained"):
+        chipvi.report(ChipVI(copy), tmp_path / "a.html")
+
+
+def test_the_matrix_tells_measured_partly_imputable_and_control_apart(model):
+    tracks = overview.describe_tracks(model._open_data(None))
+    kinds = {
+        f"{biosample}.{assay}": cell.kind
+        for biosample, row in zip(model.biosamples, overview.fill_matrix(model._layout, tracks), strict=True)
+        for assay, cell in zip(model._layout.assays, row, strict=True)
+    }
+    assert kinds.pop("cell1.H3K4me3") == "part"
+    assert kinds.pop(NEVER) == "imputable"
+    assert {kind for name, kind in kinds.items() if "ontrol" in name or "nput" in name} == {"control"}
+    assert sorted(kinds.values()) == ["control"] * 2 + ["measured"] * 4
+
+
+def test_stretches_cover_the_rows_once_and_never_cross_a_gap():
+    segments, rows = Segments(np.array([0, 450, 700])), np.r_[0:400, 410:700]
+    stretches, is_scattered = loci.cut_stretches(rows, segments, None)
+    assert not is_scattered
+    np.testing.assert_array_equal(np.concatenate(stretches), rows)
+    assert max(map(len, stretches)) <= loci.LENGTH
+    for stretch in stretches:
+        assert (np.diff(stretch) == 1).all()
+        assert len(set(segments.index(stretch))) == 1
+
+
+def test_stretches_of_scattered_regions_reach_over_gaps_but_not_to_another_chromosome():
+    chrom = np.repeat(["chr1", "chr2"], [310, 90])
+    stretches, is_scattered = loci.cut_stretches(np.arange(400), Segments(np.arange(401)), chrom)
+    assert is_scattered
+    assert [len(stretch) for stretch in stretches] == [155, 155, 90]
+
+
+def test_enough_stretches_are_drawn_from_all_over_and_always_the_same():
+    stretches = np.split(np.arange(30_000), 150)
+    chosen = loci.choose_stretches(stretches)
+    assert 8_000 <= sum(map(len, chosen)) <= 8_200
+    starts = [int(one[0]) for one in chosen]
+    assert starts == sorted(starts) == [int(one[0]) for one in loci.choose_stretches(stretches)]
+    assert starts[0] < 5_000 and starts[-1] > 25_000
+    assert len(loci.choose_stretches(stretches[:3])) == 3
+
+
+def test_the_best_and_the_worst_stretch_are_those_of_largest_and_smallest_gain():
+    gain_rn = np.concatenate([np.full((size, 2), gain) for size, gain in ((9, 0.1), (9, -0.4), (3, 9.0), (8, 0.7))])
+    gain_rn[:5, 1] = np.nan
+    best, worst, middle = loci.rank_stretches(gain_rn, [9, 9, 3, 8])
+    assert [(one.start, one.stop) for one in best] == [(21, 29), (0, 9)]  # 3 regions are too few
+    assert [(one.start, one.stop) for one in worst] == [(9, 18)]
+    assert middle == pytest.approx(0.1)
+    (only,), none, _ = loci.rank_stretches(gain_rn[:9], [9])
+    assert only.stop == 9 and none == []
+
+
+def test_the_gain_is_that_of_the_likelihoods_by_definition(model):
+    data, rows = model._open_data(None), np.arange(300, 500)
+    result = model.impute(indices=rows)
+    gain_rn = loci.find_gains(model, data, rows, result)
+    adata, name, other = model.adata[rows], "cell1.H3K4me1", "cell2.H3K4me1"
+    counts, depth = adata.to_df()[name].to_numpy(), adata.var["depth"]
+    average = adata.to_df()[other].to_numpy() / depth[other] * depth[name]
+    share, dispersion = fit_average(counts[:, None], average[:, None])
+    n = result.var_names.get_loc(name)
+    of_average = nb_nll(counts, (1 - share) * average + share * average.mean(), dispersion)
+    expected = of_average - nb_nll(counts, result.X[:, n], result.layers["dispersion"][:, n])
+    np.testing.assert_allclose(gain_rn[:, n], expected, rtol=1e-4, atol=1e-5)
+    assert np.isnan(gain_rn[:, result.var_names.get_loc(NEVER)]).all()
+
+
+AVERAGE = "the average of the other biosamples"
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "beats", "intervals", "grade", "words"),
+    [
+        ("right", "right", "beats both", "right", "no fault", "Level, spread and intervals are right"),
+        ("right", "right", f"level with {AVERAGE}", "right", "with care", "do not read differences"),
+        ("right", "right", f"below {AVERAGE}", "right", "poor", "use that instead"),
+        ("right", "too narrow", "below the marginal", "right", "poor", "wrong spread"),
+        ("20 % too high", "right", "beats both", "right", "with care", "level is 20 % too high"),
+        ("right", "right", "beats the marginal (no average to compare)", "right", "no fault", "no other biosample"),
+        ("right", "right", "beats both", "cover 90 % where 97 % was expected", "with care", "intervals cover 90 %"),
+        (*["too few reads to tell"] * 4, "cannot be told", "Too few reads to tell."),
+    ],
+)
+def test_verdicts_are_put_into_plain_words(mean, spread, beats, intervals, grade, words):
+    verdict = wording.judge(pd.Series({"mean": mean, "spread": spread, "beats": beats, "intervals": intervals}))
+    assert verdict.grade == grade
+    assert words in verdict.text
+
+
+def test_checks_of_counts_and_of_signal_are_not_taken_for_tracks():
+    table = pd.DataFrame({"quantity": ["counts", "signal", "counts"], "r2": [0.1, -0.25, 0.3], "pearson": 0.5})
+    verdicts = [wording.Verdict("no fault", ""), wording.Verdict("with care", ""), wording.Verdict("with care", "")]
+    assert wording.sum_up(table, verdicts) == (
+        "In 1 of 3 checks, of counts and of p-values, no fault was found; 2 are to be used with care. The median is "
+        "R² 0.10, Pearson 0.50."
+    )
+    assert wording.sum_up(table.iloc[:1], verdicts[:1]).startswith("In 1 of 1 judged tracks no fault was found.")
+
+
+def test_signal_alone_is_ranked_and_drawn_beside_the_average(tmp_path):
+    both = datasets.simulate(n_regions=430, n_biosamples=2, n_assays=3, n_chromosomes=1, signal=True, seed=4)
+    adata = AnnData(obs=both.obs, var=both.var, layers={"chip": both.layers["signal"]})
+    ChipVI.setup_anndata(adata, signal_layer="chip")
+    model = ChipVI(adata, n_latent=5, n_hidden=24)
+    model.train(max_steps=3, batch_size=64, seed=1, accelerator="cpu", enable_progress_bar=False)
+    text = text_of(chipvi.report(model, tmp_path / "a.html"))
+    assert "likelihood of the measured p-values" in text and "Depth (reads)" not in text
+    result = model.impute()
+    data = model._open_data(None)
+    gain_rn = loci.find_gains(model, data, np.arange(430), result)
+    frame = adata.to_df("chip")
+    n, truth, average = 1, frame["cell1.H3K4me1"].to_numpy(), frame["cell2.H3K4me1"].to_numpy()
+    std = max(np.sqrt(((truth - average) ** 2).mean()), 0.1)
+    imputed = norm(result.layers["pval"][:, n], np.maximum(result.layers["pval_std"][:, n], 0.1))
+    np.testing.assert_allclose(gain_rn[:, n], imputed.logpdf(truth) - norm(average, std).logpdf(truth), atol=1e-4)
+    np.testing.assert_allclose(result.layers["average"][:, n], average, rtol=1e-6)
+
+
+def test_warnings_name_odd_depths_and_tracks_below_the_average():
+    depths = {"a": 100.0, "b": 110.0, "c": 9.0, "d": 900.0, "e": 105.0}
+    tracks = [overview.Track(name, "measured", "#000000", 1.0, 0.0, depth, 1.0) for name, depth in depths.items()]
+    table = pd.DataFrame({"beats": ["beats both", f"below {AVERAGE}"]}, index=["a", "b"])
+    found = wording.warn(tracks, ["x"] * 5, table, 9_000, 3_000, is_held_out=True)
+    assert len(found) == 3
+    assert found[0].startswith("Below the average of the other biosamples: b.")
+    assert found[1].startswith("c: more than 5 times fewer reads")
+    assert found[2].startswith("d: more than 5 times more reads")
+
+
+def test_many_tracks_are_drawn_up_to_a_limit_and_the_worst_of_them(monkeypatch):
+    n = 55
+    columns = ("pearson", "r2", "pearson_average", "r2_average")
+    table = pd.DataFrame({name: np.linspace(0, 1, n) for name in columns} | {"quantity": "counts"})
+    table[["mean", "spread"]] = "right"
+    table.index = [f"t{i}" for i in range(n)]
+    pit = pd.DataFrame(np.ones((n, 10)), index=table.index)
+    seen = []
+    monkeypatch.setattr(contents.pl, "quality", lambda scores: seen.append(list(scores.index)) or Figure())
+    pictures = contents._quality(Diagnosis(table, pit, [], ""), list(range(n)))
+    assert seen == [[f"t{i}" for i in range(40)]]
+    assert all("The 40 worst of 55 tracks" in picture.caption for picture in pictures)
+
+
+def test_a_report_on_real_counts_without_coordinates_names_the_gene(shared_data, tmp_path):
+    adata = chipvi_read(shared_data / "roadmap_tss.h5ad")
+    ChipVI.setup_anndata(adata, depth_key="depth", segment_key="gene_id")
+    model = ChipVI(adata, n_latent=5, n_hidden=24)
+    model.train(max_steps=3, seed=1, accelerator="cpu", enable_progress_bar=False)
+    text = text_of(chipvi.report(model, tmp_path / "a.html", indices=np.arange(1_000)))
+    assert re.findall(r"(?:Best|Worst) \d: gene_id (\w+)", text)
+    assert "1,000 regions (regions chosen to judge on)" in text
+
+
+def chipvi_read(path: Path) -> AnnData:
+    """The first genes of a file."""
+    adata = read_anndata(path)
+    return adata[:2_000].copy()
