@@ -73,7 +73,7 @@ def test_without_options_all_that_chipvi_count_writes_is_found_and_used(trained)
     )
     assert found == "Found and used: layer observed, layer signal, column depth, column is_control."
     assert third.startswith("To train: head mean_dispersion, ") and third.endswith(
-        " parameters, 4 steps, seed 2; then a rehearsal."
+        " parameters, 4 steps, seed 2; then held-out-track calibration."
     )
 
 
@@ -111,7 +111,7 @@ def test_quality_is_that_of_held_out_regions_where_there_are_some(data, tmp_path
     assert result.exit_code == 0, result.output
     assert "Held-out regions, imputed" in result.stdout
     model = ChipVI.load(tmp_path / "model", anndata.read_h5ad(data), accelerator="cpu")
-    rows = split_regions(model._open_data(None).segments, None, 0.3, np.random.default_rng(5)).validation
+    rows = split_regions(model.data.segments, None, 0.3, np.random.default_rng(5)).validation
     expected = model.diagnose(indices=rows).table
     written = pd.read_csv(tmp_path / "model" / "quality.csv", index_col="track")
     np.testing.assert_allclose(written["r2"], expected["r2"], rtol=1e-4)
@@ -159,7 +159,7 @@ def test_flags_win_over_the_config_and_the_config_over_defaults(data, tmp_path):
     config.write_text("steps = 7\nseed = 5\nvalidation_size = 0.2\nearly-stopping = true\n")
     result = call("train", data, "-o", tmp_path / "model", "--config", config, "--seed", 6, "--dry-run")
     assert result.exit_code == 0, result.output
-    assert "7 steps, 20% of the regions held out, seed 6; then a rehearsal." in result.stdout
+    assert "7 steps, 20% of the regions held out, seed 6; then held-out-track calibration." in result.stdout
 
 
 def test_a_dry_run_tells_and_writes_nothing(data, tmp_path):

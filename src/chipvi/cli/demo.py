@@ -14,7 +14,6 @@ from rich.console import Console
 from .. import _keys, datasets, metrics, pl
 from .._messages import unknown
 from .._quiet import quiet_lightning
-from ..calibrate.holdout import wants_rehearsal
 from ..data.segments import find_segments
 from ..data.track_data import find_present
 from ..model.chipvi import ChipVI
@@ -91,8 +90,10 @@ def run(data: str, out: Path, steps: int | None, seed: int, console: Console) ->
     with quiet_lightning():
         ChipVI.setup_anndata(adata, **example.setup)
         model = ChipVI(adata)
-        if wants_rehearsal(None, model._layout, model.module):
-            console.print("Two short trainings without some of the tracks follow the first: a rehearsal.")
+        if model.has_gaps:
+            console.print(
+                "Two short trainings without some of the tracks follow the first, for held-out-track calibration."
+            )
         model.train(max_steps=steps or _STEPS, split_key=_SPLIT, seed=seed)
         result = model.impute(indices=example.test)
     assert isinstance(result, AnnData)  # without `out`

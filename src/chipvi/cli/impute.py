@@ -185,7 +185,7 @@ def _open(folder: Path, path: Path | None, accelerator: str) -> tuple[ChipVI, li
 
 def _default_targets(model: ChipVI) -> pd.DataFrame:
     """All tracks but the controls; of a query, those of the biosamples that it brought."""
-    tracks = model._open_data(None).tracks
+    tracks = model.data.tracks
     first = 0 if model.reference_size_ is None else model.reference_size_.n_tracks
     new = set(tracks.biosamples[first:])
     chosen = [t for t in range(len(tracks)) if not tracks.is_control[t] and tracks.biosamples[t] in new]
@@ -207,7 +207,7 @@ def find_tracks(asked: str, model: ChipVI) -> pd.DataFrame:
     ValueError
         For what is neither, with the nearest name.
     """
-    tracks = model._open_data(None).tracks
+    tracks = model.data.tracks
     labels = dict(zip(tracks.names, zip(tracks.biosamples, tracks.assays, strict=True), strict=True))
     names = {pair: name for name, pair in labels.items()}
     grid = [(b, a) for b in dict.fromkeys(tracks.biosamples) for a in dict.fromkeys(tracks.assays)]

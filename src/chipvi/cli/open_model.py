@@ -38,7 +38,7 @@ def find_validated(model: ChipVI, settings: dict[str, Any]) -> np.ndarray | None
     Of other data than those of training nothing was held out.
     """
     size, seed = settings.get("validation_size"), settings.get("seed")
-    if not size or seed is None or settings.get("fingerprint") != fingerprint(model._open_data(None)):
+    if not size or seed is None or settings.get("fingerprint") != fingerprint(model.data):
         return None
     rows = draw_validation(model, size, seed)
     return rows if len(rows) else None

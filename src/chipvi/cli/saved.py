@@ -75,7 +75,7 @@ def load_saved(saved: Saved, adata: AnnData | None, accelerator: str) -> ChipVI:
         return _load(saved.folder, adata, accelerator)
     path = _find_data(saved)
     model = _load(saved.folder, read_anndata(path), accelerator)
-    if saved.made.get("fingerprint") not in (None, fingerprint(model._open_data(None))):
+    if saved.made.get("fingerprint") not in (None, fingerprint(model.data)):
         raise ValueError(
             f"{path} is not what the model was trained on any more: its regions, reads or signal changed. To use it "
             "as it is now, name it with --data."
@@ -85,7 +85,7 @@ def load_saved(saved: Saved, adata: AnnData | None, accelerator: str) -> ChipVI:
 
 def draw_validation(model: ChipVI, size: float, seed: int) -> np.ndarray:
     """Rows that a training with this share and seed held out of the model's data, drawn once more."""
-    return split_regions(model._open_data(None).segments, None, size, np.random.default_rng(seed)).validation
+    return split_regions(model.data.segments, None, size, np.random.default_rng(seed)).validation
 
 
 def _find_data(saved: Saved) -> Path:

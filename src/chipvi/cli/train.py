@@ -23,8 +23,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .. import pl
 from .._messages import listed, unknown
 from .._quiet import quiet_lightning
-from ..calibrate.holdout import wants_rehearsal
-from ..data.grid import has_data
 from ..io.inputs import read_anndata
 from ..model.chipvi import ChipVI, default_steps
 from ..nn import COUNT_HEADS
@@ -220,9 +218,9 @@ def _resumed(unfinished: Path, data: Path | None, given: Settings) -> tuple[Path
 
 
 def _tell_plan(plan: Plan, model: ChipVI, console: Console) -> None:
-    data = model._open_data(None)
+    data = model.data
     tracks, settings = data.tracks, plan.settings
-    missing = [name for name, there in zip(tracks.names, has_data(data), strict=True) if not there]
+    missing = [name for name, there in zip(tracks.names, data.measured_t, strict=True) if not there]
     n_controls = int(np.sum(tracks.is_control))
     controls = f", {n_controls} of them controls" if n_controls else ""
     without = f"; without data: {listed(missing)}" if missing else ""
@@ -234,10 +232,10 @@ def _tell_plan(plan: Plan, model: ChipVI, console: Console) -> None:
         lines.append(f"Found and used: {', '.join(plan.found)}.")
     n_weights = sum(p.numel() for p in model.module.parameters())
     held_out = f", {settings['validation_size']:.0%} of the regions held out" if settings["validation_size"] else ""
-    rehearsal = "; then a rehearsal" if wants_rehearsal(None, model._layout, model.module) else ""
+    holdout = "; then held-out-track calibration" if model.has_gaps else ""
     lines.append(
         f"To train: head {settings['head']}, {n_weights:,} parameters, {settings['steps']:,} steps{held_out}, "
-        f"seed {settings['seed']}{rehearsal}."
+        f"seed {settings['seed']}{holdout}."
     )
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
@@ -246,7 +244,7 @@ def _tell_plan(plan: Plan, model: ChipVI, console: Console) -> None:
 class _Bar(lightning.Callback):
     """A progress bar of steps, on standard error; Lightning's own counts epochs, of which there is one."""
 
-    watches_rehearsal = True
+    watches_calibration = True
     _text = "Training"
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -256,7 +254,7 @@ class _Bar(lightning.Callback):
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("", total=trainer.num_training_batches, completed=trainer.global_step)
         self._progress.start()
-        self._text = "Rehearsing"  # what follows the training
+        self._text = "Calibrating"  # what follows the training
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Move."""
@@ -307,7 +305,7 @@ def _judge(model: ChipVI, settings: Settings, console: Console) -> pd.DataFrame 
 
 
 def _made(plan: Plan, model: ChipVI) -> Settings:
-    data = model._open_data(None)
+    data = model.data
     return {
         "chipvi": version("chipvi"),
         "data": str(plan.path.resolve()),

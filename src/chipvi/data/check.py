@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from .. import _keys
-from .._messages import and_more, listed, unknown
+from .._messages import and_more, levels_to_caller, listed, unknown
 from .segments import find_segments
 from .survey import PLAUSIBLE_SIGNAL, Findings, survey
 from .track_data import Block, Matrix, Moments, Summary, TrackData
@@ -66,7 +63,7 @@ def check_anndata(adata: AnnData, keys: SetupKeys = SetupKeys()) -> TrackData:
             f"layer {keys.signal_layer!r} should hold arcsinh(-log10 p), which rarely exceeds {PLAUSIBLE_SIGNAL:g}; "
             f"{too_high.describe(data.region_names, data.tracks)}. If it holds -log10 p, transform it with np.arcsinh.",
             UserWarning,
-            stacklevel=_levels_to_caller(),
+            stacklevel=levels_to_caller(),
         )
     return data
 
@@ -226,12 +223,3 @@ def _refuse_tracks(data: TrackData, broken_t: np.ndarray, expected: str, found: 
     if len(columns):
         track = data.tracks.names[columns[0]]
         raise ValueError(f"{expected}; track {track} {found}{and_more(len(columns))}. {advice}")
-
-
-def _levels_to_caller() -> int:
-    """Stack level, seen from where a warning is raised, of the first caller outside this package."""
-    package = f"{Path(__file__).parents[1]}{os.sep}"
-    level, frame = 0, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
-        level, frame = level + 1, frame.f_back
-    return level + 1
