@@ -89,7 +89,12 @@ class StudyVAE(ChipVAE):
     """The module of :class:`StudyModel`; parameters are those of :class:`chipvi.module.ChipVAE`, and the suspects."""
 
     def __init__(
-        self, grid: Grid, start: Initialisation, options: ModuleOptions, suspects: Collection[str] = ()
+        self,
+        grid: Grid,
+        start: Initialisation,
+        options: ModuleOptions,
+        n_covariates: int = 0,
+        suspects: Collection[str] = (),
     ) -> None:
         self._suspects = frozenset(suspects)
         if "initial_mean" in suspects:
@@ -98,7 +103,7 @@ class StudyVAE(ChipVAE):
             start = replace(start, counts=CellStart(level_ba, 0 * start.counts.log_spread_ba))
         if "heavy_kl" in suspects:
             options = replace(options, kl_weight=float(len(grid.assays)))
-        super().__init__(grid, start, options)
+        super().__init__(grid, start, options, n_covariates)
         counts = StudyView(make_count_head(options.head, **(options.head_options or {})), start.counts, suspects)
         self.by_kind[str(ViewKind.COUNTS)] = counts
         self.offsets.others_weight_v.requires_grad_(False)  # it stays at 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from .. import _keys
 from .._messages import and_more, levels_to_caller, listed, unknown
@@ -31,6 +33,7 @@ class SetupKeys:
     depth_key: str | None = None
     control_key: str | None = None
     segment_key: str | None = None
+    covariate_keys: tuple[str, ...] = ()
 
 
 def check_anndata(adata: AnnData, keys: SetupKeys = SetupKeys()) -> TrackData:
@@ -114,9 +117,29 @@ def _open(adata: AnnData, keys: SetupKeys, reference: Tracks | None = None) -> t
     refuse(counts, found.not_counts, "must hold whole counts", advice)
     advice = "Put NaN where there is no signal, or choose another layer."
     refuse(signal, found.not_signal, "must hold arcsinh(-log10 p), finite and not negative", advice)
-    data = TrackData(tracks, segments, adata.obs_names, counts, observed, signal, found.summary)
+    covariates_rc = _covariates(adata, keys.covariate_keys)
+    data = TrackData(tracks, segments, adata.obs_names, counts, observed, signal, found.summary, covariates_rc)
     _require_depths(data, keys.depth_key)
     return data, found.too_high
+
+
+def _covariates(adata: AnnData, names: Sequence[str]) -> np.ndarray:
+    """Columns of obs with a finite number for every region, regions x columns, float32."""
+    for name in names:
+        if name not in adata.obs:
+            raise ValueError(unknown("covariate_keys", name, list(adata.obs), "adata.obs"))
+        if not is_numeric_dtype(adata.obs[name]) or is_bool_dtype(adata.obs[name]):
+            raise ValueError(
+                f"covariate {name!r} must hold real numbers; its dtype is {adata.obs[name].dtype}. Convert the column "
+                "with .astype(float), or give categories a column of 0 and 1 each."
+            )
+        values_r = adata.obs[name].to_numpy(dtype=np.float64, na_value=np.nan)
+        if (broken := np.flatnonzero(~np.isfinite(values_r))).size:
+            raise ValueError(
+                f"covariate {name!r} must be known for every region; region {adata.obs_names[broken[0]]} has "
+                f"{values_r[broken[0]]:g}{and_more(len(broken))}. Fill it in, or leave those regions out."
+            )
+    return np.array([adata.obs[name] for name in names], dtype=np.float32).reshape(len(names), adata.n_obs).T
 
 
 def _require_unique_regions(names: pd.Index) -> None:

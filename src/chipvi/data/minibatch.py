@@ -41,12 +41,15 @@ class Minibatch:
         First row, and row after the last, of each window, narrowest first, as positions among the rows read.
     counts, signal
         The rows read; no signal without a signal layer.
+    covariates_rc
+        Region covariates (c); no column for none.
     """
 
     low_rs: Tensor
     high_rs: Tensor
     counts: ViewRows
-    signal: ViewRows | None = None
+    signal: ViewRows | None
+    covariates_rc: Tensor
 
     @property
     def n_regions(self) -> int:
@@ -72,6 +75,7 @@ class Minibatch:
             self.high_rs.to(device),
             self.counts.to(device),
             None if self.signal is None else self.signal.to(device),
+            self.covariates_rc.to(device),
         )
 
 
@@ -111,6 +115,7 @@ def take_regions(data: TrackData, rows: np.ndarray, half_widths: tuple[int, ...]
         torch.from_numpy(high_rs + shift_r[:, None]),
         _join([block.counts for block in blocks]),
         _join_signal(blocks),
+        torch.from_numpy(data.covariates_rc[rows]),
     )
 
 

@@ -164,6 +164,8 @@ class TrackData:
         The matrices; None where there is none.
     summary
         Moments of the data.
+    covariates_rc
+        Region covariates (c), float32; no column for none.
     missing_t
         Tracks to take for missing, bool; None for none.
     """
@@ -177,12 +179,14 @@ class TrackData:
         observed: Matrix | None,
         signal: Matrix | None,
         summary: Summary,
+        covariates_rc: np.ndarray,
         missing_t: np.ndarray | None = None,
     ) -> None:
         self.tracks = tracks
         self.segments = segments
         self.region_names = region_names
         self.summary = summary
+        self.covariates_rc = covariates_rc
         self._counts = counts
         self._observed = observed
         self._signal = signal
@@ -259,8 +263,7 @@ class TrackData:
                     for kind in ViewKind:
                         if (entries := block.view(kind)) is not None:
                             summary.view(kind).add(entries.value_rt, entries.present_rt)
-        matrices = (self._counts, self._observed, self._signal)
-        return TrackData(self.tracks, segments, self.region_names, *matrices, summary, self._missing_t)
+        return self._changed(segments, summary, self._missing_t)
 
     def without(self, columns: np.ndarray) -> TrackData:
         """The same data as if some tracks had never been measured."""
@@ -269,8 +272,12 @@ class TrackData:
             Moments(*(np.where(missing_t, 0, sums_t) for sums_t in (view.number_t, view.total_t, view.squares_t)))
             for view in (self.summary.counts, self.summary.signal)
         ]
+        return self._changed(self.segments, Summary(*moments), missing_t)
+
+    def _changed(self, segments: Segments, summary: Summary, missing_t: np.ndarray | None) -> TrackData:
+        """The same matrices, looked at in another way."""
         matrices = (self._counts, self._observed, self._signal)
-        return TrackData(self.tracks, self.segments, self.region_names, *matrices, Summary(*moments), missing_t)
+        return TrackData(self.tracks, segments, self.region_names, *matrices, summary, self.covariates_rc, missing_t)
 
     def _block(self, n_rows: int, read: Any) -> Block:
         block = self._read_block(n_rows, read)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, astuple, replace
 from os import PathLike
 from pathlib import Path
@@ -132,6 +133,7 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
         depth_key: str | None = None,
         control_key: str | None = None,
         segment_key: str | None = None,
+        covariate_keys: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         """Check an AnnData and register it. If the check fails, the AnnData is as it was.
@@ -155,6 +157,9 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
             Column of `var` that is true for controls: input only, always visible, never a target.
         segment_key
             Column of `obs` whose equal values mark neighbouring rows, where there are no coordinates.
+        covariate_keys
+            Columns of `obs` with a real number for every region, such as GC content or mappability. They are
+            standardised, and encoder and decoder see them; they are never predicted.
         **kwargs
             `source_registry`, with which scvi-tools sets up data for a saved model.
 
@@ -163,6 +168,9 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
         ValueError
             For data that break the contract: what was expected, what was found and where, and what to do.
         """
+        if isinstance(covariate_keys, str):
+            raise ValueError(f"covariate_keys must be a list of columns of obs, such as [{covariate_keys!r}].")
+        covariate_keys = tuple(covariate_keys)
         setup_method_args = cls._get_setup_method_args(**locals())
         keys = SetupKeys(**setup_method_args["setup_args"])
         source_registry = kwargs.pop("source_registry", None)
@@ -354,7 +362,7 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
     ) -> ChipVAE:
         """A module that starts from the data, inputs standardised on some of these rows (None: of all)."""
         start = Initialisation.of(data, self.grid) if start is None else start
-        module = self._module_cls(self.grid, start, self.module_options)
+        module = self._module_cls(self.grid, start, self.module_options, len(self.setup_keys.covariate_keys))
         rows = np.arange(data.n_regions) if rows is None else rows
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(MOST_STANDARDISED, len(rows))).astype(np.int64))]
         module.standardise(take_regions(data, rows, HALF_WIDTHS))

@@ -226,12 +226,15 @@ class Encoding:
         What the decoder may look up, by view.
     own_counts
         Visible counts of the biosample's own tracks; None for a model without counts.
+    covariates_rc
+        Standardised region covariates.
     """
 
     posterior: Normal
     z_rqk: Tensor
     views: Mapping[ViewKind, ViewEncoding]
     own_counts: OwnCounts | None
+    covariates_rc: Tensor
 
     def with_latent(self, z_rqk: Tensor) -> Encoding:
         """The same with another draw of the latent."""

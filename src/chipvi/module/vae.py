@@ -75,13 +75,19 @@ class ChipVAE(BaseModuleClass):
         The grid of tracks and the numbers to start from.
     options
         Sizes and weights.
+    n_covariates
+        Region covariates, which encoder and decoder see.
     """
 
     log_center: Tensor
     log_depth_t: Tensor
     known_ba: Tensor
+    covariate_shift_c: Tensor
+    covariate_scale_c: Tensor
 
-    def __init__(self, grid: Grid, start: Initialisation, options: ModuleOptions | None = None) -> None:
+    def __init__(
+        self, grid: Grid, start: Initialisation, options: ModuleOptions | None = None, n_covariates: int = 0
+    ) -> None:
         super().__init__()
         self.options = options = ModuleOptions() if options is None else options
         n_biosamples, n_assays = len(grid.biosamples), len(grid.assays)
@@ -95,9 +101,11 @@ class ChipVAE(BaseModuleClass):
             views[ViewKind.SIGNAL] = SignalView(start.signal)
         n_slot = (len(HALF_WIDTHS) + 1) * len(views)
         self.biosamples = BiosampleEmbedding(n_biosamples, _N_EMBEDDING)
-        self.encoder = Encoder(n_assays, 2 * n_slot, _N_EMBEDDING, options.n_hidden, options.n_latent, options.dropout)
+        n_context = _N_EMBEDDING + n_covariates
+        self.encoder = Encoder(n_assays, 2 * n_slot, n_context, options.n_hidden, options.n_latent, options.dropout)
         n_outputs = sum(view.n_outputs for view in views.values())
-        self.decoder = Decoder(n_assays, options.n_latent, _N_EMBEDDING, 2 * n_slot, _N_DECODER_HIDDEN, n_outputs)
+        n_inputs = 2 * n_slot + n_covariates
+        self.decoder = Decoder(n_assays, options.n_latent, _N_EMBEDDING, n_inputs, _N_DECODER_HIDDEN, n_outputs)
         self.by_kind = torch.nn.ModuleDict({str(kind): view for kind, view in views.items()})
         self.blend = BlendWeights(start.known_ba)
         # kept as buffers, so that a saved model carries what prediction needs
@@ -107,6 +115,8 @@ class ChipVAE(BaseModuleClass):
         self.register_buffer("log_center", torch.tensor(start.log_center, dtype=torch.float64))
         self.register_buffer("log_depth_t", torch.as_tensor(start.log_depth_t))
         self.register_buffer("known_ba", torch.as_tensor(start.known_ba))
+        self.register_buffer("covariate_shift_c", torch.zeros(n_covariates))
+        self.register_buffer("covariate_scale_c", torch.ones(n_covariates))
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -132,8 +142,13 @@ class ChipVAE(BaseModuleClass):
         """Which cells of the grid have data, bool."""
         return self.known_ba.cpu().numpy()
 
+    @torch.no_grad()
     def standardise(self, minibatch: Minibatch) -> None:
-        """Standardise the inputs of each assay by what they are in these regions."""
+        """Standardise the inputs of each assay, and the covariates, by what they are in these regions."""
+        if minibatch.n_regions > 1:
+            self.covariate_shift_c.copy_(minibatch.covariates_rc.double().mean(dim=0))
+            self.covariate_scale_c.copy_(minibatch.covariates_rc.double().std(dim=0))
+            self.covariate_scale_c[self.covariate_scale_c == 0] = 1.0  # a constant carries nothing, and harms nothing
         visible = Visible.everything(minibatch, self.log_depth_t)
         for view in self.views:
             view.standardise(visible, self.tracks.assay_t)
@@ -192,17 +207,22 @@ class ChipVAE(BaseModuleClass):
                 if view.kind is ViewKind.COUNTS:
                     windows_rqa = self.offsets.own_over_windows(own)
                     own_counts = self.tracks.own_counts(visible, queries, windows_rqa, own.present_rqa)
-        posterior = self._encode(views, queries, visible.log_keep)
+        covariates_rc = (visible.minibatch.covariates_rc - self.covariate_shift_c) / self.covariate_scale_c
+        posterior = self._encode(views, covariates_rc, queries, visible.log_keep)
         noise = torch.randn(posterior.loc.shape, generator=generator, device=posterior.loc.device)
-        return Encoding(posterior, posterior.loc + posterior.scale * noise, views, own_counts)
+        return Encoding(posterior, posterior.loc + posterior.scale * noise, views, own_counts, covariates_rc)
 
-    def _encode(self, views: Mapping[ViewKind, ViewEncoding], queries: Queries, log_keep: Tensor) -> Normal:
+    def _encode(
+        self, views: Mapping[ViewKind, ViewEncoding], covariates_rc: Tensor, queries: Queries, log_keep: Tensor
+    ) -> Normal:
         slots = [view.others for view in views.values()] + [view.own for view in views.values()]
         features_rqai = torch.cat([one.packed_rqai for one in slots], dim=-1)
         n_regions, n_queries = features_rqai.shape[:2]
+        embedding_rqe = self.biosamples(queries.embedding_q.expand(n_regions, -1))
+        context_rqe = torch.cat([embedding_rqe, covariates_rc.unsqueeze(1).expand(-1, n_queries, -1)], dim=-1)
         mean, std = self.encoder(
             features_rqai.flatten(2).flatten(0, 1),
-            self.biosamples(queries.embedding_q.expand(n_regions, -1).flatten()),
+            context_rqe.flatten(0, 1),
             log_keep.expand(n_regions * n_queries),
         )
         shape = (n_regions, n_queries, self.options.n_latent)
@@ -233,7 +253,8 @@ class ChipVAE(BaseModuleClass):
         z_rqk, assay_qg, views = encoding.z_rqk, queries.assay_qg, encoding.views.values()
         shape = (*z_rqk.shape[:2], assay_qg.shape[1])
         slots = [view.others for view in views] + [view.own for view in views]
-        features_rqgi = torch.cat([one.pick(assay_qg) for one in slots], dim=-1)
+        covariates_rqgc = encoding.covariates_rc[:, None, None].expand(*shape, -1)
+        features_rqgi = torch.cat([*(one.pick(assay_qg) for one in slots), covariates_rqgc], dim=-1)
         raw = self.decoder(
             z_rqk.flatten(0, 1),
             self.biosamples(queries.embedding_q.expand(shape[0], -1).flatten()),
@@ -288,6 +309,8 @@ class ChipVAE(BaseModuleClass):
         sees nothing before it is trained.
         """
         self.offsets.load_state_dict(known.offsets.state_dict())
+        self.covariate_shift_c.copy_(known.covariate_shift_c)
+        self.covariate_scale_c.copy_(known.covariate_scale_c)
         self.biosamples.extend_from(known.biosamples)
         self.encoder.extend_from(known.encoder)
         self.decoder.extend_from(known.decoder)
