@@ -17,7 +17,7 @@ from scvi.data.fields import CategoricalObsField, LayerField
 from scvi.model.base import BaseModelClass
 
 from .. import _keys
-from .._messages import unknown
+from .._messages import Place, unknown
 from ..calibrate.holdout import checkpoints_beside, rehearse, wants_rehearsal
 from ..calibrate.recalibration import recalibrate
 from ..data.check import SetupKeys, check_anndata, open_track_data
@@ -29,9 +29,11 @@ from ..module.vae import ChipVAE
 from ..nn import HALF_WIDTHS
 from ..predict.predictor import log_depths
 from ..predict.request import Indices
+from ..train.findings import Finding
 from ..train.plan import PlanOptions
 from ..train.recorder import extend_history
 from ..train.runner import fit
+from ..train.words import describe
 from .diagnosis import DiagnosisMixin
 from .field import TRACKS_FIELD, TracksField, registered_tracks
 from .imputation import ImputationMixin
@@ -97,7 +99,7 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
         super().__init__(adata)
         self.is_trained_: bool
         self.history_: dict[str, pd.DataFrame] | None
-        self.advice_: list[str] = []
+        self.findings_: list[dict[str, Any]] = []  # plain values, for they are saved
         self.reference_size_: ReferenceSize | None = None  # of a query
         self._module_options: dict[str, Any] = {
             "n_latent": n_latent,
@@ -324,7 +326,7 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
             rehearse(module, self._make_module, self._layout, data, split, seed=seed, **options)
         self.module = module
         self.history_ = extend_history(self.history_ or {}, plan.history)
-        self.advice_ = [*self.advice_, *plan.advice]
+        self.findings_ = [*self.findings_, *(finding.plain() for finding in plan.findings)]
         self.is_trained_ = True
 
     def _make_module(self, data: TrackData, rows: np.ndarray | None = None, start: Start | None = None) -> ChipVAE:
@@ -372,7 +374,12 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
     @property
     def advice(self) -> list[str]:
         """What training warned of with :class:`chipvi.train.TrainingAdvice`, in the order in which it did."""
-        return self.advice_
+        return [describe(finding, Place.PYTHON) for finding in self.findings]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What :attr:`advice` is made of: the signs that training found, with numbers in place of words."""
+        return [Finding.of(plain) for plain in self.findings_]
 
     def get_latent_representation(
         self,
