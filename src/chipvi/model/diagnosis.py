@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from anndata import AnnData
@@ -13,7 +14,7 @@ from ..data.segments import Segments
 from ..data.track_data import Block
 from ..data.tracks import parse_targets
 from ..evaluate.diagnosis import Diagnosis, report
-from ..metrics import leave_one_out_average
+from ..evaluate.references import average_of_others
 from ..predict.predictor import Predictor
 from ..predict.request import Indices, Request, RequestMixin, stack
 
@@ -23,6 +24,12 @@ _BLOCK = 64  # neighbouring regions that are judged together: fewer would need m
 
 class DiagnosisMixin(RequestMixin):
     """The check-up of :class:`chipvi.ChipVI`."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def advice(self) -> list[str]:
+            """Of training, in sentences."""
 
     def diagnose(
         self, adata: AnnData | None = None, indices: Indices = None, batch_size: int | None = None
@@ -88,22 +95,21 @@ class DiagnosisMixin(RequestMixin):
             f"{{tracks}} judged on {where}, imputed without the track's own data. "
             f"{_say_which_regions(adata is None or adata is self.adata, indices is None)}"
         )
-        more_advice = [f"From training: {one}" for one in getattr(self, "advice_", [])]
+        more_advice = [f"From training: {one}" for one in self.advice]
         return report(self._measured(request, block, predicted), intro, more_advice)
 
     def _measured(
         self, request: Request, block: Block, predicted: dict[str, np.ndarray]
     ) -> Iterator[tuple[str, str, np.ndarray]]:
         """Name, quantity, and measured value, mean, spread and average of the others, for each track measured here."""
-        tracks, scale_t = request.data.tracks, np.exp(self._log_depths(request.data))
-        views = [("counts", block.counts_rt, block.counted_rt, "mean", "dispersion", scale_t)]
+        depth_t: np.ndarray | None = np.exp(self._log_depths(request.data))
+        views = [("counts", block.counts_rt, block.counted_rt, "mean", "dispersion", depth_t)]
         if block.signal_rt is not None and block.signalled_rt is not None:
-            views += [("signal", block.signal_rt, block.signalled_rt, "signal", "signal_std", np.ones_like(scale_t))]
-        for quantity, value_rt, there_rt, mean, spread, scale_t in views:
+            views += [("signal", block.signal_rt, block.signalled_rt, "signal", "signal_std", None)]
+        for quantity, value_rt, there_rt, mean, spread, depth_t in views:
             if mean not in predicted:
                 continue
-            rate_rt = value_rt / scale_t
-            average_rt = scale_t * leave_one_out_average(rate_rt, there_rt, tracks.biosamples, tracks.assays)
+            average_rt = average_of_others(request.data.tracks, value_rt, there_rt, depth_t)
             for n, (name, t) in enumerate(zip(request.targets.names, request.targets.columns, strict=True)):
                 there = there_rt[:, t]
                 if there.any():
