@@ -185,8 +185,8 @@ def test_the_standard_error_is_right_also_where_neighbours_are_alike():
     random = np.random.default_rng(0)
     for n_alike in (1, 20):
         draws = [random.standard_normal(3_000 // n_alike).repeat(n_alike) for _ in range(200)]
-        told = np.mean([standard_error(values) for values in draws])
-        assert told == pytest.approx(np.std([values.mean() for values in draws]), rel=0.15)
+        estimated = np.mean([standard_error(values) for values in draws])
+        assert estimated == pytest.approx(np.std([values.mean() for values in draws]), rel=0.15)
 
 
 # numbers
