@@ -5,6 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from enum import Enum
+
+
+class Place(Enum):
+    """Where a sentence is read: it names options and files as they are called there."""
+
+    PYTHON = "Python"
+    COMMAND_LINE = "command line"
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number and what it counts, in the singular for one.
+
+    >>> counted(1, "stretch"), counted(1_200, "region"), counted(2, "stretch", "stretches")
+    ('1 stretch', '1,200 regions', '2 stretches')
+    """
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def listed(names: Iterable[object], most: int = 8) -> str:

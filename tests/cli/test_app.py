@@ -188,7 +188,7 @@ def test_compare_heads_says_what_it_will_do_prints_the_verdict_and_writes_every_
     assert first == "counts.h5ad: 400 regions x 6 tracks; 80 are held out."
     assert second == "To train: 2 heads x 2 seeds x 3 steps"
     assert "- By NLL, " in result.stdout
-    assert "Too little to tell: 6 of 6 tracks" in result.stdout.replace("\n", " ")
+    assert "Too little for a firm verdict: 6 of 6 tracks" in result.stdout.replace("\n", " ")
 
 
 def test_the_tables_of_compare_heads_agree_with_each_other_and_with_the_function(compared, counts_file):

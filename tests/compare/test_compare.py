@@ -1,4 +1,4 @@
-"""Heads compared: equal conditions, scores that are true, runs that fail, and what may be said of it all."""
+"""Heads compared: equal conditions, scores that are true, runs that fail, and what follows from it all."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from sklearn.metrics import r2_score
 
 import chipvi
 from chipvi import metrics
+from chipvi._messages import Place
 from chipvi.compare import runs as runs_module
-from chipvi.compare.trial import plan_trial
-from chipvi.compare.verdict import rank, verdict
+from chipvi.compare.plan import plan_comparison
+from chipvi.compare.runs import Ending, Outcome, Run
+from chipvi.compare.verdict import Win, judge_heads, rank
+from chipvi.compare.words import describe, outcome_words
 from chipvi.data.splits import draw_blocks
 from chipvi.nn import COUNT_HEADS, MeanDispersion
+from chipvi.train.findings import Finding, Sign
 
 HEADS, SEEDS, STEPS = ["mean_dispersion", "poisson"], (3, 5), 12
 
@@ -47,9 +51,9 @@ def seen():
 
 @pytest.fixture(scope="module")
 def comparison(data, seen):
-    def train(trial, head, seed, watch):
-        model = original(trial, head, seed, watch)
-        seen[head, seed] = (trial, model)
+    def train(plan, head, seed, watch):
+        model = original(plan, head, seed, watch)
+        seen[head, seed] = (plan, model)
         return model
 
     original = runs_module.train
@@ -79,12 +83,12 @@ def test_there_is_a_row_per_head_and_seed_and_one_per_head_beside_two_without_a_
 
 def test_every_head_is_trained_and_judged_on_the_same_rows_and_no_row_on_both(comparison, data, seen):
     assert set(seen) == {(head, seed) for head in HEADS for seed in SEEDS}
-    (trial,) = {trial for trial, _ in seen.values()}
-    assert not set(trial.split.train) & (set(trial.judged) | set(trial.split.validation))
-    assert len(trial.split.train) + trial.n_held_out == data.n_obs
-    assert 0.15 * data.n_obs <= trial.n_held_out <= 0.25 * data.n_obs
-    again = plan_trial(data, None, 1, [8])
-    np.testing.assert_array_equal(again.judged, trial.judged)
+    (plan,) = {plan for plan, _ in seen.values()}
+    assert not set(plan.split.train) & (set(plan.judged) | set(plan.split.validation))
+    assert len(plan.split.train) + plan.n_held_out == data.n_obs
+    assert 0.15 * data.n_obs <= plan.n_held_out <= 0.25 * data.n_obs
+    again = plan_comparison(data, None, 1, [8])
+    np.testing.assert_array_equal(again.judged, plan.judged)
     assert [len(model.history["train_loss"]) for _, model in seen.values()] == [STEPS] * 4
     steps = [group["step"].tolist() for _, group in comparison.curves.groupby(["head", "seed"])]
     assert len(steps) == 4
@@ -96,18 +100,18 @@ def test_heads_of_one_seed_start_alike_and_seeds_differ(comparison):
 
 
 def test_scores_are_those_of_the_predictions_computed_another_way(comparison, data, seen):
-    trial, model = seen["mean_dispersion", 5]
-    parameters = model.get_likelihood_parameters(indices=trial.judged)
+    plan, model = seen["mean_dispersion", 5]
+    parameters = model.get_likelihood_parameters(indices=plan.judged)
     scores = comparison.tracks.query("head == 'mean_dispersion' and seed == 5").set_index("track")
     names = [name for name in data.var_names if not data.var.loc[name, "is_control"]]
     assert list(scores.index) == names
     for name in names[:6]:
         t = data.var_names.get_loc(name)
-        there = trial.judged[data.layers["observed"][trial.judged, t] == 1]
+        there = plan.judged[data.layers["observed"][plan.judged, t] == 1]
         if not len(there):
             assert scores.loc[name, ["r2", "nll", "crps", "coverage"]].isna().all()
             continue
-        chosen = np.isin(trial.judged, there)
+        chosen = np.isin(plan.judged, there)
         y, m = data.X[there, t], parameters["mean"][name].to_numpy(np.float64)[chosen]
         d = parameters["dispersions"][name].to_numpy(np.float64)[chosen]
         distribution = scipy.stats.nbinom(d, d / (d + m))
@@ -129,21 +133,21 @@ def test_scores_are_those_of_the_predictions_computed_another_way(comparison, da
     assert row["nll"] == pytest.approx(scores["nll"].mean())
 
 
-def test_the_marginal_and_the_average_are_what_their_names_say(comparison, data, seen, kit):
-    trial = seen["poisson", 3][0]
+def test_the_marginal_and_the_average_are_what_their_names_promise(comparison, data, seen, kit):
+    plan = seen["poisson", 3][0]
     counts_rt = np.where(data.layers["observed"] == 1, data.X, np.nan)
     marginal, average = (
         comparison.tracks.query(f"head == '{name}'").set_index("track") for name in ("marginal", "average")
     )
     name = "cell1.H3K4me1"
     t = data.var_names.get_loc(name)
-    train, test = counts_rt[trial.split.train, t], counts_rt[trial.judged, t]
+    train, test = counts_rt[plan.split.train, t], counts_rt[plan.judged, t]
     mean = np.full(len(test), np.nanmean(train))
     assert marginal.loc[name, "r2"] == pytest.approx(r2_score(test, mean))
     assert np.isnan(marginal.loc[name, "pearson"])
     dispersion = metrics.fit_dispersion(train[:, None], np.full((len(train), 1), mean[0]))
     assert marginal.loc[name, "nll"] == pytest.approx(metrics.nb_nll(test, mean, dispersion).mean(), rel=1e-6)
-    rate = pd.DataFrame(counts_rt[trial.judged] / data.var["depth"].to_numpy(), columns=data.var_names)
+    rate = pd.DataFrame(counts_rt[plan.judged] / data.var["depth"].to_numpy(), columns=data.var_names)
     others = rate[["cell2.H3K4me1", "cell3.H3K4me1"]].mean(axis=1) * data.var.loc[name, "depth"]
     assert average.loc[name, "r2"] == pytest.approx(r2_score(test, others))
     assert average.loc[name, "pearson"] == pytest.approx(scipy.stats.pearsonr(test, others)[0])
@@ -166,7 +170,7 @@ def test_neither_the_data_nor_torchs_random_numbers_are_changed(data, comparison
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_head_that_fails_is_a_row_that_says_so_and_the_others_are_there(data, monkeypatch, tmp_path):
+def test_a_head_that_fails_is_a_row_with_its_outcome_and_the_others_are_there(data, monkeypatch, tmp_path):
     monkeypatch.setitem(COUNT_HEADS, "broken", Broken)
     comparison = chipvi.compare_heads(data, ["broken", "mean_dispersion"], steps=4, seeds=[0, 1])
     runs = comparison.runs.set_index(["head", "seed"])
@@ -200,7 +204,7 @@ def test_predictions_that_are_not_finite_are_a_divergence(data, monkeypatch):
     comparison = chipvi.compare_heads(data, ["poisson"], steps=2, seeds=[0])
     (outcome,) = comparison.runs["outcome"]
     assert outcome.startswith("diverged by step 2: 1 of ")
-    assert outcome.endswith(" predictions are not finite")
+    assert outcome.endswith(" predictions is not finite")
 
 
 def test_other_errors_are_not_taken_for_divergence(data, monkeypatch):
@@ -225,13 +229,13 @@ def test_an_interrupt_ends_the_comparison_and_not_one_run(data, monkeypatch):
     assert len(started) == 1
 
 
-def test_the_same_head_under_two_names_is_not_told_apart(data, monkeypatch):
+def test_the_same_head_under_two_names_is_not_distinguished(data, monkeypatch):
     monkeypatch.setitem(COUNT_HEADS, "twin", MeanDispersion)
     comparison = chipvi.compare_heads(data, ["mean_dispersion", "twin"], steps=4, seeds=[0, 1])
     scores = comparison.runs.set_index(["head", "seed"])[["r2", "nll", "crps", "coverage"]]
     pd.testing.assert_frame_equal(scores.loc["mean_dispersion"], scores.loc["twin"])
     for sentence in comparison.verdict[:3]:
-        assert "cannot be told from twin (+0, 0.0 spreads)" in sentence
+        assert "cannot be distinguished from twin (+0, 0.0 spreads)" in sentence
         assert "better than" not in sentence
 
 
@@ -305,53 +309,69 @@ def test_blocks_are_spread_over_all_rows_and_no_more_than_asked_for():
 # the verdict, on numbers made up
 
 
-def made_up(scores: dict[str, list[float]], entries: float = 5_000, reads: float = 9_000, average: bool = True):
-    """Runs and tracks of heads with these NLL by seed; two tracks, CRPS as NLL, R2 and Pearson the other way round."""
+DIVERGED = Outcome(Ending.DIVERGED, step=7, names=("grad_norm", "train_loss"))
+
+
+def made_up(
+    scores: dict[str, list[float]],
+    entries: float = 5_000,
+    reads: float = 9_000,
+    average: bool = True,
+    n_tracks: int = 2,
+    findings: tuple[Finding, ...] = (),
+):
+    """Verdict on heads with these NLL by seed (NaN: diverged); CRPS as NLL, R2 and Pearson the other way round."""
     numbers = {"entries": entries, "reads": reads}
-    runs, tracks = [], []
-    references = {"marginal": 2.0} | ({"average": 1.9} if average else {})
-    for head, values in (scores | {name: [value] for name, value in references.items()}).items():
+    names = ["one", "two", "three"][:n_tracks]
+    runs, parts = [], []
+    references = {"marginal": [2.0]} | ({"average": [1.9]} if average else {})
+    for head, values in (scores | references).items():
         for seed, value in enumerate(values):
             row = {"nll": value, "crps": value, "r2": 2 - value, "pearson": 2.2 - value}
+            tracks = pd.DataFrame([row] * n_tracks, index=pd.Index(names, name="track"))
+            parts.append(tracks.assign(head=head, seed=seed, **numbers).reset_index())
             if head not in references:
-                outcome = "ok" if np.isfinite(value) else "diverged at step 7: the gradient is not finite"
-                runs.append({"head": head, "seed": seed, "outcome": outcome, "advice": ""} | row)
-            tracks += [{"head": head, "seed": seed, "track": name} | numbers | row for name in ("one", "two")]
-    return verdict(pd.DataFrame(runs), pd.DataFrame(tracks))
+                outcome = Outcome(Ending.FINISHED, 9) if np.isfinite(value) else DIVERGED
+                runs.append(Run(head, seed, outcome, findings, {}, tracks, pd.Series(dtype=float)))
+    return judge_heads(runs, pd.concat(parts, ignore_index=True))
 
 
-def test_a_difference_beyond_the_spread_is_told_and_one_within_is_not():
-    sentences = made_up({"a": [1.50, 1.51, 1.52], "b": [1.515, 1.505, 1.516], "c": [1.60, 1.61, 1.62]})
+def in_python(*arguments, **options) -> list[str]:
+    return describe(made_up(*arguments, **options), Place.PYTHON)
+
+
+def test_a_difference_beyond_the_spread_is_reported_and_one_within_is_not():
+    sentences = in_python({"a": [1.50, 1.51, 1.52], "b": [1.515, 1.505, 1.516], "c": [1.60, 1.61, 1.62]})
     assert sentences[0] == (
-        "By NLL, a is best: 1.510 nat per entry. It cannot be told from b (+0.002, 0.2 spreads). "
+        "By NLL, a is best: 1.510 nat per entry. It cannot be distinguished from b (+0.002, 0.2 spreads). "
         "It is better than c (+0.1, 10.0 spreads)."
     )
-    assert sentences[2].startswith("By R2, a is best: 0.490. It cannot be told from b (-0.002")
-    assert sentences[3].endswith("with 3 of them it takes 2.3 spreads to tell two heads apart.")
+    assert sentences[2].startswith("By R2, a is best: 0.490. It cannot be distinguished from b (-0.002")
+    assert sentences[3].endswith("with 3 of them it takes 2.3 spreads to distinguish two heads.")
 
 
 @pytest.mark.parametrize("n_seeds", [2, 3, 5])
-def test_heads_that_differ_by_chance_alone_are_told_apart_one_time_in_twenty(n_seeds):
+def test_heads_that_differ_by_chance_alone_are_distinguished_one_time_in_twenty(n_seeds):
     random = np.random.default_rng(0)
     draws = random.normal(1.5, 0.01, (2_000, 2, n_seeds))
-    told = ["better than" in rank({"a": a, "b": b}, "NLL", "", -1) for a, b in draws]
-    assert 0.035 < np.mean(told) < 0.065
+    apart = [rank("nll", {"a": a, "b": b}).gaps[0].is_apart for a, b in draws]
+    assert 0.035 < np.mean(apart) < 0.065
 
 
-def test_one_seed_tells_nothing_apart():
-    sentences = made_up({"a": [1.5], "b": [1.9]})
-    assert sentences[0] == "By NLL, a is best: 1.500 nat per entry. It cannot be told from b (+0.4)."
-    assert "One seed shows no spread, so no difference can be told from chance: give three or more." in sentences
+def test_one_seed_distinguishes_nothing():
+    sentences = in_python({"a": [1.5], "b": [1.9]})
+    assert sentences[0] == "By NLL, a is best: 1.500 nat per entry. It cannot be distinguished from b (+0.4)."
+    assert "One seed shows no spread, so any difference may be chance: give three or more." in sentences
 
 
 def test_a_head_that_failed_once_is_never_the_best():
-    sentences = made_up({"a": [1.2, np.nan], "b": [1.5, 1.6]})
+    sentences = in_python({"a": [1.2, np.nan], "b": [1.5, 1.6]})
     assert sentences[0] == "By NLL, b is best: 1.550 nat per entry."
-    assert "a: 1 of 2 runs diverged; seed 1 diverged at step 7: the gradient is not finite." in sentences
+    assert "a: 1 of 2 runs diverged; seed 1 diverged at step 7: not finite are grad_norm, train_loss." in sentences
 
 
 def test_the_best_head_is_held_against_what_needs_no_model():
-    beats, beats_average = made_up({"a": [1.5, 1.6]})[-2:]
+    beats, beats_average = in_python({"a": [1.5, 1.6]})[-2:]
     assert beats == (
         "a beats the marginal, every track at its training mean: NLL 1.550 against 2.000, R2 0.450 against 0.000."
     )
@@ -359,23 +379,69 @@ def test_the_best_head_is_held_against_what_needs_no_model():
         "a beats the average of the other biosamples, on the 2 tracks that have one: "
         "R2 0.450 against 0.100 and Pearson 0.650 against 0.300."
     )
-    worse, worse_than_average = made_up({"a": [2.1, 2.2]})[-2:]
+    worse, worse_than_average = in_python({"a": [2.1, 2.2]})[-2:]
     assert worse.startswith("a, the best by NLL, does not beat the marginal")
     assert "train for more steps" in worse
     assert worse_than_average.startswith("a does not beat the average of the other biosamples")
-    assert "does not beat in every run the marginal" in made_up({"a": [1.9, 2.2]})[-2]
-    assert made_up({"a": [1.5, 1.6]}, average=False)[-1].startswith("No track was measured in another biosample")
+    assert "does not beat in every run the marginal" in in_python({"a": [1.9, 2.2]})[-2]
+    assert in_python({"a": [1.5, 1.6]}, average=False)[-1].startswith("No track was measured in another biosample")
 
 
-def test_too_little_data_are_told_with_numbers():
-    (sentence,) = [s for s in made_up({"a": [1.5, 1.6]}, entries=640) if s.startswith("Too little")]
+def test_too_little_data_are_reported_with_numbers():
+    (sentence,) = [s for s in in_python({"a": [1.5, 1.6]}, entries=640) if s.startswith("Too little")]
     assert "2 of 2 tracks have fewer than 1,000 held-out entries (fewest: one, 640)" in sentence
-    (sentence,) = [s for s in made_up({"a": [1.5, 1.6]}, reads=37) if s.startswith("Too little")]
+    (sentence,) = [s for s in in_python({"a": [1.5, 1.6]}, reads=37) if s.startswith("Too little")]
     assert "2 of 2 tracks have fewer than 200 held-out reads (fewest: one, 37)" in sentence
-    assert not [s for s in made_up({"a": [1.5, 1.6]}) if s.startswith("Too little")]
+    assert not [s for s in in_python({"a": [1.5, 1.6]}) if s.startswith("Too little")]
 
 
-def test_real_counts_of_few_genes_are_enough_to_tell_a_head_from_the_marginal(shared_data):
+def test_one_of_anything_is_in_the_singular():
+    advised = (Finding(Sign.LOW_KL_WEIGHT, {"weight": 0.25, "steps": 9}),)
+    sentences = in_python({"a": [1.5]}, entries=640, n_tracks=1, findings=advised)
+    assert any("on the 1 track that has one: " in one for one in sentences)
+    assert any("1 of 1 track has fewer than 1,000 held-out entries" in one for one in sentences)
+    assert "a: training gave advice in 1 run; see `advice` of the runs." in sentences
+    assert "b: 1 of 1 run diverged" in " ".join(in_python({"a": [1.5], "b": [np.nan]}))
+
+
+def test_wins_are_counted_run_by_run():
+    verdict = made_up({"a": [1.9, 2.2, 1.85]})
+    assert [beside.win for beside in verdict.marginal] == [Win.SOME, Win.SOME]
+    assert [beside.score for beside in verdict.average] == ["r2", "pearson"]
+    assert [beside.win for beside in made_up({"a": [1.5, 1.6]}).average] == [Win.ALL, Win.ALL]
+    assert [beside.win for beside in made_up({"a": [2.1, 2.2]}).average] == [Win.NONE, Win.NONE]
+
+
+def test_the_command_line_names_its_own_options_and_files():
+    advised = (Finding(Sign.LOW_KL_WEIGHT, {"weight": 0.25, "steps": 9}),)
+    text = " ".join(describe(made_up({"a": [2.1], "b": [2.2]}, findings=advised), Place.COMMAND_LINE))
+    assert "give three or more (--seeds)" in text
+    assert "train for more steps (--steps)" in text
+    assert "see column advice of runs.csv" in text
+    assert "`" not in text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        (Outcome(Ending.FINISHED, 40), "ok"),
+        (DIVERGED, "diverged at step 7: not finite are grad_norm, train_loss"),
+        (
+            Outcome(Ending.BROKEN, 40, n_broken=1, n_predicted=1_200),
+            "diverged by step 40: 1 of 1,200 predictions is not finite",
+        ),
+        (
+            Outcome(Ending.BROKEN, 40, n_broken=3, n_predicted=5),
+            "diverged by step 40: 3 of 5 predictions are not finite",
+        ),
+    ],
+)
+def test_an_outcome_has_words(outcome, words):
+    assert outcome_words(outcome) == words
+    assert outcome.is_ok == (words == "ok")
+
+
+def test_real_counts_of_few_genes_are_enough_to_rank_a_head_above_the_marginal(shared_data):
     adata = anndata.read_h5ad(shared_data / "roadmap_tss.h5ad")[:6_000].copy()
     set_up(adata, {"depth_key": "depth", "segment_key": "gene_id"})
     comparison = chipvi.compare_heads(adata, ["mean_dispersion", "poisson"], steps=40, seeds=[0])
@@ -383,5 +449,5 @@ def test_real_counts_of_few_genes_are_enough_to_tell_a_head_from_the_marginal(sh
     assert comparison.table.loc["mean_dispersion", "nll"] < comparison.table.loc["marginal", "nll"]
     assert comparison.table.loc["mean_dispersion", "r2"] > comparison.table.loc["average", "r2"]
     genes = adata.obs["gene_id"].to_numpy()
-    trial = plan_trial(adata, None, 1, [0])
-    assert not set(genes[trial.judged]) & set(genes[trial.split.train])
+    plan = plan_comparison(adata, None, 1, [0])
+    assert not set(genes[plan.judged]) & set(genes[plan.split.train])

@@ -43,11 +43,10 @@ def check(adata: AnnData, **keys):
 
 
 def assert_same(block, other):
-    for item in fields(block):
-        left, right = getattr(block, item.name), getattr(other, item.name)
-        if left is None or right is None:
-            assert left is right
-        else:
+    assert (block.signal is None) == (other.signal is None)
+    for entries, others in ((block.counts, other.counts), (block.signal, other.signal)):
+        for item in fields(entries) if entries is not None else ():
+            left, right = getattr(entries, item.name), getattr(others, item.name)
             assert left.dtype == right.dtype
             np.testing.assert_array_equal(left, right)
 
@@ -67,28 +66,27 @@ def test_a_block_is_the_rows_asked_for_with_zero_where_missing():
     missing = np.zeros((7, 5), dtype=bool)
     missing[[1, 4, 2], [2, 0, 3]] = True
     block = data.read(1, 6)
-    np.testing.assert_array_equal(block.counted_rt, ~missing[1:6])
-    np.testing.assert_array_equal(block.counts_rt, np.where(missing, 0, COUNTS)[1:6])
+    np.testing.assert_array_equal(block.counts.present_rt, ~missing[1:6])
+    np.testing.assert_array_equal(block.counts.value_rt, np.where(missing, 0, COUNTS)[1:6])
     no_signal = np.zeros((7, 5), dtype=bool)
     no_signal[3, 4] = True
-    np.testing.assert_array_equal(block.signalled_rt, ~no_signal[1:6])
-    np.testing.assert_array_equal(block.signal_rt, np.where(no_signal, 0, SIGNAL)[1:6])
-    assert block.counts_rt.dtype == block.signal_rt.dtype == np.float32
-    assert block.counted_rt.dtype == block.signalled_rt.dtype == bool
+    np.testing.assert_array_equal(block.signal.present_rt, ~no_signal[1:6])
+    np.testing.assert_array_equal(block.signal.value_rt, np.where(no_signal, 0, SIGNAL)[1:6])
+    assert block.counts.value_rt.dtype == block.signal.value_rt.dtype == np.float32
+    assert block.counts.present_rt.dtype == block.signal.present_rt.dtype == bool
 
 
 def test_a_block_without_a_signal_layer_has_no_signal():
     block = check(example()).read(0, 7)
-    assert block.signal_rt is None
-    assert block.signalled_rt is None
+    assert block.signal is None
 
 
 @pytest.mark.parametrize("rows", [[3], [6, 0, 3], [2, 2, 5], [4, 5, 6, 0], []], ids=str)
 def test_rows_come_in_the_order_asked_for(rows):
     data = check(example(signal=SIGNAL), signal_layer="signal")
     block = data.read_rows(np.array(rows))
-    np.testing.assert_array_equal(block.counts_rt, COUNTS[rows])
-    np.testing.assert_array_equal(block.signal_rt, SIGNAL[rows])
+    np.testing.assert_array_equal(block.counts.value_rt, COUNTS[rows])
+    np.testing.assert_array_equal(block.signal.value_rt, SIGNAL[rows])
 
 
 @pytest.mark.parametrize("rows", [(-1, 3), (2, 8), (5, 4)])
@@ -102,7 +100,7 @@ def test_rows_that_are_not_there_are_an_index_error(rows):
 
 def test_dense_float32_without_gaps_is_not_copied():
     adata = example()
-    assert np.shares_memory(check(adata).read(2, 5).counts_rt, adata.X)
+    assert np.shares_memory(check(adata).read(2, 5).counts.value_rt, adata.X)
 
 
 # all storages alike
@@ -143,7 +141,7 @@ def test_counts_read_alike_from_every_storage_and_type(storage, dtype, reference
 @pytest.mark.parametrize("dtype", [bool, np.float16])
 def test_dense_counts_may_be_flags_or_half_floats(dtype):
     counts = COUNTS > 2
-    np.testing.assert_array_equal(check(example(counts.astype(dtype))).read(0, 7).counts_rt, counts)
+    np.testing.assert_array_equal(check(example(counts.astype(dtype))).read(0, 7).counts.value_rt, counts)
 
 
 @pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)
@@ -189,7 +187,7 @@ def test_a_view_reads_like_its_copy(storage):
 def test_a_view_of_a_backed_file_reads_like_memory(tmp_path):
     example().write_h5ad(tmp_path / "counts.h5ad")
     adata = anndata.read_h5ad(tmp_path / "counts.h5ad", backed="r")
-    np.testing.assert_array_equal(check(adata[1:6]).read(0, 5).counts_rt, COUNTS[1:6])
+    np.testing.assert_array_equal(check(adata[1:6]).read(0, 5).counts.value_rt, COUNTS[1:6])
     adata.file.close()
 
 
@@ -261,8 +259,8 @@ def test_signal_alone_is_enough():
     data = check(example(None, signal=SIGNAL), signal_layer="signal")
     assert (data.has_counts, data.has_signal) == (False, True)
     block = data.read(2, 5)
-    assert block.counts_rt.shape == block.counted_rt.shape == (3, 5)
-    assert not block.counted_rt.any()
+    assert block.counts.value_rt.shape == block.counts.present_rt.shape == (3, 5)
+    assert not block.counts.present_rt.any()
     assert np.isnan(data.depth_t).all()
 
 
@@ -270,7 +268,7 @@ def test_the_advice_to_move_signal_out_of_x_works():
     adata = example(SIGNAL)
     adata.layers["signal"] = adata.X
     adata.X = None
-    np.testing.assert_array_equal(check(adata, signal_layer="signal").read(0, 7).signal_rt, SIGNAL)
+    np.testing.assert_array_equal(check(adata, signal_layer="signal").read(0, 7).signal.value_rt, SIGNAL)
 
 
 def test_signal_alone_is_enough_beside_counts_that_are_all_missing():
@@ -299,7 +297,7 @@ def test_one_biosample_or_one_assay_is_enough(biosamples):
 
 def test_one_track_is_enough():
     data = check(example()[:, [2]].copy())
-    np.testing.assert_array_equal(data.read(0, 7).counts_rt, COUNTS[:, [2]])
+    np.testing.assert_array_equal(data.read(0, 7).counts.value_rt, COUNTS[:, [2]])
 
 
 def test_one_region_is_enough():
@@ -321,7 +319,7 @@ def test_the_relative_of_a_track_without_data_may_have_signal_only():
 def test_rows_without_a_read_or_without_any_data_are_fine():
     counts = COUNTS.copy()
     counts[1], counts[2] = 0, NAN
-    np.testing.assert_array_equal(check(example(counts)).read(1, 3).counted_rt.sum(axis=1), [5, 0])
+    np.testing.assert_array_equal(check(example(counts)).read(1, 3).counts.present_rt.sum(axis=1), [5, 0])
 
 
 @pytest.mark.parametrize("value", [-1, 3.5, np.inf, NAN])
@@ -329,7 +327,7 @@ def test_the_number_under_a_missing_entry_does_not_matter(value):
     observed = np.ones((7, 5))
     observed[1, 2] = 0
     data = check(example(edited(COUNTS, (1, 2, value)), observed=observed), observed_layer="observed")
-    assert data.read(1, 2).counts_rt[0, 2] == 0
+    assert data.read(1, 2).counts.value_rt[0, 2] == 0
     np.testing.assert_allclose(data.summary.counts.total_t[2], COUNTS[:, 2].sum() - COUNTS[1, 2])
 
 
@@ -342,7 +340,7 @@ def test_any_rows_will_do_with_a_segment_key():
 def test_controls_are_read_like_other_tracks():
     data = check(example(var={"input": [0, 0, 0, 0, 1]}), control_key="input")
     np.testing.assert_array_equal(data.tracks.is_control, [False, False, False, False, True])
-    np.testing.assert_array_equal(data.read(0, 7).counts_rt, COUNTS)
+    np.testing.assert_array_equal(data.read(0, 7).counts.value_rt, COUNTS)
 
 
 def test_signal_may_fall_below_zero_by_rounding():

@@ -1,4 +1,4 @@
-"""The check-up finds what is wrong with predictions whose truth is known, and nothing where nothing is wrong."""
+"""The diagnosis finds what is wrong with predictions whose truth is known, and nothing where nothing is wrong."""
 
 import re
 
@@ -14,13 +14,13 @@ from sklearn.metrics import r2_score
 from chipvi.data.segments import Segments
 from chipvi.data.splits import MOST_DIAGNOSED, draw_blocks
 from chipvi.data.track_data import ViewKind
-from chipvi.evaluate.verdicts import check, standard_error
+from chipvi.evaluate.verdicts import Level, Spread, Standing, judge_track, standard_error
 from chipvi.metrics import fit_dispersion, leave_one_out_average, nb_nll, nb_pit
 from chipvi.predict.predictor import Predictor, ViewAnswer
+from chipvi.train.findings import Finding, Sign
 
 N_REGIONS, DISPERSION = 6_000, 4.0
 NAME = "cell2.H3K4me1"
-AVERAGE = "the average of the other biosamples"
 VERDICTS = ["mean", "spread", "beats", "intervals"]
 KEYS = {"observed_layer": "observed", "depth_key": "depth"}
 
@@ -82,6 +82,7 @@ def test_nothing_is_wrong_with_the_true_distribution(diagnose, truth):
     assert (diagnosis.table[["mean", "spread", "intervals"]] == "right").all(axis=None)
     assert (diagnosis.table["beats"] == "beats both").all()
     assert diagnosis.advice == []
+    assert diagnosis.suggestions == ()
     assert "Nothing: no fault was found." in diagnosis.text
     assert np.abs(diagnosis.pit - 1).max(axis=None) < 0.2
 
@@ -95,7 +96,7 @@ def test_nothing_is_wrong_with_the_true_distribution(diagnose, truth):
         (0.25, "too low by a factor of [34].[0-9]"),
     ],
 )
-def test_a_mean_that_is_off_is_told_by_how_much_and_for_that_track_alone(diagnose, truth, factor, words):
+def test_a_mean_that_is_off_is_reported_by_how_much_and_for_that_track_alone(diagnose, truth, factor, words):
     column = truth.var_names.get_loc(NAME)
     diagnosis = diagnose(mean=scaled(truth.layers["rate"], column, factor))
     assert re.fullmatch(words, diagnosis.table.loc[NAME, "mean"])
@@ -107,7 +108,7 @@ def test_a_mean_that_is_off_is_told_by_how_much_and_for_that_track_alone(diagnos
 
 
 @pytest.mark.parametrize(("factor", "words"), [(10.0, "too narrow"), (0.1, "too wide")])
-def test_a_dispersion_that_is_off_is_told_in_which_direction(diagnose, truth, factor, words):
+def test_a_dispersion_that_is_off_is_reported_in_which_direction(diagnose, truth, factor, words):
     column = truth.var_names.get_loc(NAME)
     diagnosis = diagnose(dispersion=scaled(np.full(truth.shape, DISPERSION), column, factor))
     assert diagnosis.table.loc[NAME, "spread"] == words
@@ -135,23 +136,27 @@ def test_the_average_of_the_other_biosamples_does_not_beat_itself(diagnose, unta
 
 
 @pytest.mark.parametrize(
-    ("own_noise", "words"), [(0.0, "beats both"), (0.3, f"level with {AVERAGE}"), (0.5, f"below {AVERAGE}")]
+    ("own_noise", "standing"),
+    [(0.0, Standing.BEATS_BOTH), (0.3, Standing.LEVEL_WITH_AVERAGE), (0.5, Standing.BELOW_AVERAGE)],
 )
-def test_a_prediction_is_held_against_the_average(own_noise, words):
+def test_a_prediction_is_held_against_the_average(own_noise, standing):
     random = np.random.default_rng(2)
     rate = random.gamma(2.0, 5.0, size=5_000)
     counts = random.poisson(rate).astype(np.float64)
     average, mean = (rate * random.lognormal(-(s**2) / 2, s, size=rate.shape) for s in (0.3, own_noise))
     dispersion = np.full(rate.shape, fit_dispersion(counts[:, None], mean[:, None])[0])
-    assert check("counts", counts, mean, dispersion, average)[0]["beats"] == words
-    assert check("counts", counts, mean, dispersion, average * np.nan)[0]["beats"].startswith("beats the marginal (no")
+    assert judge_track("counts", counts, mean, dispersion, average).verdict.standing is standing
+    without = judge_track("counts", counts, mean, dispersion, average * np.nan).verdict
+    assert without.standing is Standing.BEATS_MARGINAL
 
 
-def test_what_differs_too_much_between_stretches_of_the_genome_cannot_be_told():
+def test_what_differs_too_much_between_stretches_of_the_genome_has_no_verdict():
     random = np.random.default_rng(3)
     clumped = random.poisson(np.repeat(random.gamma(0.1, 100.0, size=30), 100)).astype(np.float64)
-    row, _ = check("counts", clumped, np.full(3_000, clumped.mean()), np.full(3_000, 1.0), np.full(3_000, np.nan))
-    assert (row["mean"], row["spread"]) == ("cannot be told", "cannot be told")
+    mean, dispersion, average = (np.full(3_000, value) for value in (clumped.mean(), 1.0, np.nan))
+    verdict = judge_track("counts", clumped, mean, dispersion, average).verdict
+    assert (verdict.level, verdict.spread) == (Level.UNCERTAIN, Spread.UNCERTAIN)
+    assert verdict.is_judged and not verdict.is_complete
 
 
 def test_the_marginal_does_not_beat_itself(diagnose, truth):
@@ -165,7 +170,7 @@ def test_the_marginal_does_not_beat_itself(diagnose, truth):
     assert set(worse.table["beats"]) == {"below the marginal"}
 
 
-def test_too_few_reads_or_regions_are_told_and_not_judged(kit, truth, monkeypatch):
+def test_too_few_reads_or_regions_are_reported_and_not_judged(kit, truth, monkeypatch):
     few = truth.copy()
     few.layers["observed"][99:, 0] = 0
     few.X[:, 1] = 0
@@ -184,8 +189,8 @@ def test_the_standard_error_is_right_also_where_neighbours_are_alike():
     random = np.random.default_rng(0)
     for n_alike in (1, 20):
         draws = [random.standard_normal(3_000 // n_alike).repeat(n_alike) for _ in range(200)]
-        told = np.mean([standard_error(values) for values in draws])
-        assert told == pytest.approx(np.std([values.mean() for values in draws]), rel=0.15)
+        estimated = np.mean([standard_error(values) for values in draws])
+        assert estimated == pytest.approx(np.std([values.mean() for values in draws]), rel=0.15)
 
 
 # numbers
@@ -283,7 +288,7 @@ def test_the_report_is_the_same_twice_whatever_the_batches(model):
     pd.testing.assert_frame_equal(first.table, again.table, rtol=1e-4)
 
 
-def test_the_report_says_which_regions_it_is_about(adata, model):
+def test_the_report_names_the_regions_it_is_about(adata, model):
     def beginning(*arguments, **options):
         return " ".join(model.diagnose(*arguments, **options).text.split("\n\n")[0].split())
 
@@ -297,8 +302,11 @@ def test_the_report_says_which_regions_it_is_about(adata, model):
 
 
 def test_advice_from_training_is_passed_on(model, monkeypatch):
-    monkeypatch.setattr(model, "advice_", ["the loss still fell at the end."], raising=False)
-    assert model.diagnose().advice[-1] == "From training: the loss still fell at the end."
+    finding = Finding(Sign.LOW_KL_WEIGHT, {"weight": 0.25, "steps": 40})
+    monkeypatch.setattr(model, "findings_", [finding.plain()])
+    diagnosis = model.diagnose()
+    assert diagnosis.advice[-1].startswith("From training: the KL weight was still 0.25 of 1 when training ended at")
+    assert len(diagnosis.advice) == len(diagnosis.suggestions) + 1
 
 
 def test_what_cannot_be_judged_is_refused(kit, adata, model):

@@ -9,7 +9,9 @@ import torch
 from anndata import AnnData
 
 import chipvi
+from chipvi.data.track_data import ViewKind
 from chipvi.metrics import nb_quantile
+from chipvi.predict.predictor import independent_draws
 from chipvi.predict.quantiles import latent_noise, nb_mixture_quantile
 
 TRACKS = ["cell1.H3K4me1", "cell2.H3K4me3"]
@@ -78,10 +80,10 @@ def test_the_variance_is_that_within_draws_and_that_between_them(uncertain):
     counts = uncertain.get_quantiles(levels, n_samples=256, return_numpy=True, **asked)
     request = uncertain._counts_request(None, ROWS, TRACKS, None)
     generator = torch.Generator().manual_seed(1)
-    tensors = next(iter(request.predictor.batches(request.rows, None)))
-    queries = request.predictor.without_own_data()
-    draws = [request.predictor.predict(tensors, queries, generator) for _ in range(400)]
-    mean, dispersion = (np.stack([d[name].double().numpy() for d in draws]) for name in ("mean", "dispersion"))
+    visible = next(iter(request.predictor.batches(request.rows, None)))
+    asked_for = request.predictor.without_own_data()
+    drawn = request.predictor.predict(visible, asked_for, independent_draws(400, generator))[ViewKind.COUNTS]
+    mean, dispersion = drawn.mean_srn.double().numpy(), drawn.spread_srn.double().numpy()
     within, between = (mean + mean**2 / dispersion).mean(axis=0), mean.var(axis=0)
     assert between.sum() > 0.07 * within.sum()  # or it would not be missed
     expected = counts @ weights

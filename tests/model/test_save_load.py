@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import chipvi
+from chipvi.data.track_data import ViewKind
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_the_head_and_its_options_are_saved(kit, tmp_path, head):
     loaded = chipvi.ChipVI.load(tmp_path / "model", kit.data(), accelerator="cpu")
     assert_same_predictions(loaded.impute(), model.impute())
     assert (
-        vars(loaded.module.count_head).items()
+        vars(loaded.module.view(ViewKind.COUNTS).head).items()
         >= {name: np.inf if value is None else value for name, value in options.items()}.items()
     )
 

@@ -16,6 +16,7 @@ from matplotlib.patches import StepPatch
 
 from chipvi import datasets, pl
 from chipvi.evaluate.diagnosis import Diagnosis
+from chipvi.evaluate.verdicts import Intervals, Level, Spread, Standing, TrackVerdict
 from chipvi.io.bigwigs.colors import assay_color
 from chipvi.pl._style import assay_colour
 
@@ -335,19 +336,30 @@ def test_figures_are_written_and_leave_nothing_open(adata, result, tmp_path: Pat
     assert plt.get_fignums() == before
 
 
-def diagnosis(n_tracks: int, verdicts: dict[int, tuple[str, str]], quantity: str = "counts") -> Diagnosis:
+def diagnosis(n_tracks: int, others: dict[int, tuple[Level, Spread]], quantity: str = "counts") -> Diagnosis:
     names = [f"cell{t}.H3K4me3" for t in range(n_tracks)]
-    table = pd.DataFrame({"quantity": quantity, "mean": "right", "spread": "right"}, index=names)
-    for t, verdict in verdicts.items():
-        table.iloc[t, 1:] = verdict
+    table = pd.DataFrame({"quantity": quantity}, index=names)
+    verdicts = tuple(
+        TrackVerdict(
+            quantity,
+            *others.get(t, (Level.RIGHT, Spread.RIGHT)),
+            standing=Standing.BEATS_BOTH,
+            intervals=Intervals.RIGHT,
+            ratio=1.2,
+            difference=0.4,
+            coverage=0.95,
+            expected_coverage=0.95,
+        )
+        for t in range(n_tracks)
+    )
     heights = np.random.default_rng(0).uniform(0.8, 1.2, size=(n_tracks, 10))
     heights[0, 0] = 4.0
-    return Diagnosis(table, pd.DataFrame(heights, index=names), advice=[], text="")
+    return Diagnosis(table, pd.DataFrame(heights, index=names), [], "", verdicts, ())
 
 
 @pytest.mark.parametrize("n_tracks", [1, 4, 7])
 def test_calibration_has_a_panel_per_track_with_its_bars_and_verdict(n_tracks):
-    figure = pl.calibration(checked := diagnosis(n_tracks, {0: ("right", "too narrow")}))
+    figure = pl.calibration(checked := diagnosis(n_tracks, {0: (Level.RIGHT, Spread.NARROW)}))
     assert [ax.get_title(loc="left").split("\n")[0] for ax in figure.axes] == list(checked.table.index)
     for ax, heights in zip(figure.axes, checked.pit.to_numpy(), strict=True):
         (bars,) = [patch for patch in ax.patches if isinstance(patch, StepPatch)]
@@ -357,12 +369,12 @@ def test_calibration_has_a_panel_per_track_with_its_bars_and_verdict(n_tracks):
     assert [text.get_text() for text in figure.axes[0].texts] == ["4.0"]  # a bar that is cut off says its height
 
 
-def test_calibration_sets_off_what_is_not_right_and_what_nobody_can_tell():
+def test_calibration_sets_off_what_is_not_right_and_what_has_no_verdict():
     verdicts = {
-        1: ("right", "too wide"),
-        2: ("20 % too high", "unclear while the mean is off"),
-        3: ("too few reads to tell", "too few reads to tell"),
-        4: ("cannot be told", "right"),
+        1: (Level.RIGHT, Spread.WIDE),
+        2: (Level.HIGH, Spread.UNCLEAR),
+        3: (Level.TOO_FEW, Spread.TOO_FEW),
+        4: (Level.UNCERTAIN, Spread.RIGHT),
     }
     axes = pl.calibration(diagnosis(5, verdicts)).axes
     words = [ax.get_title(loc="left").split("\n")[1] for ax in axes]
@@ -373,9 +385,10 @@ def test_calibration_sets_off_what_is_not_right_and_what_nobody_can_tell():
     assert len(set(colours)) == 3
 
 
-def test_calibration_tells_counts_from_signal_where_there_are_both():
+def test_calibration_names_counts_and_signal_where_there_are_both():
     counts, signal = diagnosis(1, {}), diagnosis(1, {}, "signal")
-    both = Diagnosis(pd.concat([counts.table, signal.table]), pd.concat([counts.pit, signal.pit]), [], "")
+    table, pit = pd.concat([counts.table, signal.table]), pd.concat([counts.pit, signal.pit])
+    both = Diagnosis(table, pit, [], "", (*counts.verdicts, *signal.verdicts), ())
     titles = [ax.get_title(loc="left") for ax in pl.calibration(both).axes]
     assert titles == ["cell0.H3K4me3, counts\nright", "cell0.H3K4me3, signal\nright"]
 

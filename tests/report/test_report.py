@@ -23,11 +23,15 @@ from chipvi.cli.app import app
 from chipvi.cli.settings import fingerprint
 from chipvi.data.segments import Segments
 from chipvi.evaluate.diagnosis import Diagnosis
+from chipvi.evaluate.verdicts import Intervals, Level, Spread, Standing, TrackVerdict
 from chipvi.io.inputs import read_anndata
 from chipvi.metrics import fit_average, nb_nll
 from chipvi.report import contents, loci, overview
 from chipvi.report import words as wording
-from chipvi.report.page import write_whole
+from chipvi.report.overview import Kind
+from chipvi.report.page import Picture, render, write_whole
+from chipvi.report.words import Assessment, Grade
+from chipvi.train.findings import Finding, Sign
 
 NEVER = "cell2.H3K4me3"
 ODD = "<b>&odd"  # a name that would break a page that does not escape it
@@ -55,7 +59,7 @@ def model(adata) -> ChipVI:
     ChipVI.setup_anndata(adata, observed_layer="observed", depth_key="depth", control_key="is_control")
     model = ChipVI(adata, n_latent=5, n_hidden=24)
     model.train(max_steps=5, batch_size=64, seed=3, accelerator="cpu", enable_progress_bar=False)
-    model.advice_ = ["a sign of <trouble>"]
+    model.findings_ = [Finding(Sign.BIASED_TRACKS, {"records": 3}, {ODD: 4.0}).plain()]
     return model
 
 
@@ -92,13 +96,13 @@ def test_the_page_needs_nothing_but_itself(page):
     assert source.count("<img ") == source.count(' alt="') == len(images)
 
 
-def test_the_page_says_what_there_is_how_training_went_and_what_to_beware_of(page):
+def test_the_page_shows_the_data_how_training_went_and_what_to_beware_of(page):
     text = text_of(page)
     assert text.count("imputable") == 1
     assert f"cell1 {ODD}" not in text and f"H3K4me1 {ODD}" in text  # a column of the matrix
     assert "660 regions in 3 stretches of neighbours" in text
     assert "Steps: at least 1. Seed: not recorded." in text
-    assert "a sign of <trouble>" in text
+    assert f"off by a factor: {ODD} (4 times) the true mean" in text
     for heading in ("1 Data", "2 Training", "3 Quality", "4 Best and worst loci", "5 Warnings", "Best 2:", "Worst 2:"):
         assert heading in text
     assert "may have been trained on" in text
@@ -182,7 +186,7 @@ def test_the_command_judges_on_what_training_held_out(saved, tmp_path, monkeypat
         ),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line_and_nothing_is_written(saved, tmp_path, monkeypatch, arguments, message):
+def test_what_is_wrong_is_reported_in_one_line_and_nothing_is_written(saved, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     result = call("report", *(one.format(model=saved[0], data=saved[1]) for one in arguments))
     assert result.exit_code in (1, 2)
@@ -210,17 +214,17 @@ def test_a_model_that_is_not_trained_is_refused(adata, tmp_path):
         chipvi.report(ChipVI(copy), tmp_path / "a.html")
 
 
-def test_the_matrix_tells_measured_partly_imputable_and_control_apart(model):
+def test_the_matrix_distinguishes_measured_partly_imputable_and_control(model):
     tracks = overview.describe_tracks(model.data)
     kinds = {
         f"{biosample}.{assay}": cell.kind
         for biosample, row in zip(model.biosamples, overview.fill_matrix(model.grid, tracks), strict=True)
         for assay, cell in zip(model.grid.assays, row, strict=True)
     }
-    assert kinds.pop("cell1.H3K4me3") == "part"
-    assert kinds.pop(NEVER) == "imputable"
-    assert {kind for name, kind in kinds.items() if "ontrol" in name or "nput" in name} == {"control"}
-    assert sorted(kinds.values()) == ["control"] * 2 + ["measured"] * 4
+    assert kinds.pop("cell1.H3K4me3") is Kind.PART
+    assert kinds.pop(NEVER) is Kind.IMPUTABLE
+    assert {kind for name, kind in kinds.items() if "ontrol" in name or "nput" in name} == {Kind.CONTROL}
+    assert sorted(kinds.values()) == [Kind.CONTROL] * 2 + [Kind.MEASURED] * 4
 
 
 def test_stretches_cover_the_rows_once_and_never_cross_a_gap():
@@ -277,36 +281,57 @@ def test_the_gain_is_that_of_the_likelihoods_by_definition(model):
     assert np.isnan(gain_rn[:, result.var_names.get_loc(NEVER)]).all()
 
 
-AVERAGE = "the average of the other biosamples"
+def verdict(level=Level.RIGHT, spread=Spread.RIGHT, standing=Standing.BEATS_BOTH, intervals=Intervals.RIGHT):
+    """Of a track of counts that is 20 % too high, and 90 % of whose values lie where 97 % should."""
+    numbers = {"ratio": 1.2, "difference": 0.7, "coverage": 0.9, "expected_coverage": 0.97}
+    return TrackVerdict("counts", level, spread, standing, intervals, **numbers)
+
+
+UNJUDGED = verdict(Level.TOO_FEW, Spread.TOO_FEW, Standing.TOO_FEW, Intervals.TOO_FEW)
 
 
 @pytest.mark.parametrize(
-    ("mean", "spread", "beats", "intervals", "grade", "words"),
+    ("given", "grade", "words"),
     [
-        ("right", "right", "beats both", "right", "no fault", "Level, spread and intervals are right"),
-        ("right", "right", f"level with {AVERAGE}", "right", "with care", "do not read differences"),
-        ("right", "right", f"below {AVERAGE}", "right", "poor", "use that instead"),
-        ("right", "too narrow", "below the marginal", "right", "poor", "wrong spread"),
-        ("20 % too high", "right", "beats both", "right", "with care", "level is 20 % too high"),
-        ("right", "right", "beats the marginal (no average to compare)", "right", "no fault", "no other biosample"),
-        ("right", "right", "beats both", "cover 90 % where 97 % was expected", "with care", "intervals cover 90 %"),
-        (*["too few reads to tell"] * 4, "cannot be told", "Too few reads to tell."),
+        (verdict(), Grade.GOOD, "Level, spread and intervals are right"),
+        (verdict(standing=Standing.BEATS_MARGINAL), Grade.GOOD, "no other biosample has this assay"),
+        (verdict(standing=Standing.LEVEL_WITH_AVERAGE), Grade.CARE, "do not read differences"),
+        (verdict(standing=Standing.BELOW_AVERAGE), Grade.POOR, "use that instead"),
+        (verdict(standing=Standing.LEVEL_WITH_MARGINAL), Grade.POOR, "no better than the track's overall level"),
+        (verdict(spread=Spread.NARROW, standing=Standing.BELOW_MARGINAL), Grade.POOR, "wrong spread"),
+        (verdict(level=Level.HIGH), Grade.CARE, "level is 20 % too high"),
+        (verdict(level=Level.UNCERTAIN), Grade.CARE, "Whether the level is right cannot be judged"),
+        (verdict(intervals=Intervals.OFF), Grade.CARE, "95 % intervals cover 90 % where 97 % was expected."),
+        (verdict(intervals=Intervals.UNCERTAIN), Grade.GOOD, "intervals are right"),
+        (UNJUDGED, Grade.UNKNOWN, "Too few reads to tell."),
     ],
 )
-def test_verdicts_are_put_into_plain_words(mean, spread, beats, intervals, grade, words):
-    verdict = wording.judge(pd.Series({"mean": mean, "spread": spread, "beats": beats, "intervals": intervals}))
-    assert verdict.grade == grade
-    assert words in verdict.text
+def test_verdicts_are_put_into_plain_words(given, grade, words):
+    assessment = wording.assess(given)
+    assert assessment.grade is grade
+    assert words in assessment.text
+
+
+def test_every_verdict_has_words():
+    for spread in set(Spread) - {Spread.TOO_FEW}:
+        for standing in set(Standing) - {Standing.TOO_FEW}:
+            assert wording.assess(verdict(Level.LOW, spread, standing)).text.endswith(".")
 
 
 def test_checks_of_counts_and_of_signal_are_not_taken_for_tracks():
     table = pd.DataFrame({"quantity": ["counts", "signal", "counts"], "r2": [0.1, -0.25, 0.3], "pearson": 0.5})
-    verdicts = [wording.Verdict("no fault", ""), wording.Verdict("with care", ""), wording.Verdict("with care", "")]
-    assert wording.sum_up(table, verdicts) == (
+    found = [Assessment(grade, "") for grade in (Grade.GOOD, Grade.CARE, Grade.CARE)]
+    assert wording.sum_up(table, found) == (
         "In 1 of 3 checks, of counts and of p-values, no fault was found; 2 are to be used with care. The median is "
         "R² 0.10, Pearson 0.50."
     )
-    assert wording.sum_up(table.iloc[:1], verdicts[:1]).startswith("In 1 of 1 judged tracks no fault was found.")
+    assert wording.sum_up(table.iloc[:1], found[:1]).startswith("In 1 of 1 judged track no fault was found.")
+
+
+def test_tracks_are_in_order_of_grade_and_then_of_r2():
+    grades = [Grade.GOOD, Grade.UNKNOWN, Grade.POOR, Grade.CARE, Grade.GOOD]
+    table = pd.DataFrame({"r2": [0.4, 0.0, 0.9, 0.5, 0.3]})
+    assert wording.order_by_grade(table, [Assessment(grade, "") for grade in grades]) == [2, 3, 4, 0, 1]
 
 
 def test_signal_alone_is_ranked_and_drawn_beside_the_average(tmp_path):
@@ -330,25 +355,85 @@ def test_signal_alone_is_ranked_and_drawn_beside_the_average(tmp_path):
 
 def test_warnings_name_odd_depths_and_tracks_below_the_average():
     depths = {"a": 100.0, "b": 110.0, "c": 9.0, "d": 900.0, "e": 105.0}
-    tracks = [overview.Track(name, "measured", "#000000", 1.0, 0.0, depth, 1.0) for name, depth in depths.items()]
-    table = pd.DataFrame({"beats": ["beats both", f"below {AVERAGE}"]}, index=["a", "b"])
-    found = wording.warn(tracks, ["x"] * 5, table, 9_000, 3_000, is_held_out=True)
+    tracks = [overview.Track(name, Kind.MEASURED, "#000000", 1.0, 0.0, depth, 1.0) for name, depth in depths.items()]
+    judged = [("a", verdict()), ("b", verdict(standing=Standing.BELOW_AVERAGE))]
+    found = wording.warn(tracks, ["x"] * 5, judged, 9_000, 3_000, is_held_out=True)
     assert len(found) == 3
     assert found[0].startswith("Below the average of the other biosamples: b.")
     assert found[1].startswith("c: more than 5 times fewer reads")
     assert found[2].startswith("d: more than 5 times more reads")
 
 
+def test_a_track_that_fails_in_counts_and_in_signal_is_named_once_and_one_region_is_one():
+    judged = [("b", verdict(standing=Standing.BELOW_MARGINAL)), ("b", verdict(standing=Standing.LEVEL_WITH_MARGINAL))]
+    found = wording.warn([], [], judged, n_regions=1, n_steps=1, is_held_out=True)
+    assert found[0] == "Not better than the track's overall level: b. Do not use these imputations."
+    assert found[1].startswith("There is 1 region only.")
+    assert found[2].startswith("Training was short (1 step; ")
+
+
+def test_whatever_a_user_can_name_is_escaped():
+    evil = "<img src=x onerror=alert(1)>"
+    source = render(page_content(evil))
+    assert source.count("&lt;img src=x onerror=alert(1)&gt;") == 13
+    assert evil not in source
+    assert "<img src=x" not in source
+
+
+def page_content(name: str) -> dict[str, object]:
+    """What the page is filled with where one name is everywhere, and there is one of everything."""
+    picture = Picture("data:image/png;base64,", f"alt {name}", f"caption {name}")
+    track = overview.Track(name, Kind.MEASURED, "#000000", 1.0, 0.0, 9.0, 1.0)
+    row = pd.Series({"r2": 0.1, "pearson": 0.2, "r2_average": 0.3, "pearson_average": 0.4})
+    return {
+        "title": name,
+        "version": "1",
+        "today": "2025-01-01",
+        "summary": "",
+        "warnings": [name],
+        "overview": {
+            "assays": [name],
+            "matrix": [(name, [overview.Cell(Kind.MEASURED, name)])],
+            "tracks": [(track, 1.0, "9")],
+            "n_regions": 1,
+            "n_segments": 1,
+            "n_measured": 1,
+            "n_controls": 1,
+            "n_imputable": 1,
+            "kinds": {Kind.MEASURED},
+            "has_signal": False,
+            "has_counts": True,
+        },
+        "training": {"steps": 1, "seed": 1, "settings": [], "advice": [name], "picture": picture, "weights": 1},
+        "quality": [],
+        "rows": [(name, row, Assessment(Grade.GOOD, ""))],
+        "judged": {"n_regions": 1, "where": name},
+        "best": [(name, 0.1, Picture("data:image/png;base64,", "", ""))],
+        "worst": [],
+        "n_stretches": 1,
+        "middle": 0.1,
+        "length": 200,
+        "has_counts": True,
+    }
+
+
+def test_one_of_anything_is_in_the_singular():
+    text = " ".join(re.sub(r"<[^>]*>", " ", render(page_content("a")).partition("<body>")[2]).split())
+    assert "1 measured track of 1 biosample in 1 region." in text
+    assert "1 region in 1 stretch of neighbours; 1 measured track, 1 control, and 1 combination of" in text
+    assert "1 thing to know first" in text
+    assert "were cut into 1 stretch of up to" in text
+
+
 def test_many_tracks_are_drawn_up_to_a_limit_and_the_worst_of_them(monkeypatch):
     n = 55
     columns = ("pearson", "r2", "pearson_average", "r2_average")
     table = pd.DataFrame({name: np.linspace(0, 1, n) for name in columns} | {"quantity": "counts"})
-    table[["mean", "spread"]] = "right"
     table.index = [f"t{i}" for i in range(n)]
     pit = pd.DataFrame(np.ones((n, 10)), index=table.index)
     seen = []
     monkeypatch.setattr(contents.pl, "quality", lambda scores: seen.append(list(scores.index)) or Figure())
-    pictures = contents._quality(Diagnosis(table, pit, [], ""), list(range(n)))
+    pictures = contents._quality(Diagnosis(table, pit, [], "", (verdict(),) * n, ()), list(range(n)))
     assert seen == [[f"t{i}" for i in range(40)]]
     assert all("The 40 worst of 55 tracks" in picture.caption for picture in pictures)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import warnings
 
@@ -11,8 +12,12 @@ import torch
 from count_head_study import FAILING, StudyModel
 
 import chipvi
+from chipvi._messages import Place
+from chipvi.data.track_data import ViewKind
 from chipvi.nn import MeanDispersion
-from chipvi.train.advice import Advisor, TrainingAdvice, judge_depths, judge_kl_weight
+from chipvi.train.advice import Advisor, Diverged, TrainingAdvice, judge_depths, judge_kl_weight
+from chipvi.train.findings import Finding, Sign
+from chipvi.train.words import describe
 
 COUNTS_ONLY = {"observed_layer": "observed", "depth_key": "depth", "control_key": "is_control"}
 
@@ -28,15 +33,17 @@ HEALTHY = {
 }  # fmt: skip
 
 
-def advice(steps=(0, 49, 99, 149, 199, 249, 299, 349), since=0, **changes):
+def found_in(steps=(0, 49, 99, 149, 199, 249, 299, 349), since=0, **changes):
     """All that is found in records of these steps, healthy but for the changes, which hold from step `since` on."""
     advisor = Advisor()
-    return [
-        text for step in steps for text in advisor.add({"step": step} | HEALTHY | (changes if step >= since else {}))
-    ]
+    return [one for step in steps for one in advisor.add({"step": step} | HEALTHY | (changes if step >= since else {}))]
 
 
-SICK = [
+def in_python(findings):
+    return [describe(finding, Place.PYTHON) for finding in findings]
+
+
+SICK = [  # what is changed, and the words for it
     pytest.param({"imp_count_pcc": 0.004}, "after 200 steps .* is 1.8, from 1.8 at first, .* above 0.00", id="plateau"),
     pytest.param({"grad_norm_count_head": 2e-6}, "has a norm of 2e-06, and at most 0.001", id="starved"),
     pytest.param({"clamped_logit": 0.4}, "40% for the logit .*'logit_clamp': None", id="clamped"),
@@ -52,56 +59,137 @@ SICK = [
 
 
 @pytest.mark.parametrize(("changes", "expected"), SICK)
-def test_a_sign_is_found_and_told_once(changes, expected):
-    (found,) = advice(**changes)
+def test_a_sign_is_found_once_with_its_numbers(changes, expected):
+    (found,) = in_python(found_in(**changes))
     assert re.search(expected, found), found
 
 
 @pytest.mark.parametrize(("changes", "expected"), SICK)
 def test_two_records_are_too_few(changes, expected):
-    assert advice(steps=(0, 300), **changes) == []
-    assert advice(since=300, **changes) == []
+    assert found_in(steps=(0, 300), **changes) == []
+    assert found_in(since=300, **changes) == []
 
 
 def test_healthy_records_and_records_of_another_kind_are_silent():
-    assert advice() == []
+    assert found_in() == []
     advisor = Advisor()
     assert [advisor.add({"step": step, "train_loss": 1.0}) for step in range(0, 400, 50)] == [[]] * 8
 
 
 def test_a_loss_that_falls_is_no_plateau():
-    assert advice(since=100, imp_count_pcc=0.004, imp_count_loss=1.6) == []  # correlated before
+    assert found_in(since=100, imp_count_pcc=0.004, imp_count_loss=1.6) == []  # correlated before
     steps = range(0, 400, 50)
     advisor = Advisor()
     records = [{"step": step} | HEALTHY | {"imp_count_pcc": 0.01, "imp_count_loss": 3 - step / 500} for step in steps]
-    assert not [text for record in records for text in advisor.add(record)]
+    assert not [found for record in records for found in advisor.add(record)]
 
 
 def test_a_bias_must_be_beyond_chance_and_in_one_direction():
     few = {"entries_by_track.a": 300.0, "predicted_mean_by_track.a": 0.2}
     rare = {"entries_by_track.a": 900.0, "predicted_mean_by_track.a": 0.1, "true_mean_by_track.a": 0.5}
-    assert advice(**few) == advice(**rare) == []
-    assert advice(**{"entries_by_track.a": 0.0, "predicted_mean_by_track.a": np.nan}) == []
+    assert found_in(**few) == found_in(**rare) == []
+    assert found_in(**{"entries_by_track.a": 0.0, "predicted_mean_by_track.a": np.nan}) == []
     advisor = Advisor()
     means = [0.3, 3.0] * 4
     records = [HEALTHY | {"step": 200 + 50 * i, "predicted_mean_by_track.a": mean} for i, mean in enumerate(means)]
-    assert not [text for record in records for text in advisor.add(record)]
+    assert not [found for record in records for found in advisor.add(record)]
 
 
 def test_latents_are_judged_under_the_full_weight_only():
     asleep = {f"kl_by_latent.{k}": 0.001 for k in range(3)}
-    assert advice(kl_weight=0.5, **asleep) == []
+    assert found_in(kl_weight=0.5, **asleep) == []
 
 
-def test_several_signs_are_several_pieces_of_advice():
-    assert len(advice(clamped_mean=0.2, grad_norm_signal_head=400.0, imp_count_pcc=-0.01)) == 3
+def test_several_signs_are_several_findings():
+    found = found_in(
+        clamped_mean=0.2, grad_norm_signal_head=400.0, imp_count_pcc=-0.01, dispersion=0.1, floored_std=1.0
+    )
+    assert {finding.sign for finding in found} == {
+        Sign.CLAMPED, Sign.DROWNED_COUNTS, Sign.PLATEAU, Sign.COLLAPSED_DISPERSION, Sign.FLOORED_SPREAD,
+    }  # fmt: skip
+
+
+def test_the_tracks_that_are_biased_come_worst_first():
+    (found,) = found_in(**{"predicted_mean_by_track.a": 2.0, "predicted_mean_by_track.b": 0.3})
+    assert list(found.where.items()) == [("b", pytest.approx(0.1)), ("a", pytest.approx(2.0))]
+
+
+def test_a_track_may_have_any_name():
+    found = Finding(Sign.BIASED_TRACKS, {"records": 3}, {"shown": 2.0, "records": 0.25, "{0}": 4.0})
+    assert "factor: shown (2 times), records (0.25 times), {0} (4 times) the" in describe(found, Place.PYTHON)
 
 
 def test_the_kl_weight_is_judged_at_the_end():
     assert judge_kl_weight(1.0, 300) == []
-    (found,) = judge_kl_weight(0.25, 300)
+    (found,) = in_python(judge_kl_weight(0.25, 300))
     assert found.startswith("the KL weight was still 0.25 of 1 when training ended at step 300")
-    assert "kl_warmup" in found
+    assert "plan_kwargs={'kl_warmup': ...}" in found
+
+
+def test_an_advisor_goes_on_from_its_state_and_a_finding_from_plain_values():
+    first, second = Advisor(), Advisor()
+    sick = HEALTHY | {"grad_norm_count_head": 1e-6}
+    assert [first.add({"step": step} | sick) for step in (0, 49)] == [[], []]
+    state = first.state()
+    second.load(state)
+    (found,) = second.add({"step": 99} | sick)
+    assert found.sign is Sign.STARVED_HEAD
+    third = Advisor()
+    third.load(second.state())
+    assert third.add({"step": 149} | sick) == []  # found once
+    assert Finding.of(found.plain()) == found
+
+
+def test_what_a_checkpoint_keeps_of_findings_is_read_with_nothing_but_weights(tmp_path):
+    (found,) = judge_depths(list("abcd"), ASSAYS, np.full(4, 7e6), MEAN, MEAN * NUMBER)
+    torch.save([found.plain()], tmp_path / "findings")
+    assert [Finding.of(plain) for plain in torch.load(tmp_path / "findings", weights_only=True)] == [found]
+
+
+# the same in the words of the command line
+
+FINDINGS = [
+    Finding(Sign.PLATEAU, {"steps": 200, "first": 1.8, "loss": 1.79, "correlation": 0.01}),
+    Finding(Sign.STARVED_HEAD, {"norm": 2e-6, "most": 1e-3, "records": 3}),
+    Finding(Sign.CLAMPED, {"least": 0.05, "records": 3}, dict.fromkeys(("logit", "count", "losses", "own"), 0.4)),
+    Finding(Sign.CLAMPED, {"least": 0.05, "records": 3}, dict.fromkeys(("mean", "dispersion", "zero_logit"), 0.2)),
+    Finding(Sign.BIASED_TRACKS, {"records": 3}, {"K562.H3K4me3": 0.2}),
+    Finding(Sign.EMPTY_LATENTS, {"asleep": 6, "latents": 7, "least": 0.02, "records": 3}),
+    Finding(Sign.COLLAPSED_DISPERSION, {"dispersion": 0.1, "moments": 0.5}),
+    Finding(Sign.EXPLODED_DISPERSION, {"dispersion": 120.0, "moments": 0.5}),
+    Finding(Sign.FLOORED_SPREAD, {"share": 0.99}),
+    Finding(Sign.DROWNED_COUNTS, {"least": 160.0, "most": 170.0, "records": 3}),
+    Finding(Sign.LOW_KL_WEIGHT, {"weight": 0.25, "steps": 300}),
+    Finding(Sign.EQUAL_DEPTHS, {"depth_high": 7e6, "depth_low": 7e6}, {"b": 6.2, "a": 2.0}),
+    Finding(Sign.UNLIKELY_DEPTHS, {"depth_high": 1e6, "depth_low": 2e7}, {"c": 1.0, "d": 1.5}),
+    Diverged(12, {"grad_norm": np.nan}, lr=2e-4).finding,
+]
+ONLY_IN_PYTHON = (
+    r"chipvi\.|model\.|plan_kwargs|kl_weight|mean_weight|head=|head_options|depth_key|\blr\b|adata|of your own"
+)
+
+
+def test_every_sign_has_words_in_either_place():
+    assert {finding.sign for finding in FINDINGS} == set(Sign)
+    for finding in FINDINGS:
+        python, command_line = (describe(finding, place) for place in Place)
+        assert python != command_line or finding.sign is Sign.FLOORED_SPREAD
+        assert python.partition(".")[0] == command_line.partition(".")[0]  # what is wrong is the same
+        assert all(re.fullmatch(r".*[\w)']\.", text) for text in (python, command_line))
+
+
+@pytest.mark.parametrize("finding", FINDINGS, ids=lambda finding: finding.sign.value)
+def test_the_command_line_gives_no_advice_that_only_python_can_follow(finding):
+    text = describe(finding, Place.COMMAND_LINE)
+    assert not re.search(ONLY_IN_PYTHON, text), text
+
+
+def test_a_divergence_has_its_numbers_and_its_message():
+    error = Diverged(12, {"grad_norm": np.nan, "train_loss": np.inf}, lr=2e-4)
+    assert (error.step, error.names) == (12, ("grad_norm", "train_loss"))
+    assert str(error).startswith("training diverged at step 12: not finite are grad_norm, train_loss. The model is as")
+    assert "plan_kwargs={'lr': 0.0002}" in str(error)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # as it comes from another process
 
 
 ASSAYS = ["H3K4me3", "H3K4me3", "H3K27me3", "H3K27me3"]
@@ -121,7 +209,7 @@ NUMBER = 1000
     ],
 )
 def test_depths_that_cannot_be_depths_are_found(depth, expected):
-    found = judge_depths(list("abcd"), ASSAYS, depth, MEAN, MEAN * NUMBER)
+    found = in_python(judge_depths(list("abcd"), ASSAYS, depth, MEAN, MEAN * NUMBER))
     if expected is None:
         assert found == []
     else:
@@ -182,7 +270,7 @@ def same_depths(kit):
     return adata
 
 
-def untold_copies(kit):
+def hidden_copies(kit):
     adata = kit.data()
     adata.X[:, 0] *= 50
     return adata
@@ -208,18 +296,22 @@ def sick(kit):
             {"max_steps": 160, "plan_kwargs": {"log_every_n_steps": 20, "lr": 1e-2, "kl_warmup": 0.05}},
         ),
         "collapsed": lambda: (
-            make_sick(kit, with_module(lambda m: setattr(m, "count_head", Fixed(0.05))), kit.data(**counts)),
+            make_sick(
+                kit, with_module(lambda m: setattr(m.view(ViewKind.COUNTS), "head", Fixed(0.05))), kit.data(**counts)
+            ),
             QUICK,
         ),
         "exploded": lambda: (
-            make_sick(kit, with_module(lambda m: setattr(m, "count_head", Fixed(1e3))), kit.data(**counts)),
+            make_sick(
+                kit, with_module(lambda m: setattr(m.view(ViewKind.COUNTS), "head", Fixed(1e3))), kit.data(**counts)
+            ),
             QUICK,
         ),
         "floored": lambda: (kit.model(scaled_signal(kit)), QUICK),
         "drowned": lambda: (kit.model(scaled_signal(kit)), QUICK),
         "kl": lambda: (kit.model(kit.data()), {"max_steps": 5, "plan_kwargs": {"kl_warmup": 10.0}}),
         "same depths": lambda: (kit.model(same_depths(kit)), {"max_steps": 1}),
-        "copies": lambda: (kit.model(untold_copies(kit)), {"max_steps": 1}),
+        "copies": lambda: (kit.model(hidden_copies(kit)), {"max_steps": 1}),
     }
 
 
@@ -240,15 +332,15 @@ def sick(kit):
         ("copies", r"the depths cannot be right: cell1.H3K4me3 has 132 reads per region"),
     ],
 )
-def test_a_sick_training_is_told_what_ails_it(kit, name, expected):
+def test_a_sick_training_is_warned_of(kit, name, expected):
     model, options = sick(kit)[name]()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TrainingAdvice)
         kit.train(model, **options)
-    told = [warning for warning in caught if warning.category is TrainingAdvice]
-    assert model.advice == [str(warning.message) for warning in told]
+    caught = [warning for warning in caught if warning.category is TrainingAdvice]
+    assert model.advice == [str(warning.message) for warning in caught]
     assert any(re.search(expected, text) for text in model.advice), model.advice
-    assert all(warning.filename.endswith("conftest.py") for warning in told)  # where train was called
+    assert all(warning.filename.endswith("conftest.py") for warning in caught)  # where train was called
     assert len(set(model.advice)) == len(model.advice)
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from .._messages import Place
 from ..compare.comparison import HeadComparison, carry_out
-from ..compare.trial import plan_trial
+from ..compare.plan import plan_comparison
+from ..compare.words import describe
 from ..io.inputs import read_anndata
 from ..model.chipvi import ChipVI
 from .console import plain_table, tell_files
@@ -56,12 +58,12 @@ def run(
     """
     adata = read_anndata(path)
     ChipVI.setup_anndata(adata, **setup)
-    trial = plan_trial(adata, heads, steps, seeds)
+    plan = plan_comparison(adata, heads, steps, seeds)
     out.mkdir(parents=True, exist_ok=True)
-    console.print(f"{path.name}: {adata.n_obs:,} regions x {adata.n_vars} tracks; {trial.n_held_out:,} are held out.")
-    numbers = {"head": len(trial.heads), "seed": len(trial.seeds), "step": steps}
+    console.print(f"{path.name}: {adata.n_obs:,} regions x {adata.n_vars} tracks; {plan.n_held_out:,} are held out.")
+    numbers = {"head": len(plan.heads), "seed": len(plan.seeds), "step": steps}
     console.print("To train:", " x ".join(f"{n:,} {what}{'' if n == 1 else 's'}" for what, n in numbers.items()))
-    comparison = carry_out(trial)
+    comparison = carry_out(plan)
     _print(comparison, console)
     comparison.table.to_csv(out / "heads.csv", float_format="%.6g")
     comparison.runs.to_csv(out / "runs.csv", index=False, float_format="%.6g")
@@ -86,8 +88,8 @@ def _print(comparison: HeadComparison, console: Console) -> None:
     }
     cells = {title: [_plain(value, form) for value in trained[name]] for title, (name, form) in formats.items()}
     _print_table("Calibration, and how training went", list(trained.index), cells, console)
-    for sentence in comparison.verdict:
-        console.print(f"- {sentence}", highlight=False)
+    for sentence in describe(comparison.findings, Place.COMMAND_LINE):
+        console.print(f"- {sentence}", highlight=False, markup=False)
 
 
 def _with_spread(row: pd.Series, name: str) -> str:

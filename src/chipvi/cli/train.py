@@ -18,15 +18,18 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import pl
-from .._messages import listed, unknown
+from .._messages import Place, listed, unknown
 from .._quiet import quiet_lightning
+from ..evaluate.words import describe, level_words, spread_words, standing_words
 from ..io.inputs import read_anndata
 from ..model.chipvi import ChipVI, default_steps
 from ..nn import COUNT_HEADS
 from ..train.advice import TrainingAdvice
+from ..train.words import describe as describe_finding
 from .console import plain_table, tell_files
 from .saved import draw_validation
 from .settings import NONE, SETTINGS_FILE, Settings, find_setup, fingerprint, read_config, read_made, write_toml
@@ -282,25 +285,28 @@ def _train(model: ChipVI, settings: Settings, checkpoint: Path, console: Console
 
 
 def _judge(model: ChipVI, settings: Settings, console: Console) -> pd.DataFrame | None:
-    """Print how well each track is imputed, and what to try; None if that cannot be told."""
+    """Print how well each track is imputed, and what to try; None if nothing can be judged."""
     held_out = draw_validation(model, settings["validation_size"], settings["seed"])
     try:
         diagnosis = model.diagnose(indices=held_out if len(held_out) else None)
     except ValueError as error:
-        console.print(f"Quality cannot be told: {error}", highlight=False)
+        console.print(f"Quality cannot be judged: {error}", highlight=False, markup=False)
         return None
     which = "Held-out regions" if len(held_out) else "Regions of training"
     shown = plain_table(f"{which}, imputed without the track's own data", "track")
     several = diagnosis.table["quantity"].nunique() > 1
     for column in [*(["quantity"] if several else []), "R²", "Pearson", "is", "mean", "spread"]:
         shown.add_column(column, justify="right" if column in ("R²", "Pearson") else "left")
-    for track, row in diagnosis.table.iterrows():
+    for (track, row), verdict in zip(diagnosis.table.iterrows(), diagnosis.verdicts, strict=True):
         numbers = [f"{row[name]:.2f}" if np.isfinite(row[name]) else "-" for name in ("r2", "pearson")]
-        shown.add_row(str(track), *([row["quantity"]] if several else []), *numbers, *row[["beats", "mean", "spread"]])
+        words = [standing_words(verdict), level_words(verdict), spread_words(verdict)]
+        shown.add_row(escape(str(track)), *([verdict.quantity] if several else []), *numbers, *words)
     console.print(shown)
-    for advice in diagnosis.advice:
-        in_flags = advice.replace("(max_steps)", "(--steps)").replace("(depth_key)", "(--depth-key)")
-        console.print(f"- {in_flags}", highlight=False, markup=False)
+    place = Place.COMMAND_LINE
+    advice = [describe(suggestion, place) for suggestion in diagnosis.suggestions]
+    advice += [f"From training: {describe_finding(finding, place)}" for finding in model.findings]
+    for text in advice:
+        console.print(f"- {text}", highlight=False, markup=False)
     return diagnosis.table
 
 

@@ -16,11 +16,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import pl
+from .._messages import Place
 from .._quiet import quiet_lightning
+from ..evaluate.track_scores import SCORES
 from ..train.advice import TrainingAdvice
-from .runs import OK, SCORES, Run, Watch, average, marginal, run_once
-from .trial import Trial, plan_trial
-from .verdict import sound_heads, verdict
+from ..train.words import describe as describe_finding
+from .plan import ComparisonPlan, plan_comparison
+from .runs import Run, Watch, average, marginal, run_once
+from .verdict import Verdict, judge_heads, sound_heads
+from .words import describe, outcome_words
 
 _REFERENCES = [("marginal", pd.NA), ("average", pd.NA)]
 _TRAINING = ("grad_norm_count_head", "clamped", "steps_per_second", "steps_to_r2_above_0")
@@ -53,6 +57,8 @@ class HeadComparison:
         R2 of hidden entries by `head`, `seed` and `step`, on up to 2,048 of the held-out regions.
     verdict
         What follows from it, in sentences.
+    findings
+        The same, with numbers in place of words.
     """
 
     table: pd.DataFrame
@@ -60,6 +66,7 @@ class HeadComparison:
     tracks: pd.DataFrame
     curves: pd.DataFrame
     verdict: list[str]
+    findings: Verdict
 
     def plot(self, save: str | PathLike[str] | None = None) -> Figure:
         """Draw it; see :func:`chipvi.pl.heads`."""
@@ -83,7 +90,7 @@ def compare_heads(
     steps
         Minibatches of 512 regions to train on, in each run.
     seeds
-        A run for each. The spread over them tells which differences mean something; with one there is none.
+        A run for each. Differences within the spread over them may be chance; with one there is no spread.
 
     Raises
     ------
@@ -100,38 +107,49 @@ def compare_heads(
     ['ok', 'ok']
     """
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # a new model draws from torch's own
-        return carry_out(plan_trial(adata, heads, steps, seeds))
+        return carry_out(plan_comparison(adata, heads, steps, seeds))
 
 
-def carry_out(trial: Trial) -> HeadComparison:
+def carry_out(plan: ComparisonPlan) -> HeadComparison:
     """Train and judge every head with every seed."""
-    judged = trial.counts(trial.judged)
+    judged = plan.counts(plan.judged)
     held_out = pd.DataFrame({"entries": judged.notna().sum(), "reads": judged.sum()}).rename_axis("track")
-    results = _run_all(trial)
-    runs = pd.DataFrame([result.summary for result in results])
-    labels = [(result.summary["head"], result.summary["seed"]) for result in results]
-    scores = [result.tracks for result in results] + [marginal(trial), average(trial)]
+    results = _run_all(plan)
+    runs = pd.DataFrame([_row(run) for run in results])
+    labels = [(run.head, run.seed) for run in results]
+    scores = [run.tracks for run in results] + [marginal(plan), average(plan)]
     tracks = _stack([held_out.join(part.rename_axis("track"), how="right") for part in scores], [*labels, *_REFERENCES])
-    curves = _stack([result.curve.rename_axis("step").to_frame() for result in results], labels)
-    return HeadComparison(_tabulate(runs, tracks), runs, tracks, curves, verdict(runs, tracks))
+    curves = _stack([run.curve.rename_axis("step").to_frame() for run in results], labels)
+    findings = judge_heads(results, tracks)
+    table = _tabulate(results, runs, tracks)
+    return HeadComparison(table, runs, tracks, curves, describe(findings, Place.PYTHON), findings)
 
 
-def _run_all(trial: Trial) -> list[Run]:
+def _row(run: Run) -> dict[str, object]:
+    """A row of :attr:`HeadComparison.runs`."""
+    words = {
+        "outcome": outcome_words(run.outcome),
+        "advice": " ".join(describe_finding(finding, Place.PYTHON) for finding in run.findings),
+    }
+    return {"head": run.head, "seed": run.seed, **run.scores, **run.measures, **words}
+
+
+def _run_all(plan: ComparisonPlan) -> list[Run]:
     runs = []
     console = Console(stderr=True)  # standard output belongs to results
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     hidden = not (console.is_terminal or console.is_jupyter)
     with quiet_lightning(), Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         warnings.simplefilter("ignore", TrainingAdvice)  # kept, run by run
-        task = progress.add_task("", total=len(trial.heads) * len(trial.seeds) * trial.steps)
+        task = progress.add_task("", total=len(plan.heads) * len(plan.seeds) * plan.steps)
         # seed by seed, so that a machine that slows down does so for all heads
-        for i, (seed, head) in enumerate(product(trial.seeds, trial.heads)):
-            progress.update(task, description=f"{head}, seed {seed}", completed=i * trial.steps)
-            runs.append(run_once(trial, head, seed, Watch(progress, task)))
-    return sorted(runs, key=lambda run: trial.heads.index(run.summary["head"]))
+        for i, (seed, head) in enumerate(product(plan.seeds, plan.heads)):
+            progress.update(task, description=f"{head}, seed {seed}", completed=i * plan.steps)
+            runs.append(run_once(plan, head, seed, Watch(progress, task)))
+    return sorted(runs, key=lambda run: plan.heads.index(run.head))
 
 
-def _stack(frames: list[pd.DataFrame], labels: list[tuple[str, object]]) -> pd.DataFrame:
+def _stack(frames: list[pd.DataFrame], labels: Sequence[tuple[str, object]]) -> pd.DataFrame:
     """Frames below each other, each labelled with a head and a seed; what was the index becomes a column."""
     parts = []
     for frame, (head, seed) in zip(frames, labels, strict=True):
@@ -147,14 +165,14 @@ def _stack(frames: list[pd.DataFrame], labels: list[tuple[str, object]]) -> pd.D
     )
 
 
-def _tabulate(runs: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
+def _tabulate(results: list[Run], runs: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
     names = [*SCORES, *_TRAINING]
     by_head = runs.groupby("head", sort=False)
     means, spreads = by_head[names].mean(), by_head[names].std().add_suffix("_sd")
     columns = [column for name in names for column in (name, f"{name}_sd")]
     table = means.join(spreads)[columns]
-    table["diverged"] = by_head["outcome"].agg(lambda outcomes: (outcomes != OK).sum())
-    sound = sound_heads(runs)
+    table["diverged"] = [sum(not run.outcome.is_ok for run in results if run.head == head) for head in table.index]
+    sound = sound_heads(results)
     table = table.loc[[*sound, *(head for head in table.index if head not in sound)]]
     references = tracks[tracks["seed"].isna()].groupby("head", sort=False)[list(SCORES)].mean()
     return pd.concat([table, references]).rename_axis("head")

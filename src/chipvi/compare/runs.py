@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -13,18 +14,55 @@ from rich.progress import Progress, TaskID
 
 from .. import metrics
 from ..data.splits import draw_blocks
+from ..evaluate.references import average_of_others, fit_marginal
+from ..evaluate.track_scores import SCORES, score_counts
 from ..model.chipvi import ChipVI
+from ..train.advice import Diverged
+from ..train.findings import Finding
 from ..train.plan import PlanOptions, TrainingPlan
 from ..train.runner import FitOptions
-from .trial import Trial
+from .plan import ComparisonPlan
 
-SCORES = ("r2", "pearson", "nll", "crps", "pit_deviation", "coverage", "expected_coverage")
-OK = "ok"
-_LEVEL = 0.95
 _BATCH_SIZE = 512
 _CHECKS, _LEAST_INTERVAL = 40, 10  # validations in a run, at most; steps between two
 _LOG_EVERY = 50  # steps
 _MOST_FITTED = 20_000  # regions to fit the dispersion of the marginal on
+
+
+class Ending(Enum):
+    """How a run can end."""
+
+    FINISHED = "ok"
+    DIVERGED = "training came to numbers that are not finite"
+    BROKEN = "predictions are not finite"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Parameters
+    ----------
+    ending
+        Whether it finished.
+    step
+        The last, or the one at which it diverged.
+    names
+        Quantities that were not finite when it diverged.
+    n_broken, n_predicted
+        Predictions that are not finite, and all of them.
+    """
+
+    ending: Ending
+    step: int
+    names: tuple[str, ...] = ()
+    n_broken: int = 0
+    n_predicted: int = 0
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether there are scores."""
+        return self.ending is Ending.FINISHED
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,21 +71,36 @@ class Run:
 
     Parameters
     ----------
-    summary
-        A row of :attr:`HeadComparison.runs`.
+    head, seed
+        What was trained.
+    outcome
+        How it ended.
+    findings
+        What training warned of.
+    measures
+        How training went, by name, as in :attr:`HeadComparison.runs`.
     tracks
-        Scores by track; without rows if the run diverged.
+        Scores by track; without rows if there are none.
     curve
         Held-out R2 by step.
     """
 
-    summary: dict[str, Any]
+    head: str
+    seed: int
+    outcome: Outcome
+    findings: tuple[Finding, ...]
+    measures: dict[str, float]
     tracks: pd.DataFrame
     curve: pd.Series
 
+    @property
+    def scores(self) -> pd.Series:
+        """Means of the scores over tracks; NaN if there are none."""
+        return self.tracks.mean()
+
 
 class Watch(pl.Callback):
-    """Counts and times the steps of a run, validation left out, and knows the history should training fail.
+    """Counts and times the steps of a run, validation left out, and keeps the history should training fail.
 
     Parameters
     ----------
@@ -66,9 +119,9 @@ class Watch(pl.Callback):
         return {} if self._plan is None else self._plan.history
 
     @property
-    def advice(self) -> list[str]:
-        """What training advised."""
-        return [] if self._plan is None else self._plan.advice
+    def findings(self) -> tuple[Finding, ...]:
+        """What training warned of."""
+        return () if self._plan is None else tuple(self._plan.findings)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
@@ -92,116 +145,95 @@ class Watch(pl.Callback):
         self._progress.stop()
 
 
-def train(trial: Trial, head: str, seed: int, watch: Watch) -> ChipVI:
+def train(plan: ComparisonPlan, head: str, seed: int, watch: Watch) -> ChipVI:
     """Train a head with a seed.
 
     Raises
     ------
-    FloatingPointError
+    Diverged
         If the loss or a gradient is no longer finite.
     KeyboardInterrupt
         If the user interrupts, which by itself would end this run only.
     """
-    model = ChipVI(trial.adata, head=head)
+    model = ChipVI(plan.adata, head=head)
     options = FitOptions(
-        n_steps=trial.steps,
+        n_steps=plan.steps,
         batch_size=_BATCH_SIZE,
         seed=seed,
-        plan=PlanOptions(log_every_n_steps=max(1, min(_LOG_EVERY, trial.steps // 20))),
+        plan=PlanOptions(log_every_n_steps=max(1, min(_LOG_EVERY, plan.steps // 20))),
         trainer={
             "callbacks": [watch],
             "enable_progress_bar": False,
-            "val_check_interval": min(trial.steps, max(_LEAST_INTERVAL, trial.steps // _CHECKS)),
+            "val_check_interval": min(plan.steps, max(_LEAST_INTERVAL, plan.steps // _CHECKS)),
         },
     )
-    model.fit_split(trial.data, trial.split, options, recalibrate_spread=False)
-    if watch.n_steps < trial.steps:
+    model.fit_split(plan.data, plan.split, options, recalibrate_spread=False)
+    if watch.n_steps < plan.steps:
         raise KeyboardInterrupt
     return model
 
 
-def judge(trial: Trial, model: ChipVI) -> pd.DataFrame:
-    """Impute every track without its own data on the held-out regions, and score it.
-
-    Raises
-    ------
-    FloatingPointError
-        If a prediction is not finite.
-    """
-    predicted = model.get_likelihood_parameters(indices=trial.judged)
-    truth, mean, dispersion = trial.counts(trial.judged), predicted["mean"], predicted["dispersions"]
+def judge(plan: ComparisonPlan, model: ChipVI) -> tuple[pd.DataFrame, Outcome]:
+    """Impute every track without its own data on the held-out regions, and score it; no score if any is not finite."""
+    predicted = model.get_likelihood_parameters(indices=plan.judged)
+    truth, mean, dispersion = plan.counts(plan.judged), predicted["mean"], predicted["dispersions"]
     broken_rt = ~np.isfinite(mean.to_numpy()) | ~np.isfinite(dispersion.to_numpy())
     if broken_rt.any():
-        raise FloatingPointError(
-            f"diverged by step {trial.steps}: {broken_rt.sum():,} of {broken_rt.size:,} predictions are not finite"
-        )
-    return score(truth, mean.set_axis(truth.index), dispersion.set_axis(truth.index))
+        n_broken = int(broken_rt.sum())
+        return _unscored(), Outcome(Ending.BROKEN, plan.steps, n_broken=n_broken, n_predicted=broken_rt.size)
+    scores = score_counts(truth, mean.set_axis(truth.index), dispersion.set_axis(truth.index))
+    return scores, Outcome(Ending.FINISHED, plan.steps)
 
 
-def score(truth: pd.DataFrame, mean: pd.DataFrame, dispersion: pd.DataFrame) -> pd.DataFrame:
-    """`SCORES` by track; intervals are central ones of 95 %."""
-    scores = metrics.score_tracks(truth, mean, dispersion).iloc[:-1]
-    tail = (1 - _LEVEL) / 2
-    lower, upper = (metrics.nb_quantile(q, mean, dispersion) for q in (tail, 1 - tail))
-    scores["coverage"] = metrics.coverage(truth, lower, upper)
-    expected = pd.DataFrame(metrics.nb_coverage(mean, dispersion, lower, upper), columns=truth.columns)
-    scores["expected_coverage"] = expected.where(truth.notna()).mean()
-    return scores[list(SCORES)]
+def _unscored() -> pd.DataFrame:
+    return pd.DataFrame(columns=list(SCORES), dtype=float)
 
 
-def run_once(trial: Trial, head: str, seed: int, watch: Watch) -> Run:
-    """Train and judge; a run that diverges says so."""
-    outcome, tracks = OK, pd.DataFrame(columns=list(SCORES), dtype=float)
+def run_once(plan: ComparisonPlan, head: str, seed: int, watch: Watch) -> Run:
+    """Train and judge; a run that diverges has an outcome in place of scores."""
     try:
-        tracks = judge(trial, train(trial, head, seed, watch))
-    except FloatingPointError as error:
-        outcome = str(error).partition(". ")[0].removeprefix("training ")
+        model = train(plan, head, seed, watch)
+    except Diverged as error:
+        tracks, outcome = _unscored(), Outcome(Ending.DIVERGED, error.step, error.names)
+    else:
+        tracks, outcome = judge(plan, model)
     history = watch.history
     curve, gradient = (_column(history, name) for name in ("validation_imp_count_r2", "grad_norm_count_head"))
     above = curve.index[curve > 0]
     clamped = [table.mean().max() for name, table in history.items() if name.startswith("clamped_")]
-    summary = {
-        "head": head,
-        "seed": seed,
-        **tracks.mean(),
+    measures = {
         "grad_norm_count_head": gradient.median() if len(gradient) else np.nan,
         "clamped": max(clamped, default=np.nan),
         "steps_per_second": watch.n_steps / watch.seconds if watch.seconds else np.nan,
         "steps_to_r2_above_0": above[0] if len(above) else np.nan,
-        "outcome": outcome,
-        "advice": " ".join(watch.advice),
     }
-    return Run(summary, tracks, curve.rename("r2"))
+    return Run(head, seed, outcome, watch.findings, measures, tracks, curve.rename("r2"))
 
 
 def _column(history: dict[str, pd.DataFrame], name: str) -> pd.Series:
     return history[name][name].dropna() if name in history else pd.Series(dtype=float)
 
 
-def marginal(trial: Trial) -> pd.DataFrame:
+def marginal(plan: ComparisonPlan) -> pd.DataFrame:
     """Scores of the training mean of each track, with the dispersion that fits the training counts best."""
-    counts = trial.data.within(trial.data.segments, trial.split.train).summary.counts
+    counts = plan.data.within(plan.data.segments, plan.split.train).summary.counts
     # half a read at least: a mean of zero would forbid all reads
-    mean_t = (np.maximum(counts.total_t, 0.5) / np.maximum(counts.number_t, 1))[trial.columns]
-    mean_t = np.where(counts.number_t[trial.columns] > 0, mean_t, np.nan)
-    fitted, judged = trial.counts(draw_blocks(trial.split.train, _MOST_FITTED)), trial.counts(trial.judged)
-    dispersion_t = metrics.fit_dispersion(fitted.to_numpy(), np.broadcast_to(mean_t, fitted.shape))
+    mean_t = (np.maximum(counts.total_t, 0.5) / np.maximum(counts.number_t, 1))[plan.columns]
+    mean_t = np.where(counts.number_t[plan.columns] > 0, mean_t, np.nan)
+    fitted, judged = plan.counts(draw_blocks(plan.split.train, _MOST_FITTED)), plan.counts(plan.judged)
+    dispersion_t = fit_marginal(fitted.to_numpy(), mean_t)
     judged = judged.loc[:, np.isfinite(mean_t) & np.isfinite(dispersion_t)]
     columns = fitted.columns.get_indexer(judged.columns)
     mean, dispersion = (
         pd.DataFrame(np.broadcast_to(x_t[columns], judged.shape), columns=judged.columns)
         for x_t in (mean_t, dispersion_t)
     )
-    return score(judged, mean, dispersion).reindex(fitted.columns)
+    return score_counts(judged, mean, dispersion).reindex(fitted.columns)
 
 
-def average(trial: Trial) -> pd.DataFrame:
+def average(plan: ComparisonPlan) -> pd.DataFrame:
     """`r2` and `pearson` of the average of the other biosamples, at the depth of the track."""
-    tracks, block = trial.data.tracks, trial.data.read_rows(trial.judged)
-    depth_t = trial.data.depth_t
-    rate_rt = block.counts.value_rt / depth_t
-    average_rt = (
-        metrics.leave_one_out_average(rate_rt, block.counts.present_rt, tracks.biosamples, tracks.assays) * depth_t
-    )
-    scores = metrics.score_tracks(trial.counts(trial.judged), average_rt[:, trial.columns])
+    data, block = plan.data, plan.data.read_rows(plan.judged)
+    average_rt = average_of_others(data.tracks, block.counts, data.depth_t)
+    scores = metrics.score_tracks(plan.counts(plan.judged), average_rt[:, plan.columns])
     return scores.iloc[:-1][["r2", "pearson"]].reindex(columns=list(SCORES))

@@ -1,10 +1,11 @@
-"""The check-up of one track: how good its imputation is, in numbers with their sampling errors, and in words."""
+"""The verdict on one track: how good its imputation is, in numbers with their sampling errors, and what follows."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -12,24 +13,136 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from ..metrics import coverage, fit_dispersion, nb_coverage, nb_nll, nb_pit, nb_quantile, pearson, r2
+from ..metrics import coverage, nb_coverage, nb_nll, nb_pit, pearson, r2
+from .references import fit_marginal
+from .track_scores import LEVEL, TAIL, central_interval
 
-LEVEL = 0.95
 BAR = 0.25  # by which a bar of the histogram may be off, however certain that is
 N_BARS = 10
 FEWEST = 100
-RIGHT = "right"
-TOO_FEW = {"counts": "too few reads to tell", "signal": "too little signal to tell"}
-VAGUE = "cannot be told"
-NARROW, WIDE, LOPSIDED, UNCLEAR = "too narrow", "too wide", "lopsided", "unclear while the mean is off"
-BOTH, AVERAGE, MARGINAL = "beats both", "the average of the other biosamples", "the marginal"
+
+
+class Level(Enum):
+    """How all imputed values together compare with what was measured."""
+
+    RIGHT = "right"
+    HIGH = "too high"
+    LOW = "too low"
+    UNCERTAIN = "errors too large for a verdict"
+    TOO_FEW = "too few reads, or too little signal"
+
+
+class Spread(Enum):
+    """How wide the predicted distributions are for what was measured."""
+
+    RIGHT = "right"
+    NARROW = "too narrow"
+    WIDE = "too wide"
+    LOPSIDED = "values more often at one end, though the width is right"
+    UNCLEAR = "not to be judged while the level is off"
+    UNCERTAIN = "errors too large for a verdict"
+    TOO_FEW = "too few reads, or too little signal"
+
+
+class Standing(Enum):
+    """How imputation compares with predictions without a model."""
+
+    BEATS_BOTH = "beats marginal and average"
+    BEATS_MARGINAL = "beats the marginal, and there is no average"
+    LEVEL_WITH_AVERAGE = "beats the marginal, level with the average"
+    BELOW_AVERAGE = "beats the marginal, below the average"
+    LEVEL_WITH_MARGINAL = "level with the marginal"
+    BELOW_MARGINAL = "below the marginal"
+    TOO_FEW = "too few reads, or too little signal"
+
+    @property
+    def is_best(self) -> bool:
+        """Whether nothing that needs no model is as good."""
+        return self in (Standing.BEATS_BOTH, Standing.BEATS_MARGINAL)
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether something that needs no model is better."""
+        return self in (Standing.BELOW_AVERAGE, Standing.BELOW_MARGINAL)
+
+    @property
+    def is_unlearnt(self) -> bool:
+        """Whether imputation is no better than the marginal."""
+        return self in (Standing.LEVEL_WITH_MARGINAL, Standing.BELOW_MARGINAL)
+
+
+class Intervals(Enum):
+    """Whether as many values lie in their intervals as the prediction itself expects."""
+
+    RIGHT = "right"
+    OFF = "off"
+    UNCERTAIN = "errors too large for a verdict"
+    TOO_FEW = "too few reads, or too little signal"
+
+
+@dataclass(frozen=True)
+class TrackVerdict:
+    """What is right with the imputation of a track, and what is not.
+
+    Parameters
+    ----------
+    quantity
+        "counts" or "signal".
+    level, spread, standing, intervals
+        The verdicts.
+    ratio, difference
+        Imputed over measured mean, NaN without a read; imputed less measured mean.
+    coverage, expected_coverage
+        Share of the values that lie in their interval, and what the prediction itself expects.
+    """
+
+    quantity: str
+    level: Level
+    spread: Spread
+    standing: Standing
+    intervals: Intervals
+    ratio: float
+    difference: float
+    coverage: float
+    expected_coverage: float
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether there were enough data for any verdict."""
+        return self.level is not Level.TOO_FEW
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there were enough data for every verdict."""
+        is_uncertain = (
+            self.level is Level.UNCERTAIN or self.spread is Spread.UNCERTAIN or self.intervals is Intervals.UNCERTAIN
+        )
+        return self.is_judged and not is_uncertain
+
+    @property
+    def n_faults(self) -> int:
+        """Number of verdicts that are bad, the standing left out; those that could not be given are not."""
+        return (
+            (self.level in (Level.HIGH, Level.LOW))
+            + (self.spread in (Spread.NARROW, Spread.WIDE, Spread.LOPSIDED, Spread.UNCLEAR))
+            + (self.intervals is Intervals.OFF)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """A track that was judged: a row of numbers by name, the bars of its histogram, and the verdict."""
+
+    numbers: dict[str, Any]
+    pit: np.ndarray
+    verdict: TrackVerdict
+
 
 _STRETCHES = 30
-_ERRORS = 3  # standard errors within which nothing can be told
+_ERRORS = 3  # standard errors within which anything may be chance
 _MEAN, _SCORE, _COVERAGE = 0.1, 0.01, 0.02  # what does not matter, however certain
 _MAJORITY = 22  # of the stretches: by chance so many or more agree in 2 of 100 cases
 _VAGUE_MEAN, _VAGUE_BAR, _VAGUE_COVERAGE = 0.5, 0.75, 0.1  # beyond that, errors are too large for a verdict
-_TAIL = (1 - LEVEL) / 2
 _STEP = 0.1  # of the logarithm of the dispersion, for a slope
 _MOST_DISPERSION = 1e4  # from here on it is a Poisson distribution, and slopes get lost in rounding
 _LEAST_STD = 1e-3
@@ -37,14 +150,12 @@ _LEAST_STD = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class _Imputed(ABC):
-    """The arguments of :func:`check`, and what differs between counts and signal."""
+    """The arguments of :func:`judge_track`, and what differs between counts and signal."""
 
     truth: np.ndarray
     mean: np.ndarray
     spread: np.ndarray
     average: np.ndarray
-
-    quantity = ""
 
     @abstractmethod
     def nll(self) -> np.ndarray:
@@ -70,10 +181,6 @@ class _Imputed(ABC):
     def mean_error(self) -> tuple[float, float]:
         """How far the imputed mean is off (log of the ratio, or in standard deviations), and the standard error."""
 
-    @abstractmethod
-    def mean_words(self) -> str:
-        """How far the imputed mean is off, in words."""
-
     @property
     def is_enough(self) -> bool:
         """Whether there is anything to judge by."""
@@ -83,14 +190,12 @@ class _Imputed(ABC):
 class _Counts(_Imputed):
     """Counts, and a negative binomial for each."""
 
-    quantity = "counts"
-
     def nll(self) -> np.ndarray:
         return nb_nll(self.truth, self.mean, self.spread)
 
     def marginal_nll(self) -> np.ndarray:
-        mean = np.full_like(self.truth, self.truth.mean())
-        return nb_nll(self.truth, mean, fit_dispersion(self.truth[:, None], mean[:, None]))
+        mean = self.truth.mean(keepdims=True)
+        return nb_nll(self.truth, mean, fit_marginal(self.truth[:, None], mean))
 
     def narrowness(self) -> np.ndarray:
         spread = np.minimum(self.spread, _MOST_DISPERSION)
@@ -101,20 +206,13 @@ class _Counts(_Imputed):
         return nb_pit(self.truth[part], self.mean[part], self.spread[part], N_BARS)
 
     def interval(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        lower, upper = (nb_quantile(q, self.mean, self.spread) for q in (_TAIL, 1 - _TAIL))
+        lower, upper = central_interval(self.mean, self.spread)
         return lower, upper, nb_coverage(self.mean, self.spread, lower, upper)
 
     def mean_error(self) -> tuple[float, float]:
         true = self.truth.mean()
         ratio = self.mean.mean() / true
         return np.log(ratio), standard_error((self.mean - ratio * self.truth) / (ratio * true))
-
-    def mean_words(self) -> str:
-        ratio = self.mean.mean() / self.truth.mean()
-        direction = "high" if ratio > 1 else "low"
-        if 0.5 < ratio < 1.5:
-            return f"{100 * abs(ratio - 1):.0f} % too {direction}"
-        return f"too {direction} by a factor of {max(ratio, 1 / ratio):.1f}"
 
     @property
     def is_enough(self) -> bool:
@@ -124,8 +222,6 @@ class _Counts(_Imputed):
 
 class _Signal(_Imputed):
     """Signal, and a normal distribution for each."""
-
-    quantity = "signal"
 
     def nll(self) -> np.ndarray:
         return -norm.logpdf(self.truth, self.mean, self.spread)
@@ -141,21 +237,17 @@ class _Signal(_Imputed):
         return np.histogram(transform, bins=N_BARS, range=(0, 1))[0] * N_BARS / len(transform)
 
     def interval(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        lower, upper = (norm.ppf(q, self.mean, self.spread) for q in (_TAIL, 1 - _TAIL))
+        lower, upper = (norm.ppf(q, self.mean, self.spread) for q in (TAIL, 1 - TAIL))
         return lower, upper, np.full_like(self.truth, LEVEL)
 
     def mean_error(self) -> tuple[float, float]:
         relative = (self.mean - self.truth) / self.truth.std()
         return relative.mean(), standard_error(relative)
 
-    def mean_words(self) -> str:
-        difference = (self.mean - self.truth).mean()
-        return f"{abs(difference):.2f} too {'high' if difference > 0 else 'low'}"
 
-
-def check(
+def judge_track(
     quantity: str, truth: np.ndarray, mean: np.ndarray, spread: np.ndarray, average: np.ndarray
-) -> tuple[dict[str, Any], np.ndarray]:
+) -> Judgement:
     """Judge a track, imputed without its own data, at the entries where it was measured.
 
     Parameters
@@ -165,48 +257,54 @@ def check(
     truth, mean
         What was measured, and what was imputed, in ascending order of the regions; at least one entry.
     spread
-        What tells the width of the predicted distribution: dispersion of counts, standard deviation of signal.
+        Width of the predicted distribution: dispersion of counts, standard deviation of signal.
     average
         Average of the other biosamples at the track's depth; NaN where there is none.
-
-    Returns
-    -------
-    A row of the table of :class:`chipvi._checkup.Diagnosis`, and the bars of its histogram.
     """
     track = {"counts": _Counts, "signal": _Signal}[quantity](truth, mean, spread, average)
     lower, upper, expected = track.interval()
-    parts = np.array_split(np.arange(len(track.truth)), min(_STRETCHES, len(track.truth)))
+    parts = np.array_split(np.arange(len(truth)), min(_STRETCHES, len(truth)))
     bars_pk = np.array([track.pit(slice(part[0], part[-1] + 1)) for part in parts])
     pit = np.average(bars_pk, axis=0, weights=[len(part) for part in parts])
     nll, marginal_nll = track.nll(), track.marginal_nll()
-    true, imputed = track.truth.mean(), track.mean.mean()
-    row: dict[str, Any] = {
-        "quantity": track.quantity,
-        "regions": len(track.truth),
-        "reads": track.truth.sum() if track.quantity == "counts" else np.nan,
+    true, imputed = truth.mean(), mean.mean()
+    numbers: dict[str, Any] = {
+        "quantity": quantity,
+        "regions": len(truth),
+        "reads": truth.sum() if quantity == "counts" else np.nan,
         "mean_true": true,
         "mean_imputed": imputed,
         "ratio": imputed / true if true > 0 else np.nan,
-        "r2": float(r2(track.truth, track.mean)),
-        "pearson": float(pearson(track.truth, track.mean)),
+        "r2": float(r2(truth, mean)),
+        "pearson": float(pearson(truth, mean)),
         "nll": nll.mean(),
         "nll_marginal": marginal_nll.mean(),
-        "r2_average": float(r2(track.truth, track.average)),
-        "pearson_average": float(pearson(track.truth, track.average)),
+        "r2_average": float(r2(truth, average)),
+        "pearson_average": float(pearson(truth, average)),
         "pit_deviation": np.abs(pit - 1).max(),
-        "coverage": float(coverage(track.truth, lower, upper)),
+        "coverage": float(coverage(truth, lower, upper)),
         "expected_coverage": expected.mean(),
     }
+    excess = ((lower <= truth) & (truth <= upper)) - expected
+    verdict = TrackVerdict(
+        quantity,
+        *_decide(track, bars_pk, pit, marginal_nll - nll, excess),
+        ratio=float(numbers["ratio"]),
+        difference=float((mean - truth).mean()),
+        coverage=numbers["coverage"],
+        expected_coverage=float(numbers["expected_coverage"]),
+    )
+    return Judgement(numbers, pit, verdict)
+
+
+def _decide(
+    track: _Imputed, bars_pk: np.ndarray, pit: np.ndarray, nll_gain: np.ndarray, excess: np.ndarray
+) -> tuple[Level, Spread, Standing, Intervals]:
+    """The verdicts, from the histograms of all stretches and of the whole, and the gain and coverage of each entry."""
     if not track.is_enough:
-        return row | dict.fromkeys(("mean", "spread", "beats", "intervals"), TOO_FEW[track.quantity]), pit
-    inside = (lower <= track.truth) & (track.truth <= upper)
-    mean_verdict = _judge_mean(track)
-    return row | {
-        "mean": mean_verdict,
-        "spread": _judge_spread(track, mean_verdict, bars_pk, pit),
-        "beats": _judge_gain(track, marginal_nll - nll),
-        "intervals": _judge_intervals(row["coverage"], row["expected_coverage"], standard_error(inside - expected)),
-    }, pit
+        return Level.TOO_FEW, Spread.TOO_FEW, Standing.TOO_FEW, Intervals.TOO_FEW
+    level = _judge_level(track)
+    return level, _judge_spread(track, level, bars_pk, pit), _judge_gain(track, nll_gain), _judge_intervals(excess)
 
 
 def standard_error(values: np.ndarray) -> float:
@@ -215,40 +313,41 @@ def standard_error(values: np.ndarray) -> float:
     return float(means.std(ddof=1) / np.sqrt(_STRETCHES))
 
 
-def _judge_mean(track: _Imputed) -> str:
+def _judge_level(track: _Imputed) -> Level:
     off, error = track.mean_error()
     if not _ERRORS * error < _VAGUE_MEAN:
-        return VAGUE
-    return RIGHT if _direction(off, error, np.log1p(_MEAN)) == 0 else track.mean_words()
+        return Level.UNCERTAIN
+    return {0: Level.RIGHT, 1: Level.HIGH, -1: Level.LOW}[_direction(off, error, np.log1p(_MEAN))]
 
 
-def _judge_spread(track: _Imputed, mean: str, bars_pk: np.ndarray, pit: np.ndarray) -> str:
-    """The histogram tells whether something is off, and the likelihood in which direction."""
+def _judge_spread(track: _Imputed, level: Level, bars_pk: np.ndarray, pit: np.ndarray) -> Spread:
+    """The histogram shows whether something is off, and the likelihood in which direction."""
     error_k = bars_pk.std(axis=0, ddof=1) / np.sqrt(len(bars_pk))
     if not _ERRORS * error_k.max() < _VAGUE_BAR:
-        return VAGUE
+        return Spread.UNCERTAIN
     if not any(_direction(height - 1, error, BAR) for height, error in zip(pit, error_k, strict=True)):
-        return RIGHT
-    if mean not in (RIGHT, VAGUE):
-        return UNCLEAR
+        return Spread.RIGHT
+    if level in (Level.HIGH, Level.LOW):
+        return Spread.UNCLEAR
     narrowness = track.narrowness()
-    return {1: NARROW, -1: WIDE, 0: LOPSIDED}[_direction(narrowness.mean(), standard_error(narrowness), 0)]
+    direction = _direction(narrowness.mean(), standard_error(narrowness), 0)
+    return {1: Spread.NARROW, -1: Spread.WIDE, 0: Spread.LOPSIDED}[direction]
 
 
-def _judge_gain(track: _Imputed, nll_gain: np.ndarray) -> str:
+def _judge_gain(track: _Imputed, nll_gain: np.ndarray) -> Standing:
     against_marginal = _vote(lambda part: nll_gain[part].mean(), len(nll_gain), 0)
     if against_marginal < 1:
-        return f"{'level with' if against_marginal == 0 else 'below'} {MARGINAL}"
+        return Standing.LEVEL_WITH_MARGINAL if against_marginal == 0 else Standing.BELOW_MARGINAL
     there = ~np.isnan(track.average)
     if there.sum() < FEWEST:
-        return f"beats {MARGINAL} (no average to compare)"
+        return Standing.BEATS_MARGINAL
     truth, mean, average = track.truth[there], track.mean[there], track.average[there]
 
     def gain(score: Callable, part: slice) -> float:  # a prediction that does not vary is not correlated with anything
         return float(np.nan_to_num(score(truth[part], mean[part])) - np.nan_to_num(score(truth[part], average[part])))
 
     votes = sum(_vote(partial(gain, score), len(truth), _SCORE) for score in (r2, pearson))
-    return {1: BOTH, 0: f"level with {AVERAGE}", -1: f"below {AVERAGE}"}[int(np.sign(votes))]
+    return {1: Standing.BEATS_BOTH, 0: Standing.LEVEL_WITH_AVERAGE, -1: Standing.BELOW_AVERAGE}[int(np.sign(votes))]
 
 
 def _vote(gain: Callable[[slice], float], n_entries: int, least: float) -> int:
@@ -259,12 +358,11 @@ def _vote(gain: Callable[[slice], float], n_entries: int, least: float) -> int:
     return int(np.sign(whole)) if abs(whole) > least and n_agree >= _MAJORITY else 0
 
 
-def _judge_intervals(covered: float, expected: float, error: float) -> str:
+def _judge_intervals(excess: np.ndarray) -> Intervals:
+    error = standard_error(excess)
     if not _ERRORS * error < _VAGUE_COVERAGE:
-        return VAGUE
-    if _direction(covered - expected, error, _COVERAGE) == 0:
-        return RIGHT
-    return f"cover {100 * covered:.0f} % where {100 * expected:.0f} % was expected"
+        return Intervals.UNCERTAIN
+    return Intervals.RIGHT if _direction(excess.mean(), error, _COVERAGE) == 0 else Intervals.OFF
 
 
 def _direction(value: float, error: float, least: float) -> int:

@@ -20,7 +20,7 @@ from scvi.data.fields import CategoricalObsField, LayerField
 from scvi.model.base import BaseModelClass
 
 from .. import _keys
-from .._messages import unknown
+from .._messages import Place, unknown
 from ..calibrate import holdout
 from ..calibrate.holdout import checkpoints_beside, has_gaps
 from ..calibrate.recalibration import recalibrate
@@ -31,10 +31,12 @@ from ..data.splits import MOST_STANDARDISED, Split, split_regions
 from ..data.track_data import TrackData
 from ..module.vae import ChipVAE, ModuleOptions
 from ..nn import HALF_WIDTHS
+from ..train.findings import Finding
 from ..train.plan import PlanOptions
 from ..train.recorder import extend_history
 from ..train.runner import FitOptions, fit
 from ..train.trainable import TrainableMask
+from ..train.words import describe
 from .diagnosis import DiagnosisMixin
 from .field import TRACKS_FIELD, TracksField, registered_tracks
 from .imputation import ImputationMixin
@@ -100,7 +102,7 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
         super().__init__(adata)
         self.is_trained_: bool
         self.history_: dict[str, pd.DataFrame] | None
-        self.advice_: list[str] = []
+        self.findings_: list[dict[str, Any]] = []  # plain values, for they are saved
         self.reference_size_: ReferenceSize | None = None  # of a query
         self.module_options = ModuleOptions(
             n_latent=n_latent,
@@ -346,8 +348,8 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
             shorter = replace(options, n_steps=plan.global_step)  # may be fewer than planned
             holdout.calibrate_unseen(module, self._make_module, self.grid, data, split, shorter)
         history = extend_history(self.history_ or {}, plan.history)
-        advice = [*self.advice_, *plan.advice]
-        self.module, self.history_, self.advice_, self.is_trained_ = module, history, advice, True
+        findings = [*self.findings_, *(finding.plain() for finding in plan.findings)]
+        self.module, self.history_, self.findings_, self.is_trained_ = module, history, findings, True
 
     def _wants_unseen(self, wish: bool | None, module: ChipVAE) -> bool:
         return has_gaps(self.grid, module.known_array_ba) if wish is None else wish
@@ -411,7 +413,12 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
     @property
     def advice(self) -> list[str]:
         """What training warned of with :class:`chipvi.train.TrainingAdvice`, in that order."""
-        return self.advice_
+        return [describe(finding, Place.PYTHON) for finding in self.findings]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What :attr:`advice` is made of: the signs that training found, with numbers in place of words."""
+        return [Finding.of(plain) for plain in self.findings_]
 
     @property
     def biosamples(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from anndata import AnnData
@@ -12,7 +13,7 @@ from ..data.splits import MOST_DIAGNOSED, draw_blocks
 from ..data.track_data import Block, TrackData, ViewKind
 from ..data.tracks import parse_targets
 from ..evaluate.diagnosis import Diagnosis, report
-from ..metrics import leave_one_out_average
+from ..evaluate.references import average_of_others
 from ..predict.predictor import ImputedTrack, impute_measured
 from ..predict.request import Indices, Request
 from .requests import RequestMixin
@@ -20,6 +21,12 @@ from .requests import RequestMixin
 
 class DiagnosisMixin(RequestMixin):
     """The diagnosis of :class:`chipvi.ChipVI`."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def advice(self) -> list[str]:
+            """Of training, in sentences."""
 
     def diagnose(
         self, adata: AnnData | None = None, indices: Indices = None, batch_size: int | None = None
@@ -81,7 +88,7 @@ class DiagnosisMixin(RequestMixin):
             f"{{tracks}} judged on {where}, imputed without the track's own data. "
             f"{_describe_regions(adata is None or adata is self.adata, indices is None)}"
         )
-        more_advice = [f"From training: {one}" for one in getattr(self, "advice_", [])]
+        more_advice = [f"From training: {one}" for one in self.advice]
         return report(_beside_average(imputed, request.data, block, rows, np.exp(log_depth_t)), intro, more_advice)
 
 
@@ -92,9 +99,8 @@ def _beside_average(
     average_rt = {}
     for kind in ViewKind:
         if (entries := block.view(kind)) is not None:
-            scale_t = depth_t if kind is ViewKind.COUNTS else np.ones_like(depth_t)
-            labels = (data.tracks.biosamples, data.tracks.assays)
-            average_rt[kind] = scale_t * leave_one_out_average(entries.value_rt / scale_t, entries.present_rt, *labels)
+            scale_t = depth_t if kind is ViewKind.COUNTS else None
+            average_rt[kind] = average_of_others(data.tracks, entries, scale_t)
     for track in imputed:
         average_r = average_rt[track.kind][np.searchsorted(rows, track.rows), track.column]
         columns = (track.measured_r, track.mean_r, track.spread_r, average_r)

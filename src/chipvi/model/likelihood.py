@@ -13,7 +13,8 @@ from torch.distributions import Normal, kl_divergence
 from ..data.loader import FixedMinibatches
 from ..data.track_data import ViewKind
 from ..module.inputs import Encoding, Example, ViewPrediction
-from ..predict.request import Indices, asked_rows, require_batch_size
+from ..predict.predictor import require_batch_size
+from ..predict.request import Indices, asked_rows
 from ..train.masking import apply_task, hide_nothing
 from .requests import RequestMixin
 

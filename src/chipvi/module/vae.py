@@ -145,10 +145,10 @@ class ChipVAE(BaseModuleClass):
     @torch.no_grad()
     def standardise(self, minibatch: Minibatch) -> None:
         """Standardise the inputs of each assay, and the covariates, by what they are in these regions."""
-        if minibatch.n_regions > 1:
-            self.covariate_shift_c.copy_(minibatch.covariates_rc.double().mean(dim=0))
-            self.covariate_scale_c.copy_(minibatch.covariates_rc.double().std(dim=0))
-            self.covariate_scale_c[self.covariate_scale_c == 0] = 1.0  # a constant carries nothing, and harms nothing
+        covariates_rc = minibatch.covariates_rc.double()
+        self.covariate_shift_c.copy_(covariates_rc.mean(dim=0))
+        self.covariate_scale_c.copy_((covariates_rc - self.covariate_shift_c).square().mean(dim=0).sqrt())
+        self.covariate_scale_c[self.covariate_scale_c == 0] = 1.0  # a constant carries nothing, and harms nothing
         visible = Visible.everything(minibatch, self.log_depth_t)
         for view in self.views:
             view.standardise(visible, self.tracks.assay_t)

@@ -9,15 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
-from ..evaluate.verdicts import BAR, RIGHT, TOO_FEW, VAGUE
+from ..evaluate.verdicts import BAR, Level, Spread, TrackVerdict
+from ..evaluate.words import level_words, spread_words
 from ._style import BLUE, DARK, GREY, LIGHT, ORANGE, Path, saved, strip
 
 if TYPE_CHECKING:
-    from ..model.diagnosis import Diagnosis
+    from ..evaluate.diagnosis import Diagnosis
 
 _COLUMNS = 5
 _MOST = 2.5  # height from which on bars are cut off, so that the others can be read
-_UNTOLD = (*TOO_FEW.values(), VAGUE)
 _LEAST = 1.6  # to which the axis reaches, so that what is flat looks flat
 
 
@@ -46,9 +46,9 @@ def calibration(diagnosis: Diagnosis, save: Path | None = None) -> Figure:
     figure = Figure(figsize=(0.6 + 1.9 * n_columns, 0.5 + 1.45 * n_rows), layout="constrained")
     axes = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
     has_both = table["quantity"].nunique() > 1
-    for ax, (name, row), heights in zip(axes, table.iterrows(), bars, strict=False):
-        title = f"{name}, {row['quantity']}" if has_both else str(name)
-        _draw(ax, title, _verdict(row["mean"], row["spread"]), heights)
+    for ax, name, verdict, heights in zip(axes, table.index, diagnosis.verdicts, bars, strict=False):
+        title = f"{name}, {verdict.quantity}" if has_both else str(name)
+        _draw(ax, f"{title}\n{_words(verdict)}", _colour(verdict), heights)
     axes[0].set_ylim(0, min(_MOST, max(_LEAST, 1.1 * bars.max())))
     for ax in axes[len(table) :]:
         ax.remove()
@@ -59,23 +59,27 @@ def calibration(diagnosis: Diagnosis, save: Path | None = None) -> Figure:
     return saved(figure, save)
 
 
-def _draw(ax: Axes, title: str, verdict: str, heights: np.ndarray) -> None:
+def _draw(ax: Axes, title: str, colour: str, heights: np.ndarray) -> None:
     edges = np.linspace(0, 1, len(heights) + 1)
-    colour = BLUE if verdict == RIGHT else GREY if verdict in _UNTOLD else ORANGE
     ax.axhspan(1 - BAR, 1 + BAR, color=LIGHT, linewidth=0)
     ax.stairs(heights, edges, fill=True, color=colour, alpha=0.75)
     ax.axhline(1, color=DARK, linewidth=0.8)
     for height, left in zip(heights, edges, strict=False):
         if height > _MOST:
             ax.text(left + 0.05, _MOST, f"{height:.1f}", fontsize=6, ha="center", va="top", color="white")
-    ax.set_title(f"{title}\n{verdict}", fontsize=7.5, loc="left", color=DARK)
+    ax.set_title(title, fontsize=7.5, loc="left", color=DARK)
     ax.set_xlim(0, 1)
     ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     ax.yaxis.set_major_locator(MultipleLocator(1))
     strip(ax)
 
 
-def _verdict(mean: str, spread: str) -> str:
-    if mean in TOO_FEW.values():
-        return mean
-    return spread if mean in (RIGHT, VAGUE) else f"mean {mean}"
+def _words(verdict: TrackVerdict) -> str:
+    """What is off: the mean, and where it is not, the spread."""
+    return f"mean {level_words(verdict)}" if verdict.level in (Level.HIGH, Level.LOW) else spread_words(verdict)
+
+
+def _colour(verdict: TrackVerdict) -> str:
+    if verdict.level in (Level.HIGH, Level.LOW):
+        return ORANGE
+    return {Spread.RIGHT: BLUE, Spread.UNCERTAIN: GREY, Spread.TOO_FEW: GREY}.get(verdict.spread, ORANGE)

@@ -30,7 +30,7 @@ _LEAST_WIDTH = 0.05  # of an axis, as a share of the score, so that nothing smal
 
 
 class Comparison(Protocol):
-    """What is drawn of a :class:`chipvi._compare.HeadComparison`."""
+    """What is drawn of a :class:`chipvi.compare.HeadComparison`."""
 
     @property
     def table(self) -> pd.DataFrame:

@@ -110,7 +110,7 @@ def _draw(ax: Axes, title: str, curves: dict[str, pd.Series]) -> None:
     if title == "Gradient norm" and any(map(len, curves.values())):
         ax.set_yscale("log")
         ax.tick_params(which="minor", labelsize=7)
-    if title == "R²":  # the first steps may be so bad that nothing else could be told apart
+    if title == "R²":  # the first steps may be so bad that nothing else could be made out
         low, high = ax.get_ylim()
         median = float(pd.concat(list(curves.values())).median())
         ax.set_ylim(max(low, min(-1.0, median - 0.1)), high)

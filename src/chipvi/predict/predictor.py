@@ -225,6 +225,7 @@ class Predictor:
         return -(-n_rows // self._size(batch_size))
 
     def _size(self, batch_size: int | None) -> int:
+        require_batch_size(batch_size)
         n_queries = max(1, min(len(self._assay_n), _MOST_TARGETS))
         return batch_size or max(32, min(_MOST_REGIONS, _MOST_QUERIES // n_queries))
 
@@ -372,3 +373,9 @@ def log_depths(module: ChipVAE, data: TrackData) -> np.ndarray:
     """Log depth of each track less the module's centre: of the data where they have one, else as in training."""
     given_t = np.log(data.depth_t) - float(module.log_center)
     return np.where(np.isfinite(given_t), given_t, module.log_depth_array_t)
+
+
+def require_batch_size(batch_size: int | None) -> None:
+    """Refuse batches of less than one region."""
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}. None chooses one.")

@@ -91,7 +91,6 @@ class Request:
 
     def run(self, answer: Callable[[Visible], T], batch_size: int | None) -> Iterator[T]:
         """Answer batch by batch, in ascending order of the regions."""
-        require_batch_size(batch_size)
         n_batches = self.predictor.n_batches(len(self.rows), batch_size)
         batches = self.predictor.batches(self.rows, batch_size)
         console = Console(stderr=True)  # standard output belongs to results
@@ -162,12 +161,6 @@ def require_depth(depth: Any) -> float:
             "For a depth per track, pass tracks as a table with a column 'depth'."
         )
     return float(depth)
-
-
-def require_batch_size(batch_size: int | None) -> None:
-    """Refuse batches of less than one region."""
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}. None chooses one.")
 
 
 def require_level(level: float) -> None:

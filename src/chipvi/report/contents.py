@@ -1,4 +1,4 @@
-"""Gather what the page says."""
+"""Gather what the page shows."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import pandas as pd
 from anndata import AnnData
 
 from .. import _keys, pl
+from .._messages import counted
 from ..data.track_data import TrackData
 from ..evaluate.diagnosis import Diagnosis
 from ..model.chipvi import ChipVI
 from ..predict.request import Indices, asked_rows
 from . import loci, words
-from .overview import CONTROL, MEASURED, PART, describe_tracks, fill_matrix, short
+from .overview import Kind, describe_tracks, fill_matrix, short
 from .page import Picture, render
 
 _MOST_DRAWN = 40  # tracks in a picture of quality or calibration
@@ -43,7 +44,7 @@ def make_page(
     indices: Indices,
     where: str | None,
     settings: Mapping[str, Any] | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> str:
     """The page as text.
 
@@ -57,8 +58,8 @@ def make_page(
         What the regions are that it is judged on, in words; None for those of training.
     settings
         What else is known of the training, by name.
-    tell
-        Is told what is being done.
+    progress
+        Called with what is being done.
     """
     if not model.is_trained_:
         raise ValueError("the model is not trained, so there is nothing to report. Call model.train first.")
@@ -66,31 +67,36 @@ def make_page(
     data = model.open_data(adata)
     tracks = describe_tracks(data)
     rows, stretches, is_scattered = _choose_rows(source, data, indices)
-    tell(f"Judging {len(rows):,} of {data.n_regions:,} regions.")
+    progress(f"Judging {len(rows):,} of {counted(data.n_regions, 'region')}.")
     diagnosis = model.diagnose(adata, rows)
     result = model.impute(adata, rows)
     assert isinstance(result, AnnData)  # without `out`
-    tell("Drawing.")
+    progress("Drawing.")
     gain_rn = loci.find_gains(model, data, rows, result)
     best, worst, middle = loci.rank_stretches(gain_rn, [len(part) for part in stretches])
     draw = _LocusDrawer(model, source, result, is_scattered)
     settings = settings or {}
     n_steps, is_exact = _count_steps(model, settings)
-    verdicts = words.grades(diagnosis.table)
-    order = words.order_by_grade(diagnosis.table, verdicts)
+    assessments = [words.assess(verdict) for verdict in diagnosis.verdicts]
+    order = words.order_by_grade(diagnosis.table, assessments)
     names = _row_names(diagnosis.table)
     content = {
         "title": title,
         "version": version("chipvi"),
         "today": date.today().isoformat(),
-        "summary": words.sum_up(diagnosis.table, verdicts),
+        "summary": words.sum_up(diagnosis.table, assessments),
         "warnings": words.warn(
-            tracks, list(data.tracks.assays), diagnosis.table, data.n_regions, n_steps, where is not None
+            tracks,
+            list(data.tracks.assays),
+            list(zip(map(str, diagnosis.table.index), diagnosis.verdicts, strict=True)),
+            data.n_regions,
+            n_steps,
+            where is not None,
         ),
         "overview": _overview(model, data, tracks),
         "training": _training(model, f"{n_steps:,}" if is_exact else f"at least {n_steps:,}", settings),
         "quality": _quality(diagnosis, order),
-        "rows": [(names[i], diagnosis.table.iloc[i], verdicts[i]) for i in order],
+        "rows": [(names[i], diagnosis.table.iloc[i], assessments[i]) for i in order],
         "judged": {"n_regions": len(rows), "where": where or "regions that the model may have been trained on"},
         "best": [draw(stretch, is_best=True) for stretch in best],
         "worst": [draw(stretch, is_best=False) for stretch in worst],
@@ -112,7 +118,7 @@ def _choose_rows(source: AnnData, data: TrackData, indices: Indices) -> tuple[np
 
 def _overview(model: ChipVI, data: TrackData, tracks: Sequence[Any]) -> dict[str, Any]:
     layout, largest = model.grid, max((t.depth for t in tracks if np.isfinite(t.depth)), default=np.nan)
-    n_measured = sum(track.kind in (MEASURED, PART) for track in tracks)
+    n_measured = sum(track.kind.is_target for track in tracks)
     cells = fill_matrix(layout, list(tracks))
     return {
         "assays": layout.assays,
@@ -121,9 +127,9 @@ def _overview(model: ChipVI, data: TrackData, tracks: Sequence[Any]) -> dict[str
         "n_regions": data.n_regions,
         "n_segments": data.segments.n_segments,
         "n_measured": n_measured,
-        "n_controls": sum(track.kind == CONTROL for track in tracks),
+        "n_controls": sum(track.kind is Kind.CONTROL for track in tracks),
         "kinds": {cell.kind for row in cells for cell in row},
-        "n_imputable": sum(cell.kind == "imputable" for row in cells for cell in row),
+        "n_imputable": sum(cell.kind is Kind.IMPUTABLE for row in cells for cell in row),
         "has_signal": layout.has_signal,
         "has_counts": layout.has_counts,
     }
@@ -164,7 +170,7 @@ def _training(model: ChipVI, steps: str, settings: Mapping[str, Any]) -> dict[st
 
 
 def _row_names(table: pd.DataFrame) -> list[str]:
-    """A name for each row of a check-up, which may have two for a track."""
+    """A name for each row of a diagnosis, which may have two for a track."""
     if table["quantity"].nunique() < 2:
         return [str(name) for name in table.index]
     return [f"{name}, {quantity}" for name, quantity in zip(table.index, table["quantity"], strict=True)]
@@ -174,7 +180,7 @@ def _quality(diagnosis: Diagnosis, order: list[int]) -> list[Picture]:
     """Pictures of the scores and the calibration, of the worst tracks if there are many."""
     chosen = sorted(order[:_MOST_DRAWN])
     table, pit = diagnosis.table.iloc[chosen], diagnosis.pit.iloc[chosen]
-    part = replace(diagnosis, table=table, pit=pit)
+    part = replace(diagnosis, table=table, pit=pit, verdicts=tuple(diagnosis.verdicts[i] for i in chosen))
     only = f"The {_MOST_DRAWN} worst of {len(order)} tracks. " if len(order) > _MOST_DRAWN else ""
     scores = pd.DataFrame(
         {

@@ -11,7 +11,8 @@ from anndata import AnnData
 from .. import _keys
 from ..data.segments import Segments
 from ..data.track_data import TrackData
-from ..metrics import fit_average, leave_one_out_average, nb_nll
+from ..evaluate.references import average_of_others
+from ..metrics import fit_average, nb_nll
 from ..model.chipvi import ChipVI
 
 LENGTH = 200  # regions in a stretch
@@ -99,15 +100,14 @@ def find_gains(model: ChipVI, data: TrackData, rows: np.ndarray, result: AnnData
     """
     block = data.read_rows(rows)
     columns = [data.tracks.index(str(name)) for name in result.var_names]
-    labels = data.tracks.biosamples, data.tracks.assays
     has_counts = _keys.DISPERSION in result.layers
     if has_counts:
-        value_rt, there_rt, scale_t = block.counts.value_rt, block.counts.present_rt, np.exp(model._log_depths(data))
+        entries, depth_t = block.counts, np.exp(model._log_depths(data))
     else:
         assert block.signal is not None  # a model of signal only
-        value_rt, there_rt, scale_t = block.signal.value_rt, block.signal.present_rt, np.ones(data.n_tracks)
-    average_rt = scale_t * leave_one_out_average(value_rt / scale_t, there_rt, *labels)
-    truth_rn = np.where(there_rt, value_rt, np.nan)[:, columns].astype(np.float64)
+        entries, depth_t = block.signal, None
+    average_rt = average_of_others(data.tracks, entries, depth_t)
+    truth_rn = entries.measured_rt[:, columns].astype(np.float64)
     result.layers[_keys.AVERAGE] = average_rt[:, columns]
     own_rn = np.broadcast_to(_means(truth_rn), truth_rn.shape)
     average_rn = np.where(np.isnan(average_rt[:, columns]), own_rn, average_rt[:, columns])

@@ -1,8 +1,9 @@
-"""What there is: the matrix of biosamples and assays, and the tracks one by one."""
+"""What was measured: the matrix of biosamples and assays, and the tracks one by one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 
@@ -10,15 +11,29 @@ from ..data.grid import Grid
 from ..data.track_data import TrackData
 from ..pl._style import assay_colour
 
-MEASURED, PART, IMPUTABLE, CONTROL, NOTHING = "measured", "part", "imputable", "control", "nothing"
 WHOLE = 0.995  # share of the regions from which on a track counts as measured
+
+
+class Kind(StrEnum):
+    """What a track or a cell of the matrix is; the page styles it by this name."""
+
+    MEASURED = "measured"
+    PART = "part"
+    IMPUTABLE = "imputable"
+    CONTROL = "control"
+    NOTHING = "nothing"
+
+    @property
+    def is_target(self) -> bool:
+        """Whether imputation can be judged there."""
+        return self in (Kind.MEASURED, Kind.PART)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A biosample and an assay: its kind (one of the constants of this file), and what to write there."""
+    """A biosample and an assay: its kind, and what to write there."""
 
-    kind: str
+    kind: Kind
     text: str
 
 
@@ -27,7 +42,7 @@ class Track:
     """A track: shares of regions with counts and signal, depth and mean count per region; NaN where unknown."""
 
     name: str
-    kind: str
+    kind: Kind
     colour: str
     counted: float
     signalled: float
@@ -42,11 +57,11 @@ def describe_tracks(data: TrackData) -> list[Track]:
     depth_t, mean_t = data.depth_t, data.summary.counts.mean_t
     found = []
     for t, name in enumerate(tracks.names):
-        kind = IMPUTABLE if not is_there_t[t] else MEASURED if share_t[t] >= WHOLE else PART
+        kind = Kind.IMPUTABLE if not is_there_t[t] else Kind.MEASURED if share_t[t] >= WHOLE else Kind.PART
         found.append(
             Track(
                 name=name,
-                kind=CONTROL if tracks.is_control[t] and is_there_t[t] else kind,
+                kind=Kind.CONTROL if tracks.is_control[t] and is_there_t[t] else kind,
                 colour=assay_colour(tracks.assays[t]),
                 counted=float(data.counted_share_t[t]),
                 signalled=float(data.signalled_share_t[t]),
@@ -64,10 +79,10 @@ def fill_matrix(grid: Grid, tracks: list[Track]) -> list[list[Cell]]:
     """
     is_target_a = np.zeros(len(grid.assays), dtype=bool)
     for t, track in enumerate(tracks):
-        is_target_a[grid.assay_t[t]] |= track.kind in (MEASURED, PART)
+        is_target_a[grid.assay_t[t]] |= track.kind.is_target
     return [
         [
-            _cell(tracks[t]) if t >= 0 and tracks[t].kind != IMPUTABLE else _empty_cell(bool(is_target_a[a]))
+            _cell(tracks[t]) if t >= 0 and tracks[t].kind is not Kind.IMPUTABLE else _empty_cell(bool(is_target_a[a]))
             for a, t in enumerate(row)
         ]
         for row in grid.track_ba
@@ -75,24 +90,24 @@ def fill_matrix(grid: Grid, tracks: list[Track]) -> list[list[Cell]]:
 
 
 def _empty_cell(is_target: bool) -> Cell:
-    return Cell(IMPUTABLE, "imputable") if is_target else Cell(NOTHING, "–")
+    return Cell(Kind.IMPUTABLE, "imputable") if is_target else Cell(Kind.NOTHING, "–")
 
 
 def _cell(track: Track) -> Cell:
     parts = []
-    if track.kind == CONTROL:
+    if track.kind is Kind.CONTROL:
         parts.append("control")
     if np.isfinite(track.depth):
         parts.append(short(track.depth))
     if track.signalled > 0:
         parts.append("p-value")
-    if track.kind == PART:
+    if track.kind is Kind.PART:
         parts.append(f"{max(track.counted, track.signalled):.0%} of regions")
     return Cell(track.kind, " · ".join(parts) or "measured")
 
 
 def short(number: float) -> str:
-    r"""A number of reads, as one says it; no line breaks in it.
+    r"""A number of reads in short, without a line break.
 
     >>> short(950), short(20_500), short(12_345_678), short(120e6)
     ('950', '20.5\xa0k', '12.3\xa0M', '120\xa0M')

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from .._files import written_whole
+from .._messages import counted
 
 _DPI = 130
 
@@ -42,7 +43,7 @@ def render(content: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = _number
+    environment.filters |= {"number": _number, "counted": counted}
     return environment.get_template("page.html.j2").render(content)
 
 

@@ -2,103 +2,107 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 import pandas as pd
 
-from .._messages import listed
-from ..evaluate.verdicts import AVERAGE, LOPSIDED, MARGINAL, NARROW, RIGHT, TOO_FEW, UNCLEAR, VAGUE, WIDE
-from .overview import IMPUTABLE, MEASURED, PART, Track
-
-GOOD, CARE, POOR, UNTOLD = "no fault", "with care", "poor", "cannot be told"
+from .._messages import counted, listed
+from ..evaluate.verdicts import Intervals, Level, Spread, Standing, TrackVerdict
+from ..evaluate.words import intervals_words, level_words, standing_words
+from .overview import Kind, Track
 
 _FEWEST_REGIONS = 5_000
 _FEWEST_STEPS = 1_000
 _ODD_DEPTH = 5.0  # factor to the median depth of the tracks
 _SHALLOW = 0.1  # reads per region
 
+
+class Grade(Enum):
+    """What the imputation of a track is good for, from worst to best; the page shows the value."""
+
+    POOR = "poor"
+    CARE = "with care"
+    GOOD = "no fault"
+    UNKNOWN = "cannot be told"
+
+
+_STANDINGS = {
+    Standing.BEATS_BOTH: "Better than the average of the other biosamples.",
+    Standing.BEATS_MARGINAL: "Better than the track's overall level; no other biosample has this assay to compare "
+    "with.",
+    Standing.LEVEL_WITH_AVERAGE: "No better than the average of the other biosamples: do not read differences between "
+    "them into it.",
+    Standing.BELOW_AVERAGE: "Worse than the average of the other biosamples: use that instead.",
+    Standing.LEVEL_WITH_MARGINAL: "By likelihood no better than the track's overall level: not learnt, or with the "
+    "wrong spread.",
+    Standing.BELOW_MARGINAL: "By likelihood worse than the track's overall level: not learnt, or with the wrong "
+    "spread.",
+}
 _SPREADS = {
-    NARROW: "It claims to be surer than it is, so intervals are too narrow.",
-    WIDE: "It comes closer than it claims, so intervals are wider than need be.",
-    LOPSIDED: "Values lie at one end of what was predicted too often or too seldom (spread lopsided).",
-    UNCLEAR: "While the level is off, the spread cannot be judged.",
-    VAGUE: "Whether the spread is right cannot be told: the data are too few or too uneven.",
+    Spread.NARROW: "It claims to be surer than it is, so intervals are too narrow.",
+    Spread.WIDE: "It comes closer than it claims, so intervals are wider than need be.",
+    Spread.LOPSIDED: "Values lie at one end of what was predicted too often or too seldom (spread lopsided).",
+    Spread.UNCLEAR: "While the level is off, the spread cannot be judged.",
+    Spread.UNCERTAIN: "Whether the spread is right cannot be judged: the data are too few or too uneven.",
 }
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A track in words: its grade (one of the constants of this file), and sentences."""
+class Assessment:
+    """A track in words: its grade, and sentences."""
 
-    grade: str
+    grade: Grade
     text: str
 
 
-def judge(row: pd.Series) -> Verdict:
-    """Put a row of the table of :meth:`chipvi.ChipVI.diagnose` into words."""
-    if row["mean"] in TOO_FEW.values():
-        return Verdict(UNTOLD, f"{str(row['mean']).capitalize()}.")
-    beats = str(row["beats"])
-    words = [_compare(beats)]
-    faults = [*_level(str(row["mean"])), *_spread(str(row["spread"]), str(row["intervals"]))]
-    if not faults:
-        words.append("Level, spread and intervals are right.")
-    if beats.startswith("below") or beats.endswith(MARGINAL) and not beats.startswith("beats"):
-        grade = POOR
-    else:
-        grade = GOOD if beats.startswith("beats") and not faults else CARE
-    return Verdict(grade, " ".join([*words, *faults]))
+def assess(verdict: TrackVerdict) -> Assessment:
+    """Put a verdict of :meth:`chipvi.ChipVI.diagnose` into words."""
+    if not verdict.is_judged:
+        return Assessment(Grade.UNKNOWN, f"{standing_words(verdict).capitalize()}.")
+    remarks = [*_level(verdict), *_spread(verdict)]
+    text = " ".join([_STANDINGS[verdict.standing], *(remarks or ["Level, spread and intervals are right."])])
+    if verdict.standing.is_worse or verdict.standing.is_unlearnt:
+        return Assessment(Grade.POOR, text)
+    return Assessment(Grade.GOOD if verdict.standing.is_best and not remarks else Grade.CARE, text)
 
 
-def _compare(beats: str) -> str:
-    if beats == f"below {AVERAGE}":
-        return "Worse than the average of the other biosamples: use that instead."
-    if beats == f"level with {AVERAGE}":
-        return "No better than the average of the other biosamples: do not read differences between them into it."
-    if beats.startswith("beats"):
-        if "no average" in beats:
-            return "Better than the track's overall level; no other biosample has this assay to compare with."
-        return "Better than the average of the other biosamples."
-    how = "worse than" if beats.startswith("below") else "no better than"
-    return f"By likelihood {how} the track's overall level: not learnt, or with the wrong spread."
-
-
-def _level(mean: str) -> list[str]:
-    if mean == RIGHT:
+def _level(verdict: TrackVerdict) -> list[str]:
+    if verdict.level is Level.RIGHT:
         return []
-    if mean == VAGUE:
-        return ["Whether the level is right cannot be told: the data are too few or too uneven."]
-    return [f"The imputed level is {mean}."]
+    if verdict.level is Level.UNCERTAIN:
+        return ["Whether the level is right cannot be judged: the data are too few or too uneven."]
+    return [f"The imputed level is {level_words(verdict)}."]
 
 
-def _spread(spread: str, intervals: str) -> list[str]:
-    words = [_SPREADS[spread]] if spread in _SPREADS else []
-    if intervals.startswith("cover"):
-        words.append(f"95 % intervals {intervals}.")
-    return words
+def _spread(verdict: TrackVerdict) -> list[str]:
+    remarks = [_SPREADS[verdict.spread]] if verdict.spread in _SPREADS else []
+    if verdict.intervals is Intervals.OFF:
+        remarks.append(f"95 % intervals {intervals_words(verdict)}.")
+    return remarks
 
 
-def grades(table: pd.DataFrame) -> list[Verdict]:
-    """A verdict for each row of the table."""
-    return [judge(row) for _, row in table.iterrows()]
-
-
-def order_by_grade(table: pd.DataFrame, verdicts: list[Verdict]) -> list[int]:
+def order_by_grade(table: pd.DataFrame, assessments: Sequence[Assessment]) -> list[int]:
     """Rows from poor to good, within a grade by R2."""
-    rank = [(POOR, CARE, GOOD, UNTOLD).index(verdict.grade) for verdict in verdicts]
-    return [int(i) for i in np.lexsort([table["r2"], rank])]
+    grades = list(Grade)
+    return [int(i) for i in np.lexsort([table["r2"], [grades.index(one.grade) for one in assessments]])]
 
 
-def sum_up(table: pd.DataFrame, verdicts: list[Verdict]) -> str:
+def sum_up(table: pd.DataFrame, assessments: Sequence[Assessment]) -> str:
     """The quality of all tracks in a sentence or two."""
-    number = {grade: sum(verdict.grade == grade for verdict in verdicts) for grade in (GOOD, CARE, POOR, UNTOLD)}
-    what = "judged tracks" if table["quantity"].nunique() < 2 else "checks, of counts and of p-values,"
-    parts = [f"In {number[GOOD]} of {len(verdicts)} {what} no fault was found"]
+    number = {grade: sum(one.grade is grade for one in assessments) for grade in Grade}
+    all_of_them = (
+        counted(len(assessments), "judged track")
+        if table["quantity"].nunique() < 2
+        else f"{counted(len(assessments), 'check')}, of counts and of p-values,"
+    )
+    parts = [f"In {number[Grade.GOOD]} of {all_of_them} no fault was found"]
     for grade, words in (
-        (CARE, "to be used with care"),
-        (POOR, "poor"),
-        (UNTOLD, "beyond judgement, for lack of data"),
+        (Grade.CARE, "to be used with care"),
+        (Grade.POOR, "poor"),
+        (Grade.UNKNOWN, "beyond judgement, for lack of data"),
     ):
         if number[grade]:
             parts.append(f"{number[grade]} {'is' if number[grade] == 1 else 'are'} {words}")
@@ -113,7 +117,7 @@ def _median(scores: pd.Series) -> str:
 def warn(
     tracks: list[Track],
     assays: list[str],
-    table: pd.DataFrame,
+    judged: Sequence[tuple[str, TrackVerdict]],
     n_regions: int,
     n_steps: int,
     is_held_out: bool,
@@ -124,8 +128,8 @@ def warn(
     ----------
     tracks, assays
         Every track, and its assay.
-    table
-        Of the check-up.
+    judged
+        Name and verdict of each track that was judged.
     n_regions
         In the data.
     n_steps
@@ -139,30 +143,30 @@ def warn(
             "The model is judged on regions that it may have been trained on, so expect somewhat less elsewhere. For "
             "an honest judgement hold regions out of training."
         )
-    below = table.index[(table["beats"] == f"below {AVERAGE}").to_numpy()].unique()
-    if len(below):
+    below = dict.fromkeys(name for name, verdict in judged if verdict.standing is Standing.BELOW_AVERAGE)
+    if below:
         found.append(
             f"Below the average of the other biosamples: {listed(below)}. There the plain average is the better guess."
         )
-    unlearnt = table.index[
-        (table["beats"].str.endswith(MARGINAL) & ~table["beats"].str.startswith("beats")).to_numpy()
-    ].unique()
-    if len(unlearnt):
+    unlearnt = dict.fromkeys(name for name, verdict in judged if verdict.standing.is_unlearnt)
+    if unlearnt:
         found.append(f"Not better than the track's overall level: {listed(unlearnt)}. Do not use these imputations.")
     found += _warn_of_depths(tracks)
     if n_regions < _FEWEST_REGIONS:
         found.append(
-            f"There are {n_regions:,} regions only. Below some {_FEWEST_REGIONS:,} the model has little to learn from: "
-            "add chromosomes, or use smaller bins."
+            f"There {'is' if n_regions == 1 else 'are'} {counted(n_regions, 'region')} only. Below some "
+            f"{_FEWEST_REGIONS:,} the model has little to learn from: add chromosomes, or use smaller bins."
         )
     if 0 < n_steps < _FEWEST_STEPS:
-        found.append(f"Training was short ({n_steps:,} steps; 3,000 are the default). Longer training may help.")
+        found.append(
+            f"Training was short ({counted(n_steps, 'step')}; 3,000 are the default). Longer training may help."
+        )
     return found + _warn_of_gaps(tracks, assays)
 
 
 def _warn_of_depths(tracks: list[Track]) -> list[str]:
     found = []
-    targets = [track for track in tracks if track.kind in (MEASURED, PART) and np.isfinite(track.depth)]
+    targets = [track for track in tracks if track.kind.is_target and np.isfinite(track.depth)]
     middle = float(np.median([track.depth for track in targets])) if targets else np.nan
     for what, odd in (
         ("fewer", [t for t in targets if t.depth * _ODD_DEPTH < middle]),
@@ -187,17 +191,17 @@ def _warn_of_gaps(tracks: list[Track], assays: list[str]) -> list[str]:
     partly = [
         f"{t.name} ({max(t.counted, t.signalled):.0%})"
         for t in tracks
-        if t.kind == PART and max(t.counted, t.signalled) < 0.5
+        if t.kind is Kind.PART and max(t.counted, t.signalled) < 0.5
     ]
     if partly:
         found.append(f"Measured in less than half of the regions: {listed(partly)}.")
-    there = [a for t, a in zip(tracks, assays, strict=True) if t.kind in (MEASURED, PART)]
+    there = [a for t, a in zip(tracks, assays, strict=True) if t.kind.is_target]
     once = [a for a in dict.fromkeys(there) if there.count(a) == 1]
     if once and len(set(assays)) < len(tracks):
         found.append(
             f"Measured in one biosample only: {listed(once)}. In other biosamples their imputation rests on that one."
         )
-    empty = [t.name for t in tracks if t.kind == IMPUTABLE]
+    empty = [t.name for t in tracks if t.kind is Kind.IMPUTABLE]
     if empty:
         found.append(f"Never measured, so their imputation cannot be judged here: {listed(empty)}.")
     return found

@@ -15,12 +15,12 @@ from scvi.module.base import LossOutput
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from .._messages import listed
 from ..data.minibatch import Minibatch
 from ..data.track_data import ViewKind
 from ..module.inputs import Encoding, Example, ViewPrediction
 from ..module.vae import ChipVAE
-from .advice import Advisor, judge_kl_weight, tell
+from .advice import Advisor, Diverged, judge_kl_weight, warn
+from .findings import Finding
 from .masking import apply_task, choose_most_hidden, draw_task
 from .monitors import norm, watch_gradients, watch_heads, watch_latents
 from .recorder import FitScores, to_tables
@@ -101,7 +101,7 @@ class TrainingPlan(pl.LightningModule):
         super().__init__()
         self.module = module
         self.records: dict[str, dict[int, float]] = {}
-        self.advice: list[str] = []
+        self.findings: list[Finding] = []
         self.was_interrupted = False
         self._advisor = Advisor()
         self._mask = mask
@@ -202,8 +202,8 @@ class TrainingPlan(pl.LightningModule):
         values = {"grad_norm": grad_norm} | watch_gradients(self.module) | self._seen | self._summarise()
         self.record(values)
         if has_diverged:
-            raise FloatingPointError(self._divergence(values))
-        if self._mask is None:  # of a part alone, gradients of 0 are as they should be
+            raise self._divergence(values)
+        if self._mask is None:  # where some weights stay, gradients of 0 are as they should be
             self.advise(self._advisor.add({"step": self.global_step} | values))
 
     def _is_time(self) -> bool:
@@ -215,17 +215,11 @@ class TrainingPlan(pl.LightningModule):
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         return bool(self._nonfinite) and (scaler is None or scaler.get_scale() < _LEAST_SCALE)
 
-    def _divergence(self, values: dict[str, float]) -> str:
-        """Say where a step went wrong, and what to do."""
+    def _divergence(self, values: dict[str, float]) -> Diverged:
+        """Where a step went wrong, and a learning rate to try instead."""
         watched = {name: value for name, value in values.items() if name.startswith("grad_norm") or "loss" in name}
-        found = [name for name, value in watched.items() if not math.isfinite(value)]
-        lr = min(self._options.lr / 10, PlanOptions.lr)
-        return (
-            f"training diverged at step {self.global_step}: not finite are {listed(found, 20)}. The model is as it was "
-            f"before. Lower the learning rate, as in plan_kwargs={{'lr': {lr:g}}}; if that does not help, look for "
-            "counts or signal far above the rest (adata.X.max(axis=0)), and, in a head or module of your own, for what "
-            "gives the first NaN."
-        )
+        broken = {name: value for name, value in watched.items() if not math.isfinite(value)}
+        return Diverged(self.global_step, broken, lr=min(self._options.lr / 10, PlanOptions.lr))
 
     def _summarise(self) -> dict[str, float]:
         """Means of the losses and scores since the last log; they start anew."""
@@ -259,7 +253,7 @@ class TrainingPlan(pl.LightningModule):
         """What a checkpoint needs beside weights and optimiser, as plain values and tensors."""
         return {
             "records": self.records,
-            "advice": self.advice,
+            "findings": [finding.plain() for finding in self.findings],
             "advisor": self._advisor.state(),
             "generators": [self._task_generator.get_state(), self._split_generator.get_state()],
             "scores": {name: scores.state() for name, scores in self._scores.items()},
@@ -270,7 +264,8 @@ class TrainingPlan(pl.LightningModule):
 
     def resume(self, progress: dict[str, Any]) -> None:
         """Go on from such a state; after :meth:`on_fit_start`."""
-        self.records, self.advice = progress["records"], progress["advice"]
+        self.records = progress["records"]
+        self.findings = [Finding.of(plain) for plain in progress["findings"]]
         self._advisor.load(progress["advisor"])
         for generator, state in zip((self._task_generator, self._split_generator), progress["generators"], strict=True):
             generator.set_state(state)
@@ -279,10 +274,10 @@ class TrainingPlan(pl.LightningModule):
         self._losses = {name: [v.to(self.device) for v in values] for name, values in progress["losses"].items()}
         self._seen, self._nonfinite = progress["seen"], progress["nonfinite"].to(self.device)
 
-    def advise(self, advice: Sequence[str]) -> None:
+    def advise(self, findings: Sequence[Finding]) -> None:
         """Warn of what was found, and keep it."""
-        self.advice += advice
-        tell(advice)
+        self.findings += findings
+        warn(findings)
 
     def on_train_end(self) -> None:
         """Look back; not after an interrupt."""
@@ -292,7 +287,7 @@ class TrainingPlan(pl.LightningModule):
     def stop_if_diverged(self) -> None:
         """Look at the steps since the last log, as is due after the last step."""
         if self._has_diverged():
-            raise FloatingPointError(self._divergence(watch_gradients(self.module)))
+            raise self._divergence(watch_gradients(self.module))
 
     def on_validation_epoch_start(self) -> None:
         """Hide the same entries in every validation, and draw the same latents."""
@@ -324,7 +319,7 @@ class TrainingPlan(pl.LightningModule):
             losses |= {f"validation_{view.names.imputed}_{score}": taken[score] for score in ("r2", "pcc") if taken}
         self.record(losses)
         if not math.isfinite(losses["validation_loss"]):
-            raise FloatingPointError(self._divergence(losses))
+            raise self._divergence(losses)
         self.log("validation_loss", losses["validation_loss"], logger=False, prog_bar=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -8,10 +8,10 @@ from anndata import AnnData
 
 from ... import _keys, metrics
 from ...data.check import SetupKeys
+from ..track_scores import central_interval, score_intervals
 from .match import match_anndata
 from .task import Task, open_truth, prepare, repeat
 
-_LEVEL = 0.95  # of the intervals of the references
 _MOST_FITTED = 10_000  # regions to fit the likelihood of the references on
 
 
@@ -40,7 +40,7 @@ def score_anndata(
     keys
         Where the truth keeps what. With a signal layer, signal is scored, and no counts.
     promoters, genes, enhancers
-        Intervals, for :func:`chipvi.metrics.mseprom` and its like. Genes with a strand tell promoters too.
+        Intervals, for :func:`chipvi.metrics.mseprom` and its like. Genes with a strand give promoters too.
 
     Returns
     -------
@@ -113,11 +113,9 @@ def _score_likelihood(truth: pd.DataFrame, mean: pd.DataFrame, dispersion: pd.Da
 def _score_interval(
     truth: pd.DataFrame, mean: pd.DataFrame, dispersion: pd.DataFrame | None, lower: pd.DataFrame, upper: pd.DataFrame
 ) -> pd.DataFrame:
-    scores = pd.DataFrame({"coverage": metrics.coverage(truth, lower, upper)}, index=truth.columns)
-    if dispersion is not None:
-        expected = pd.DataFrame(metrics.nb_coverage(mean, dispersion, lower, upper), columns=truth.columns)
-        scores["expected_coverage"] = expected.where(truth.notna()).mean()
-    return scores
+    if dispersion is None:
+        return pd.DataFrame({"coverage": metrics.coverage(truth, lower, upper)}, index=truth.columns)
+    return score_intervals(truth, mean, dispersion, lower, upper)
 
 
 def _score_fitted(task: Task, mean: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -134,8 +132,7 @@ def _score_fitted(task: Task, mean: pd.DataFrame, by: str) -> pd.DataFrame:
     dispersion = repeat(pd.Series(dispersion_t[fitted], mean.columns), mean)
     scores = _score_likelihood(truth, mean, dispersion)
     if _keys.LOWER in task.layers:
-        known, tail = mean.fillna(0), (1 - _LEVEL) / 2
-        ends = [metrics.nb_quantile(q, known, dispersion.fillna(1)) for q in (tail, 1 - tail)]
+        ends = central_interval(mean.fillna(0), dispersion.fillna(1))
         lower, upper = (pd.DataFrame(end, columns=mean.columns).where(mean.notna()) for end in ends)
         scores = scores.join(_score_interval(truth, mean, dispersion, lower, upper))
     return scores.reindex(task.truth.columns)

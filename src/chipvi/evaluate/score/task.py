@@ -13,6 +13,7 @@ from ..._messages import and_more, listed
 from ...data.check import SetupKeys, TrackData, open_track_data
 from ...data.track_data import Matrix
 from ...data.tracks import read_tracks
+from ..references import average_of_others
 from .match import Match
 
 _ONE_SEGMENT = "segment"
@@ -29,7 +30,7 @@ class Task:
     average
         Of the other biosamples, at the depth of the track; NaN where there is none.
     layers
-        What else the prediction tells: `dispersion`, `lower` and `upper`.
+        What else the prediction holds: `dispersion`, `lower` and `upper`.
     weights
         What the measures of the ENCODE Imputation Challenge need: `promoters`, `genes`, `enhancers`, `variance`.
     """
@@ -80,17 +81,17 @@ def prepare(
     """Bring what is scored into one order, and find what it is compared with."""
     of_signal = keys.signal_layer is not None
     columns = [data.tracks.index(name) for name in match.tracks]
-    labels = data.tracks.biosamples, data.tracks.assays
     weights = _weights(truth.obs.iloc[match.truth_rows], promoters, genes, enhancers)
     block = data.read_rows(match.truth_rows)
     if of_signal:
         assert block.signal is not None
-        values_rt, there_rt, depth_t = block.signal.value_rt, block.signal.present_rt, np.ones(data.n_tracks)
-        weights["variance"] = metrics.leave_one_out_variance(values_rt, there_rt, *labels)[:, columns]
+        entries, depth_t = block.signal, None
+        labels = data.tracks.biosamples, data.tracks.assays
+        weights["variance"] = metrics.leave_one_out_variance(entries.value_rt, entries.present_rt, *labels)[:, columns]
     else:
-        values_rt, there_rt, depth_t = block.counts.value_rt, block.counts.present_rt, data.depth_t
-    average_rt = metrics.leave_one_out_average(values_rt / depth_t, there_rt, *labels) * depth_t
-    measured_rt = np.where(there_rt, values_rt, np.nan)
+        entries, depth_t = block.counts, data.depth_t
+    average_rt = average_of_others(data.tracks, entries, depth_t)
+    measured_rt = entries.measured_rt
     measured, average = (pd.DataFrame(x_rt[:, columns], columns=match.tracks) for x_rt in (measured_rt, average_rt))
     layers = _read_prediction(prediction, match, of_signal)
     predicted = layers.pop("prediction")

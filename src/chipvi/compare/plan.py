@@ -1,4 +1,4 @@
-"""What all heads of a comparison share, checked before anything is trained: heads, seeds, steps, held-out regions."""
+"""The plan of a comparison, checked before anything is trained: heads, seeds, steps, held-out regions."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _MOST_JUDGED = 20_000
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
-    """A comparison to be made.
+class ComparisonPlan:
+    """What all heads of a comparison share.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Trial:
         return pd.DataFrame(counts_rt, columns=[self.data.tracks.names[t] for t in self.columns])
 
 
-def plan_trial(adata: AnnData, heads: Sequence[str] | None, steps: int, seeds: Sequence[int]) -> Trial:
+def plan_comparison(adata: AnnData, heads: Sequence[str] | None, steps: int, seeds: Sequence[int]) -> ComparisonPlan:
     """Check everything, and hold out the regions to judge on."""
     names = list(COUNT_HEADS) if heads is None else [heads] if isinstance(heads, str) else list(heads)
     for name in names:
@@ -81,7 +81,7 @@ def plan_trial(adata: AnnData, heads: Sequence[str] | None, steps: int, seeds: S
             f"adata must have at least 200 regions, so that some can be held out; it has {data.n_regions}. "
             "Heads cannot be compared on so few: take the default."
         )
-    return Trial(
+    return ComparisonPlan(
         adata=adata,
         data=data,
         heads=tuple(dict.fromkeys(names)),

@@ -1,0 +1,131 @@
+"""Verdicts and advice in words, those of Python or of the command line."""
+
+from __future__ import annotations
+
+from .._messages import Place, counted
+from .advice import Advice, Fault
+from .verdicts import Intervals, Level, Spread, Standing, TrackVerdict
+
+_AVERAGE = "the average of the other biosamples"
+_TOO_FEW = {"counts": "too few reads to tell", "signal": "too little signal to tell"}
+_UNCERTAIN = "cannot be told"
+_SPREADS = {
+    Spread.RIGHT: "right",
+    Spread.NARROW: "too narrow",
+    Spread.WIDE: "too wide",
+    Spread.LOPSIDED: "lopsided",
+    Spread.UNCLEAR: "unclear while the mean is off",
+    Spread.UNCERTAIN: _UNCERTAIN,
+}
+_STANDINGS = {
+    Standing.BEATS_BOTH: "beats both",
+    Standing.BEATS_MARGINAL: "beats the marginal (no average to compare)",
+    Standing.LEVEL_WITH_AVERAGE: f"level with {_AVERAGE}",
+    Standing.BELOW_AVERAGE: f"below {_AVERAGE}",
+    Standing.LEVEL_WITH_MARGINAL: "level with the marginal",
+    Standing.BELOW_MARGINAL: "below the marginal",
+}
+
+GLOSSARY = {
+    "R2": "share of a track's ups and downs along the regions that is explained. 1 is perfect, 0 no better than the "
+    "track's mean, below 0 worse.",
+    "Pearson": "correlation of imputed and measured values. 1 is perfect, 0 chance; blind to a factor between them.",
+    "average": "the same assay averaged over the other biosamples, at this track's depth: what one would guess "
+    "without a model. Level with it: no better or worse than chance could make it. A dash: no other biosample has it.",
+    "marginal": "one distribution for all regions of a track, with its mean and its best spread: what one would guess "
+    "without looking at the region. The model is held against it by the likelihood of what was measured.",
+    "mean": "right if all imputed values together are as much as was measured.",
+    "spread": "right if values fall as often into each tenth of what was predicted for them as they should (the "
+    "probability integral transform, PIT: chipvi.pl.calibration draws it). Too narrow: predictions claim to know "
+    "more than they do; too wide: less. Lopsided: values lie more often at one end, though the width is right.",
+    "intervals": "right if as many values lie in their 95 % intervals (coverage) as the prediction itself expects: of "
+    "whole counts that is more than 95 %.",
+    _UNCERTAIN: "too few reads, or too different from one stretch of the genome to the next.",
+}
+
+# What is wrong and what to try; in braces, what is called otherwise from place to place.
+_ADVICE = {
+    Fault.NOT_LEARNT: "the imputation is no better than the marginal. Where R2 is well above 0, it is the spread that "
+    "is wrong. Elsewhere the model has not learnt the track; look at {curves}: if the loss still falls, train for "
+    "longer ({steps}); if it never fell, check that counts and labels belong together.",
+    Fault.LEVEL_OFF: "the mean is off. If these are few tracks, each off by a factor, compare their reads with the "
+    "column of depths ({depth_key}); if they are many, train for longer ({steps}).",
+    Fault.BELOW_AVERAGE: "the average of the other biosamples is better: they are very alike, or the model has seen "
+    "too little. Train on more regions or for longer ({steps}){or_average}.",
+    Fault.LEVEL_WITH_AVERAGE: "the average of the other biosamples is as good: do not read differences between "
+    "biosamples into them.",
+    Fault.TOO_NARROW: "the spread is too narrow: take the intervals with care, and train on more regions.{refit}",
+    Fault.TOO_WIDE: "the spread is too wide: the intervals are safe, but wider than need be. Training for longer "
+    "({steps}) often narrows them; that of signal has a floor.",
+    Fault.LOPSIDED: "the spread is lopsided: look at {calibration}. High bars on the right mean more high values than "
+    "predicted, such as peaks that are missed; on the left, more low ones.",
+    Fault.COVERAGE_OFF: "the intervals cover more or less than expected, though the spread is not found too narrow or "
+    "too wide: take the share that they cover here for their true level.",
+    Fault.UNDECIDED: "some verdict cannot be given, for too few reads or too uneven ones: diagnose on more regions.",
+}
+_NAMES = {
+    Place.PYTHON: {
+        "steps": "max_steps",
+        "depth_key": "depth_key",
+        "curves": "chipvi.pl.training(model)",
+        "calibration": "chipvi.pl.calibration(diagnosis)",
+        "or_average": ", or use the average there (chipvi.metrics.leave_one_out_average)",
+        "refit": " For counts, one dispersion per track fitted on held-out regions (chipvi.metrics.fit_dispersion) "
+        "gives wider intervals (chipvi.metrics.nb_quantile).",
+    },
+    Place.COMMAND_LINE: {
+        "steps": "--steps",
+        "depth_key": "--depth-key",
+        "curves": "training.png",
+        "calibration": "the calibration in the page that chipvi report writes",
+        "or_average": "",
+        "refit": "",
+    },
+}
+
+
+def describe(advice: Advice, place: Place) -> str:
+    """A piece of advice as a sentence or more."""
+    of_quantity = "" if advice.quantity is None else f" of {advice.quantity}"
+    what = _ADVICE[advice.fault].format(**_NAMES[place])
+    return f"In {advice.n_found:,} of {counted(advice.n_tracks, 'track')}{of_quantity} {what}"
+
+
+def level_words(verdict: TrackVerdict) -> str:
+    """How far the imputed mean is off: "right", "20 % too high", "too low by a factor of 2.1", "0.30 too high"."""
+    if verdict.level in (Level.HIGH, Level.LOW):
+        direction = "high" if verdict.level is Level.HIGH else "low"
+        if verdict.quantity == "signal":
+            return f"{abs(verdict.difference):.2f} too {direction}"
+        if 0.5 < verdict.ratio < 1.5:
+            return f"{100 * abs(verdict.ratio - 1):.0f} % too {direction}"
+        return f"too {direction} by a factor of {max(verdict.ratio, 1 / verdict.ratio):.1f}"
+    words = {Level.RIGHT: "right", Level.UNCERTAIN: _UNCERTAIN}
+    return words.get(verdict.level, _TOO_FEW[verdict.quantity])
+
+
+def spread_words(verdict: TrackVerdict) -> str:
+    """How wide the predicted distributions are."""
+    return _SPREADS.get(verdict.spread, _TOO_FEW[verdict.quantity])
+
+
+def standing_words(verdict: TrackVerdict) -> str:
+    """How imputation compares with marginal and average."""
+    return _STANDINGS.get(verdict.standing, _TOO_FEW[verdict.quantity])
+
+
+def intervals_words(verdict: TrackVerdict) -> str:
+    """Whether intervals cover what they should: "right", or "cover 90 % where 97 % was expected"."""
+    off = f"cover {100 * verdict.coverage:.0f} % where {100 * verdict.expected_coverage:.0f} % was expected"
+    words = {Intervals.RIGHT: "right", Intervals.OFF: off, Intervals.UNCERTAIN: _UNCERTAIN}
+    return words.get(verdict.intervals, _TOO_FEW[verdict.quantity])
+
+
+def table_words(verdict: TrackVerdict) -> dict[str, str]:
+    """The columns of :attr:`Diagnosis.table` that are in words."""
+    return {
+        "mean": level_words(verdict),
+        "spread": spread_words(verdict),
+        "beats": standing_words(verdict),
+        "intervals": intervals_words(verdict),
+    }
