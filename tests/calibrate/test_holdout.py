@@ -102,7 +102,7 @@ def make_grid(n_biosamples, n_assays, control=False):
     is_control = np.array([control and assay == "assay0" for _, assay in cells])
     biosamples, assays = zip(*cells, strict=True)
     names = tuple(".".join(cell) for cell in cells)
-    return Grid.of(Tracks(names, biosamples, assays, is_control), True, False)
+    return Grid.of(Tracks(names, biosamples, assays, is_control), [ViewKind.COUNTS], [ViewKind.COUNTS])
 
 
 @pytest.mark.parametrize(("n_biosamples", "n_assays"), [(2, 5), (4, 6), (7, 4), (30, 20)])

@@ -12,6 +12,7 @@ from anndata import AnnData
 
 from chipvi.data import survey
 from chipvi.data.check import SetupKeys, check_anndata, open_track_data
+from chipvi.data.track_data import ViewKind
 
 REGIONS = ["chr1:0-200", "chr1:200-400", "chr1:400-600", "chr1:900-1100", "chr2:0-200", "chr2:200-400", "chr3:0-25"]
 BIOSAMPLES = ["K562", "K562", "K562", "NK", "NK"]
@@ -219,8 +220,7 @@ def test_the_summary_is_that_of_the_measured_entries():
         np.testing.assert_allclose(moments.variance_t, np.nanvar(values, axis=0), atol=1e-12)
     np.testing.assert_allclose(data.counted_share_t, [6 / 7, 1, 6 / 7, 1, 1])
     np.testing.assert_allclose(data.signalled_share_t, [1, 1, 1, 1, 5 / 7])
-    assert data.has_counts
-    assert data.has_signal
+    assert data.seen == data.views == (ViewKind.COUNTS, ViewKind.SIGNAL)
     assert (data.n_regions, data.n_tracks) == (7, 5)
     assert list(data.region_names) == REGIONS
     np.testing.assert_array_equal(data.segments.offsets, [0, 3, 4, 6, 7])
@@ -257,7 +257,7 @@ def without(*columns: int) -> np.ndarray:
 
 def test_signal_alone_is_enough():
     data = check(example(None, signal=SIGNAL), signal_layer="signal")
-    assert (data.has_counts, data.has_signal) == (False, True)
+    assert data.seen == (ViewKind.SIGNAL,)
     block = data.read(2, 5)
     assert block.counts.value_rt.shape == block.counts.present_rt.shape == (3, 5)
     assert not block.counts.present_rt.any()
@@ -273,12 +273,12 @@ def test_the_advice_to_move_signal_out_of_x_works():
 
 def test_signal_alone_is_enough_beside_counts_that_are_all_missing():
     data = check(example(without(0, 1, 2, 3, 4), signal=SIGNAL), signal_layer="signal")
-    assert (data.has_counts, data.has_signal) == (False, True)
+    assert data.seen == (ViewKind.SIGNAL,)
 
 
 def test_counts_alone_are_enough_beside_signal_that_is_all_missing():
     data = check(example(signal=np.full((7, 5), NAN)), signal_layer="signal")
-    assert (data.has_counts, data.has_signal) == (True, False)
+    assert data.seen == (ViewKind.COUNTS,)
 
 
 def test_counts_and_signal_may_cover_different_tracks():
@@ -306,14 +306,14 @@ def test_one_region_is_enough():
 
 def test_a_track_without_data_is_fine_while_its_assay_or_biosample_has_some():
     labels = {"biosample": ["K562", "K562", "NK", "NK", "GM"], "assay": ["A", "B", "C", "A", "B"]}
-    assert check(example(without(2, 4), var=labels)).has_counts
+    assert ViewKind.COUNTS in check(example(without(2, 4), var=labels)).seen
 
 
 def test_the_relative_of_a_track_without_data_may_have_signal_only():
     signal = np.full((7, 5), NAN)
     signal[:, 0] = SIGNAL[:, 0]
     var = {"biosample": ["GM", "K562", "K562", "NK", "GM"], "assay": ["A", "B", "C", "B", "D"]}
-    assert check(example(without(0, 4), var=var, signal=signal), signal_layer="signal").has_signal
+    assert ViewKind.SIGNAL in check(example(without(0, 4), var=var, signal=signal), signal_layer="signal").seen
 
 
 def test_rows_without_a_read_or_without_any_data_are_fine():
@@ -344,7 +344,7 @@ def test_controls_are_read_like_other_tracks():
 
 
 def test_signal_may_fall_below_zero_by_rounding():
-    assert check(example(signal=edited(SIGNAL, (1, 1, -1e-6))), signal_layer="signal").has_signal
+    assert ViewKind.SIGNAL in check(example(signal=edited(SIGNAL, (1, 1, -1e-6))), signal_layer="signal").seen
 
 
 # what is refused
@@ -568,7 +568,7 @@ def test_prediction_takes_tracks_without_data_and_its_own_depth():
     reference = check(example(var={"reads": 1e6}), depth_key="reads").tracks
     adata = example(without(0, 1, 2, 3, 4), var={"reads": [1e5, 2e5, NAN, 4e5, 5e5]})
     data = open_track_data(adata, SetupKeys(depth_key="reads"), reference)
-    assert not data.has_counts
+    assert ViewKind.COUNTS not in data.seen
     np.testing.assert_array_equal(data.depth_t, [1e5, 2e5, NAN, 4e5, 5e5])
 
 

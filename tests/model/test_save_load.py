@@ -137,7 +137,7 @@ def test_the_registry_holds_what_was_set_up(model, folder):
     assert arguments["segment_key"] is None
     state = registry["field_registries"]["tracks"]["state_registry"]
     assert state["names"] == list(model.adata.var_names)
-    assert (state["has_counts"], state["has_signal"]) == (True, True)
+    assert state["seen"] == state["views"] == ["counts", "signal"]
     assert model.summary_stats["n_tracks"] == 15
 
 

@@ -102,7 +102,7 @@ def _open(adata: AnnData, keys: SetupKeys, reference: Tracks | None = None) -> t
     _require_unique_regions(adata.obs_names)
     segments = find_segments(adata.obs, keys.segment_key)
     counts, observed, signal = _matrices(adata, keys)
-    found = survey(counts, observed, signal, adata.n_obs, adata.n_vars)
+    found = survey(counts, observed, signal, adata.n_obs, tracks.is_control)
 
     def refuse(matrix: Matrix | None, broken: Findings, expected: str, advice: str) -> None:
         if matrix is not None and broken.number:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +25,8 @@ class Grid:
         Row and column of each track, int64.
     is_target_t
         Tracks that are no controls, bool.
-    has_counts, has_signal
-        Which of the two views of an experiment the model knows.
+    seen, views
+        The views of an experiment that the model sees, and those that it predicts, counts first.
     """
 
     biosamples: tuple[str, ...]
@@ -33,11 +34,11 @@ class Grid:
     biosample_t: np.ndarray
     assay_t: np.ndarray
     is_target_t: np.ndarray
-    has_counts: bool
-    has_signal: bool
+    seen: tuple[ViewKind, ...]
+    views: tuple[ViewKind, ...]
 
     @classmethod
-    def of(cls, tracks: Tracks, has_counts: bool, has_signal: bool) -> Grid:
+    def of(cls, tracks: Tracks, seen: Sequence[ViewKind], views: Sequence[ViewKind]) -> Grid:
         """Lay out tracks."""
         biosamples, assays = tuple(dict.fromkeys(tracks.biosamples)), tuple(dict.fromkeys(tracks.assays))
         return cls(
@@ -46,15 +47,19 @@ class Grid:
             biosample_t=np.array([biosamples.index(label) for label in tracks.biosamples]),
             assay_t=np.array([assays.index(label) for label in tracks.assays]),
             is_target_t=~tracks.is_control,
-            has_counts=has_counts,
-            has_signal=has_signal,
+            seen=tuple(seen),
+            views=tuple(views),
         )
 
     @property
-    def views(self) -> tuple[ViewKind, ...]:
-        """The views of an experiment that the model knows, counts first."""
-        known = {ViewKind.COUNTS: self.has_counts, ViewKind.SIGNAL: self.has_signal}
-        return tuple(kind for kind in ViewKind if known[kind])
+    def has_counts(self) -> bool:
+        """Whether counts are predicted."""
+        return ViewKind.COUNTS in self.views
+
+    @property
+    def has_signal(self) -> bool:
+        """Whether signal is predicted."""
+        return ViewKind.SIGNAL in self.views
 
     @property
     def track_ba(self) -> np.ndarray:

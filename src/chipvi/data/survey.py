@@ -56,9 +56,13 @@ class Survey:
 
 
 def survey(
-    counts: Matrix | None, observed: Matrix | None, signal: Matrix | None, n_regions: int, n_tracks: int
+    counts: Matrix | None, observed: Matrix | None, signal: Matrix | None, n_regions: int, is_control_t: np.ndarray
 ) -> Survey:
-    """Go through all rows once, a chunk at a time."""
+    """Go through all rows once, a chunk at a time.
+
+    The signal of a control is seen and never predicted, so that it may be any real number.
+    """
+    n_tracks = len(is_control_t)
     result = Survey(Summary(Moments.none(n_tracks), Moments.none(n_tracks)))
     step = max(1, CHUNK_ENTRIES // n_tracks)
     for start in range(0, n_regions, step):
@@ -77,8 +81,9 @@ def survey(
         if signal is not None:
             values_rt = signal.read(start, stop)
             signalled_rt = find_present(values_rt)
-            result.not_signal.add((values_rt < LOWEST_SIGNAL) | np.isinf(values_rt), values_rt, start)
-            result.too_high.add(values_rt > PLAUSIBLE_SIGNAL, values_rt, start)
+            is_negative_rt = (values_rt < LOWEST_SIGNAL) & ~is_control_t
+            result.not_signal.add(is_negative_rt | np.isinf(values_rt), values_rt, start)
+            result.too_high.add((values_rt > PLAUSIBLE_SIGNAL) & ~is_control_t, values_rt, start)
             if not result.not_signal.number:
                 result.summary.signal.add(values_rt, signalled_rt)
     return result

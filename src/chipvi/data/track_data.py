@@ -203,14 +203,15 @@ class TrackData:
         return self.tracks.n_tracks
 
     @property
-    def has_counts(self) -> bool:
-        """Whether any entry of any track, controls included, is counted."""
-        return bool(self.summary.counts.number_t.any())
+    def seen(self) -> tuple[ViewKind, ...]:
+        """Views of which any track has an entry, counts first."""
+        return tuple(kind for kind in ViewKind if self.summary.view(kind).number_t.any())
 
     @property
-    def has_signal(self) -> bool:
-        """Whether any entry of any track, controls included, has signal."""
-        return bool(self.summary.signal.number_t.any())
+    def views(self) -> tuple[ViewKind, ...]:
+        """Those of which any track that is no control has an entry, and which can be predicted."""
+        is_target_t = ~self.tracks.is_control
+        return tuple(kind for kind in self.seen if self.summary.view(kind).number_t[is_target_t].any())
 
     @property
     def measured_t(self) -> np.ndarray:

@@ -38,7 +38,7 @@ from ..train.runner import FitOptions, fit
 from ..train.trainable import TrainableMask
 from ..train.words import describe
 from .diagnosis import DiagnosisMixin
-from .field import TRACKS_FIELD, TracksField, registered_tracks
+from .field import TRACKS_FIELD, TracksField, registered_grid, registered_tracks
 from .imputation import ImputationMixin
 from .intervals import IntervalMixin
 from .likelihood import LikelihoodMixin
@@ -114,8 +114,7 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
             mean_weight=mean_weight,
             denoise_weight=denoise_weight,
         )
-        state = self._tracks_state
-        self._grid = Grid.of(registered_tracks(state), state["has_counts"], state["has_signal"])
+        self._grid = registered_grid(self._tracks_state)
         self.module = self._make_module(self.data)
         self._model_summary_string = (
             f"ChipVI: {len(self.grid.biosamples)} biosamples x {len(self.grid.assays)} assays, "
@@ -150,7 +149,8 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
         observed_layer
             Layer that is 1 where counts were measured and 0 where they are missing.
         signal_layer
-            Layer with arcsinh(-log10 p), NaN where missing.
+            Layer with arcsinh(-log10 p), NaN where missing. That of a control may hold any real number, such as
+            methylation or a fold change: it is seen and never predicted.
         biosample_key, assay_key
             Columns of `var` that say what was measured.
         depth_key
@@ -184,7 +184,7 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
         if adata.is_view:
             adata._init_as_actual(adata.copy())
         fields: list = [
-            TracksField(keys, data.has_counts, data.has_signal),
+            TracksField(keys, data.seen, data.views),
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, None),  # without one, predictions poison the registry
         ]
         if keys.layer is not None or adata.X is not None:

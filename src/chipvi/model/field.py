@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,26 +10,28 @@ from anndata import AnnData
 from scvi.data.fields import BaseAnnDataField
 
 from ..data.check import SetupKeys
+from ..data.grid import Grid
+from ..data.track_data import ViewKind
 from ..data.tracks import Tracks, read_tracks
 
 TRACKS_FIELD = "tracks"
 
 
 class TracksField(BaseAnnDataField):
-    """Registers names and labels of the tracks, and which of counts and signal there are.
+    """Registers names and labels of the tracks, and which of counts and signal were measured.
 
     Parameters
     ----------
     keys
         Where the AnnData keeps what.
-    has_counts, has_signal
-        What the data hold; of a saved model what it was trained on.
+    seen, views
+        Views that the data hold, and those that can be predicted; of a saved model those that it was trained on.
     """
 
-    def __init__(self, keys: SetupKeys, has_counts: bool, has_signal: bool) -> None:
+    def __init__(self, keys: SetupKeys, seen: Sequence[ViewKind], views: Sequence[ViewKind]) -> None:
         super().__init__()
         self._keys = keys
-        self._has = {"has_counts": has_counts, "has_signal": has_signal}
+        self._views = {"seen": [str(kind) for kind in seen], "views": [str(kind) for kind in views]}
 
     @property
     def registry_key(self) -> str:
@@ -56,7 +59,7 @@ class TracksField(BaseAnnDataField):
     def register_field(self, adata: AnnData) -> dict[str, Any]:
         """Write down the tracks."""
         tracks = self._read(adata)
-        return self._has | {
+        return self._views | {
             "names": list(tracks.names),
             "biosamples": list(tracks.biosamples),
             "assays": list(tracks.assays),
@@ -88,3 +91,9 @@ def registered_tracks(state_registry: dict[str, Any]) -> Tracks:
         assays=tuple(state_registry["assays"]),
         is_control=np.array(state_registry["is_control"], dtype=bool),
     )
+
+
+def registered_grid(state_registry: dict[str, Any]) -> Grid:
+    """The grid of the tracks that a registry holds."""
+    seen, views = ([ViewKind(name) for name in state_registry[key]] for key in ("seen", "views"))
+    return Grid.of(registered_tracks(state_registry), seen, views)

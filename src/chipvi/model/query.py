@@ -106,7 +106,7 @@ class QueryMixin:
         keys, known, grid = reference.setup_keys, reference.data, reference.grid
         new = open_query(adata, keys, known.tracks, grid)
         joined = join(adata.obs, new, reference.adata.obs, known, keys, grid.has_counts)
-        field = TracksField(keys, grid.has_counts, grid.has_signal)
+        field = TracksField(keys, grid.seen, grid.views)
         source = {"field_registries": {TRACKS_FIELD: {"state_registry": field.register_field(joined)}}}
         cls.setup_anndata(joined, source_registry=source, **asdict(keys))
         query: Any = cls(joined, **asdict(reference.module_options))
@@ -143,7 +143,7 @@ def open_query(adata: AnnData, keys: SetupKeys, reference: Tracks, grid: Grid) -
     data = check_anndata(adata, _keys_of_query(adata, keys))
     tracks = data.tracks
     _refuse_known(tracks, reference)
-    if not (grid.has_counts and data.has_counts) and not (grid.has_signal and data.has_signal):
+    if not set(grid.seen) & set(data.seen):
         kind = "counts" if grid.has_counts else "signal"
         raise ValueError(f"the query has no {kind}, which the reference was trained on. Add them under the same key.")
     if not set(tracks.assays) & set(grid.assays) and not set(tracks.biosamples) & set(grid.biosamples):
@@ -292,7 +292,7 @@ def extend_start(reference: ChipVAE, grid: Grid, query: TrackData) -> Initialisa
     n_known = len(reference.log_depth_t)
     log_center = float(reference.log_center)
     if query.tracks.depth is None:  # where the reference added up its counts, all its tracks have one rate
-        log_rate = float(reference.view(ViewKind.COUNTS).level_ba.mean()) if reference.has_counts else 0.0
+        log_rate = float(reference.view(ViewKind.COUNTS).level_ba.mean()) if ViewKind.COUNTS in grid.seen else 0.0
         new_log_depth_t = np.log(query.summary.counts.mean_t) - log_rate
     else:
         new_log_depth_t = np.log(query.depth_t) - log_center
@@ -312,7 +312,7 @@ def extend_start(reference: ChipVAE, grid: Grid, query: TrackData) -> Initialisa
         return cells_ba
 
     def start(kind: ViewKind, moments: TrackMoments) -> CellStart:
-        if kind not in grid.views:
+        if kind not in grid.seen:
             level_ba = np.zeros((len(grid.biosamples), len(grid.assays)), dtype=np.float32)
             return CellStart(level_ba, level_ba)
         view = reference.view(kind)

@@ -94,19 +94,20 @@ class ChipVAE(BaseModuleClass):
         # the offsets go first: the norm of the gradient is summed up in the order of the parameters
         self.offsets = WindowOffsets()
         views: dict[ViewKind, View] = {}
-        if grid.has_counts:
+        if ViewKind.COUNTS in grid.seen:
             head = make_count_head(options.head, **(options.head_options or {}))
             views[ViewKind.COUNTS] = CountView(head, start.counts)
-        if grid.has_signal:
+        if ViewKind.SIGNAL in grid.seen:
             views[ViewKind.SIGNAL] = SignalView(start.signal)
         n_slot = (len(HALF_WIDTHS) + 1) * len(views)
         self.biosamples = BiosampleEmbedding(n_biosamples, _N_EMBEDDING)
         n_context = _N_EMBEDDING + n_covariates
         self.encoder = Encoder(n_assays, 2 * n_slot, n_context, options.n_hidden, options.n_latent, options.dropout)
-        n_outputs = sum(view.n_outputs for view in views.values())
+        n_outputs = sum(views[kind].n_outputs for kind in grid.views)
         n_inputs = 2 * n_slot + n_covariates
         self.decoder = Decoder(n_assays, options.n_latent, _N_EMBEDDING, n_inputs, _N_DECODER_HIDDEN, n_outputs)
         self.by_kind = torch.nn.ModuleDict({str(kind): view for kind, view in views.items()})
+        self._predicted = grid.views
         self.blend = BlendWeights(start.known_ba)
         # kept as buffers, so that a saved model carries what prediction needs
         self.tracks = TrackGrid(
@@ -119,9 +120,14 @@ class ChipVAE(BaseModuleClass):
         self.register_buffer("covariate_scale_c", torch.ones(n_covariates))
 
     @property
-    def views(self) -> tuple[View, ...]:
-        """The views that the model knows, counts first."""
+    def seen(self) -> tuple[View, ...]:
+        """The views that the encoder sees, counts first."""
         return tuple(self.by_kind.values())  # type: ignore[arg-type]
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """Those that are predicted: all, but for a view that controls alone have."""
+        return tuple(self.view(kind) for kind in self._predicted)
 
     def view(self, kind: ViewKind) -> View:
         """One of them."""
@@ -129,8 +135,8 @@ class ChipVAE(BaseModuleClass):
 
     @property
     def has_counts(self) -> bool:
-        """Whether the model knows counts."""
-        return ViewKind.COUNTS in self.by_kind
+        """Whether counts are predicted."""
+        return ViewKind.COUNTS in self._predicted
 
     @property
     def log_depth_array_t(self) -> np.ndarray:
@@ -150,7 +156,7 @@ class ChipVAE(BaseModuleClass):
         self.covariate_scale_c.copy_((covariates_rc - self.covariate_shift_c).square().mean(dim=0).sqrt())
         self.covariate_scale_c[self.covariate_scale_c == 0] = 1.0  # a constant carries nothing, and harms nothing
         visible = Visible.everything(minibatch, self.log_depth_t)
-        for view in self.views:
+        for view in self.seen:
             view.standardise(visible, self.tracks.assay_t)
 
     # --- what scvi-tools asks for ---
@@ -195,7 +201,7 @@ class ChipVAE(BaseModuleClass):
         """
         views, own_counts = {}, None
         with torch.autocast(queries.biosample_q.device.type, enabled=False):
-            for view in self.views:
+            for view in self.seen:
                 means = view.means(visible)
                 own = self.tracks.own(means, queries)
                 others = self.tracks.average_of_others(means, queries)
@@ -315,7 +321,7 @@ class ChipVAE(BaseModuleClass):
         self.encoder.extend_from(known.encoder)
         self.decoder.extend_from(known.decoder)
         self.blend.extend_from(known.blend)
-        for view in self.views:
+        for view in self.seen:
             view.extend_from(known.view(view.kind))
 
     def freeze_calibration(self, is_frozen_ba: Tensor) -> None:
