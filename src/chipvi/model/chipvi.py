@@ -401,6 +401,10 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
         source = self.adata if adata is None else adata
         return open_track_data(source, self.setup_keys, registered_tracks(self._tracks_state))
 
+    def _get_user_attributes(self) -> list[tuple[str, Any]]:
+        """What is saved; scvi-tools' own evaluates every property, of which `data` goes through all of the data."""
+        return list(vars(self).items())
+
     @property
     def history(self) -> dict[str, pd.DataFrame] | None:
         """A table per quantity logged in training, indexed by step; None before training.

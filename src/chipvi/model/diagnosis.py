@@ -16,6 +16,7 @@ from ..evaluate.diagnosis import Diagnosis, report
 from ..evaluate.references import average_of_others
 from ..predict.predictor import ImputedTrack, impute_measured
 from ..predict.request import Indices, Request
+from .parameters import documented
 from .requests import RequestMixin
 
 
@@ -28,6 +29,7 @@ class DiagnosisMixin(RequestMixin):
         def advice(self) -> list[str]:
             """Of training, in sentences."""
 
+    @documented
     def diagnose(
         self, adata: AnnData | None = None, indices: Indices = None, batch_size: int | None = None
     ) -> Diagnosis:
@@ -36,12 +38,12 @@ class DiagnosisMixin(RequestMixin):
         Each track is imputed without its own data, and compared with what was measured. Of more than 20,000 regions
         it takes blocks of neighbours from all over, always the same ones.
 
-        A verdict allows for what does not matter and for chance. The mean may be off by 10 % (signal: a tenth of its
+        A verdict allows for what does not matter and for chance. The mean may be off by 10 %% (signal: a tenth of its
         standard deviation), a bar of the PIT histogram by 0.25, coverage by 2 points, and each by three standard
         errors. These come from 30 stretches of regions, because neighbours are alike. A track is better or worse than
         something else if it is so in 22 of these stretches, too; than the average, if R2 or Pearson say so, by more
         than 0.01, and do not disagree. A track with fewer than 100 reads or 100 measured regions has "too few reads to
-        tell"; a verdict "cannot be told" where three standard errors are more than 50 % of the mean, 0.75 of a bar or
+        tell"; a verdict "cannot be told" where three standard errors are more than 50 %% of the mean, 0.75 of a bar or
         10 points of coverage.
 
         Parameters
@@ -50,8 +52,7 @@ class DiagnosisMixin(RequestMixin):
             Another AnnData with the same tracks, best with regions held out from training; None: that of the model.
         indices
             Regions to judge, row numbers or a boolean mask; None: all.
-        batch_size
-            Regions at a time; None chooses.
+        %(batch_size)s
 
         Returns
         -------

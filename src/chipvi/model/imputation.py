@@ -18,6 +18,7 @@ from ..module.inputs import Visible
 from ..predict.quantiles import tails
 from ..predict.request import Indices, Request, TracksArgument, require_level
 from ..predict.stream import write_in_parts
+from .parameters import documented
 from .requests import RequestMixin
 
 _SCVI_COLUMNS = ["_scvi_batch", "_indices"]  # what scvi-tools adds to obs
@@ -26,15 +27,10 @@ _SCVI_COLUMNS = ["_scvi_batch", "_indices"]  # what scvi-tools adds to obs
 class ImputationMixin(RequestMixin):
     """The predictions of :class:`chipvi.ChipVI`.
 
-    In all of them `adata` is another AnnData with the same tracks (None: that of the model), `indices` are regions (row
-    numbers or a boolean mask; None: all), and `tracks` are names out of `var_names`, a table with the columns
-    `biosample` and `assay` (and `depth`, in reads) for experiments that nobody has run, or None for all but the
-    controls. `depth` in reads applies to all tracks; None takes each track's own, and for a new experiment the median
-    of its assay. A track's own depth is that in the `depth_key` column of the AnnData at hand; without that column it
-    is the depth of training, also in other regions. Context is taken from the whole AnnData, whatever the indices. The
-    latent is its posterior mean unless `n_samples` says otherwise, and the same call gives the same numbers.
+    The latent is its posterior mean unless `n_samples` says otherwise, and the same call gives the same numbers.
     """
 
+    @documented
     def impute(
         self,
         adata: AnnData | None = None,
@@ -49,12 +45,10 @@ class ImputationMixin(RequestMixin):
 
         Parameters
         ----------
-        adata, indices, tracks, depth
-            See :class:`ImputationMixin`.
+        %(asked)s
         level
             Probability of the interval, 0 to 1.
-        batch_size
-            Regions at a time; None chooses.
+        %(batch_size)s
         out
             File to stream to, ending in `.h5ad` or `.zarr`, so that memory does not grow with the regions. It must not
             exist. Its regions ascend without repeats, whatever the order of `indices`.
@@ -105,6 +99,7 @@ class ImputationMixin(RequestMixin):
         obs = regions.iloc[request.rows[request.back]].copy()
         return AnnData(X=arrays.pop("X"), obs=obs, var=var, layers=arrays)
 
+    @documented
     def get_imputed_counts(
         self,
         adata: AnnData | None = None,
@@ -118,12 +113,9 @@ class ImputationMixin(RequestMixin):
 
         Parameters
         ----------
-        adata, indices, tracks, depth
-            See :class:`ImputationMixin`.
-        batch_size
-            Regions at a time; None chooses.
-        return_numpy
-            An array in place of a table.
+        %(asked)s
+        %(batch_size)s
+        %(return_numpy)s
 
         Returns
         -------
@@ -138,6 +130,7 @@ class ImputationMixin(RequestMixin):
         mean, _ = _moments(request, ViewKind.COUNTS, batch_size)
         return request.frame(mean, return_numpy)
 
+    @documented
     def get_imputed_pvalues(
         self,
         adata: AnnData | None = None,
@@ -152,14 +145,14 @@ class ImputationMixin(RequestMixin):
 
         Parameters
         ----------
-        adata, indices, tracks
-            See :class:`ImputationMixin`.
+        %(adata)s
+        %(indices)s
+        %(tracks)s
         scale
             "arcsinh" for arcsinh(-log10 p), as in the signal layer; "-log10p" for its hyperbolic sine.
         return_std
             Return the standard deviation as well; on the scale "-log10p" by the delta method.
-        batch_size
-            Regions at a time; None chooses.
+        %(batch_size)s
         return_numpy
             Arrays in place of tables.
 
@@ -184,6 +177,7 @@ class ImputationMixin(RequestMixin):
         mean = request.frame(mean, return_numpy)
         return (mean, request.frame(std, return_numpy)) if return_std else mean
 
+    @documented
     def get_normalized_expression(
         self,
         adata: AnnData | None = None,
@@ -197,12 +191,9 @@ class ImputationMixin(RequestMixin):
 
         Parameters
         ----------
-        adata, indices, tracks, depth
-            See :class:`ImputationMixin`.
-        batch_size
-            Regions at a time; None chooses.
-        return_numpy
-            An array in place of a table.
+        %(asked)s
+        %(batch_size)s
+        %(return_numpy)s
 
         Returns
         -------
@@ -222,6 +213,7 @@ class ImputationMixin(RequestMixin):
         )
         return request.frame(denoised, return_numpy)
 
+    @documented
     def get_likelihood_parameters(
         self,
         adata: AnnData | None = None,
@@ -235,10 +227,8 @@ class ImputationMixin(RequestMixin):
 
         Parameters
         ----------
-        adata, indices, tracks, depth
-            See :class:`ImputationMixin`.
-        batch_size
-            Regions at a time; None chooses.
+        %(asked)s
+        %(batch_size)s
         return_numpy
             Arrays in place of tables.
 

@@ -15,12 +15,14 @@ from ..nn import NegativeBinomial
 from ..predict.predictor import independent_draws, shared_draws
 from ..predict.quantiles import latent_noise, nb_mixture_quantile, tails
 from ..predict.request import Indices, Request, TracksArgument, require_level, require_samples
+from .parameters import documented
 from .requests import RequestMixin
 
 
 class IntervalMixin(RequestMixin):
     """The predictions of :class:`chipvi.ChipVI` that need a whole distribution."""
 
+    @documented
     def get_prediction_interval(
         self,
         adata: AnnData | None = None,
@@ -36,12 +38,13 @@ class IntervalMixin(RequestMixin):
 
         Parameters
         ----------
-        adata, indices, tracks, depth
-            See :class:`chipvi.model.imputation.ImputationMixin`.
+        %(adata)s
+        %(indices)s
+        %(tracks)s
         level
             Probability to cover at least, 0 to 1.
-        batch_size
-            Regions at a time; None chooses.
+        %(depth)s
+        %(batch_size)s
         return_numpy
             Arrays in place of tables.
         n_samples
@@ -61,6 +64,7 @@ class IntervalMixin(RequestMixin):
         lower, upper = np.moveaxis(self._quantiles(request, tails(level), n_samples, batch_size), -1, 0)
         return request.frame(lower, return_numpy), request.frame(upper, return_numpy)
 
+    @documented
     def get_quantiles(
         self,
         quantiles: Sequence[float],
@@ -78,10 +82,8 @@ class IntervalMixin(RequestMixin):
         ----------
         quantiles
             Probabilities, each between 0 and 1, such as ``[0.1, 0.5, 0.9]``.
-        adata, indices, tracks, depth
-            See :class:`chipvi.model.imputation.ImputationMixin`.
-        batch_size
-            Regions at a time; None chooses.
+        %(asked)s
+        %(batch_size)s
         return_numpy
             An array in place of tables.
         n_samples
@@ -111,6 +113,7 @@ class IntervalMixin(RequestMixin):
             return values
         return {float(q): request.frame(values[..., number], False) for number, q in enumerate(asked)}
 
+    @documented
     def posterior_predictive_sample(
         self,
         adata: AnnData | None = None,
@@ -125,14 +128,12 @@ class IntervalMixin(RequestMixin):
 
         Parameters
         ----------
-        adata, indices, tracks, depth
-            See :class:`chipvi.model.imputation.ImputationMixin`.
+        %(asked)s
         n_samples
             Draws.
         seed
             The same seed gives the same draws.
-        batch_size
-            Regions at a time; None chooses.
+        %(batch_size)s
 
         Returns
         -------

@@ -16,6 +16,7 @@ from ..module.inputs import Encoding, Example, ViewPrediction
 from ..predict.predictor import require_batch_size
 from ..predict.request import Indices, asked_rows
 from ..train.masking import apply_task, hide_nothing
+from .parameters import documented
 from .requests import RequestMixin
 
 _BATCH = 1_024
@@ -55,6 +56,7 @@ class LikelihoodMixin(RequestMixin):
             raise ValueError(f"n_mc_samples must be at least 1, got {n_mc_samples}.")
         return float(self._evidence(adata, indices, batch_size, n_mc_samples)[2].mean())
 
+    @documented
     def get_latent_representation(
         self,
         adata: AnnData | None = None,
@@ -66,10 +68,11 @@ class LikelihoodMixin(RequestMixin):
 
         Parameters
         ----------
-        adata, indices, batch_size
-            See :class:`chipvi.model.imputation.ImputationMixin`.
+        %(adata)s
+        %(indices)s
         per_biosample
             One latent for each biosample, in the order of :attr:`chipvi.ChipVI.biosamples`; otherwise their mean.
+        %(batch_size)s
 
         Returns
         -------
