@@ -17,6 +17,26 @@ def listed(names: Iterable[object], most: int = 8) -> str:
     return ", ".join(shown) if rest <= 0 else f"{', '.join(shown[:most])} and {rest} more"
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A number of things, in the singular if it is one.
+
+    Parameters
+    ----------
+    number
+        How many.
+    one, many
+        What they are; by default the plural takes an s.
+
+    Examples
+    --------
+    >>> counted(1, "stretch", "stretches"), counted(3, "stretch", "stretches")
+    ('1 stretch', '3 stretches')
+    >>> counted(1_200, "region")
+    '1,200 regions'
+    """
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def and_more(number: int) -> str:
     """Text for the offenders that are not named, where `number` counts them all.
 

@@ -202,8 +202,8 @@ def test_what_cannot_be_imputed_is_told_in_one_line_and_nothing_is_written(folde
     assert not list(tmp_path.iterdir())
 
 
-def test_where_to_write_must_be_said_free_and_of_a_known_ending(folder, tmp_path):
-    assert "say where to write" in one_line(call("impute", folder / "model"))
+def test_what_to_write_must_be_named_free_and_of_a_known_ending(folder, tmp_path):
+    assert "name what to write" in one_line(call("impute", folder / "model"))
     assert "must end in .h5ad or .zarr" in one_line(call("impute", folder / "model", "-o", tmp_path / "out.csv"))
     (tmp_path / "out.h5ad").touch()
     result = call("impute", folder / "model", "-o", tmp_path / "out.h5ad")

@@ -13,7 +13,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from chipvi import ChipVI, datasets
-from chipvi.cli import train
+from chipvi import pl as pictures
 from chipvi.cli.app import app
 from chipvi.data.splits import split_regions
 from chipvi.train import checkpoint, runner
@@ -73,7 +73,7 @@ def test_without_options_all_that_chipvi_count_writes_is_found_and_used(trained)
     )
     assert found == "Found and used: layer observed, layer signal, column depth, column is_control."
     assert third.startswith("To train: head mean_dispersion, ") and third.endswith(
-        " parameters, 4 steps, seed 2; then a rehearsal."
+        " parameters, 4 steps, seed 2; then held-out-track calibration."
     )
 
 
@@ -159,7 +159,7 @@ def test_flags_win_over_the_config_and_the_config_over_defaults(data, tmp_path):
     config.write_text("steps = 7\nseed = 5\nvalidation_size = 0.2\nearly-stopping = true\n")
     result = call("train", data, "-o", tmp_path / "model", "--config", config, "--seed", 6, "--dry-run")
     assert result.exit_code == 0, result.output
-    assert "7 steps, 20% of the regions held out, seed 6; then a rehearsal." in result.stdout
+    assert "7 steps, 20% of the regions held out, seed 6; then held-out-track calibration." in result.stdout
 
 
 def test_a_dry_run_tells_and_writes_nothing(data, tmp_path):
@@ -214,7 +214,7 @@ def test_a_model_is_replaced_only_when_asked_and_only_by_a_whole_one(data, tmp_p
         raise OSError("the disk is full.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.pl, "training", fail)
+        patch.setattr(pictures, "training", fail)
         result = call("train", data, "-o", out, "--steps", 2, "--seed", 9, "--overwrite")
     assert one_line(result, exit_code=1) == "Error: the disk is full."
     assert (out / "model.pt").read_bytes() == first

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from .. import _keys
 from .._messages import and_more, listed, unknown
 from .segments import find_segments
+from .setup_keys import SetupKeys
 from .survey import PLAUSIBLE_SIGNAL, Findings, survey
 from .track_data import Block, Matrix, Moments, Summary, TrackData
 from .tracks import Tracks, read_tracks
@@ -22,21 +21,7 @@ from .tracks import Tracks, read_tracks
 __all__ = ["Block", "Moments", "SetupKeys", "Summary", "TrackData", "check_anndata", "open_track_data"]
 
 
-@dataclass(frozen=True)
-class SetupKeys:
-    """Where an AnnData keeps what; the arguments of `ChipVI.setup_anndata`, with its defaults."""
-
-    layer: str | None = None
-    observed_layer: str | None = None
-    signal_layer: str | None = None
-    biosample_key: str = _keys.BIOSAMPLE
-    assay_key: str = _keys.ASSAY
-    depth_key: str | None = None
-    control_key: str | None = None
-    segment_key: str | None = None
-
-
-def check_anndata(adata: AnnData, keys: SetupKeys = SetupKeys()) -> TrackData:
+def check_anndata(adata: AnnData, keys: SetupKeys = SetupKeys()) -> TrackData:  # noqa: B008 - it is frozen
     """Check an AnnData to train on, in one pass over its data, and open it.
 
     Counts are whole numbers from 0; NaN, or 0 in the observed layer, marks a missing entry, whose stored number is

@@ -361,6 +361,16 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
         return log_depths(self.module, data)
 
     @property
+    def data(self) -> TrackData:
+        """Counts and signal of the model's own AnnData, checked and summed up in a pass over it."""
+        return self._open_data(None)
+
+    @property
+    def grid(self) -> Layout:
+        """Which track is which cell of the grid of biosamples and assays."""
+        return self._layout
+
+    @property
     def history(self) -> dict[str, pd.DataFrame] | None:
         """A table per quantity logged in training, indexed by step; None before training.
 
