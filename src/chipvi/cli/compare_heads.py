@@ -11,7 +11,7 @@ import typer
 
 from .._messages import counted
 from .console import open_console, plain_table, print_files, print_line
-from .options import Keys
+from .options import Keys, require_folder
 from .settings import setup_keys
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def run(options: Options) -> None:
     from ..model.chipvi import ChipVI
 
     out, console = options.out, open_console()
+    require_folder(out)
     adata = read_anndata(options.data)
     ChipVI.setup_anndata(adata, **asdict(setup_keys(options.keys)))
     heads = None if options.heads is None else [name.strip() for name in options.heads.split(",")]

@@ -63,10 +63,12 @@ def run(options: Options) -> None:
     """Count the alignments of a sample sheet into regions x tracks, and read its bigWig files to the same regions."""
     from .. import io
     from .._files import require_writable
+    from ..io.counting.rules import CountingRule
     from ..io.sheets.assemble import plan_sheet, write_whole
 
     out, console = options.out, open_console()
     require_writable(out)
+    CountingRule(options.rule, options.fragment_length, options.strand_shift)  # refuses what is none before any work
     if options.dry_run:
         plan = plan_sheet(
             options.sheet,

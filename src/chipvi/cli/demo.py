@@ -13,7 +13,7 @@ from .. import _keys
 from .._messages import counted, unknown
 from .._quiet import quiet_lightning
 from .console import open_console, plain_table, print_files, print_line
-from .options import Seed
+from .options import Seed, require_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,6 +100,7 @@ def run(options: Options) -> None:
     from ..model.chipvi import ChipVI
 
     out, console = options.out, open_console()
+    require_folder(out)
     if options.data not in DATA:
         raise ValueError(unknown("data", options.data, DATA, "the data of the demo"))
     example = _simulated(options.seed) if options.data == "simulated" else _roadmap_tss()

@@ -16,7 +16,7 @@ from .. import _keys
 from .._messages import and_more, counted, listed, unknown
 from .._quiet import quiet_lightning
 from .console import open_console, print_files, print_line
-from .options import Accelerator, DryRun, Genome, Model
+from .options import Accelerator, DryRun, Genome, Model, require_folder
 from .saved import find_saved, load_saved
 
 if TYPE_CHECKING:
@@ -61,7 +61,10 @@ def run(options: Options) -> None:
 
     Tracks in --data that the model has not seen are taken as input, and imputed too.
     """
+    from ..predict.request import require_level
+
     _require_writable(options)
+    require_level(options.level)
     console = open_console()
     model, lines = _open(options.model, options.data, options.accelerator)
     for line in lines:
@@ -122,8 +125,9 @@ def _require_writable(options: Options) -> None:
         raise ValueError("--genome is for bigWig files; name their folder with --bigwig.")
     if options.out is not None:
         require_new(options.out)
-    if options.bigwig is not None and options.bigwig.exists() and not options.bigwig.is_dir():
-        raise FileExistsError(f"{options.bigwig} is no folder. Name another for the bigWig files.")
+        require_folder(options.out.parent)
+    if options.bigwig is not None:
+        require_folder(options.bigwig)
     if options.genome is not None:
         io.chrom_sizes(options.genome)
 
@@ -210,6 +214,11 @@ def find_tracks(asked: str, model: ChipVI) -> pd.DataFrame:
             near = [*labels, *(f"{b}.{a}" for b, a in grid if (b, a) not in names)]
             raise ValueError(unknown("track", one, near, "the model's tracks and combinations of biosample and assay"))
         rows[names.get(pairs[one], ".".join(pairs[one]))] = pairs[one]
+    controls = [name for name in rows if name in tracks.index[~model.grid.is_target_t]]
+    if controls:
+        raise ValueError(
+            f"track {controls[0]} is a control, which is input only; leave it out of the tracks to impute."
+        )
     if not rows:
         raise ValueError("tracks name no track; leave the option out for all.")
     return pd.DataFrame(list(rows.values()), index=list(rows), columns=[_keys.BIOSAMPLE, _keys.ASSAY])
@@ -236,6 +245,8 @@ def find_regions(asked: str, obs: pd.DataFrame) -> np.ndarray:
         raise ValueError(f"there is no {path}.")
     else:
         places = [_read_place(one) for one in asked.split()]
+    if not places:
+        raise ValueError("regions name no place; leave the option out for all.")
     chrom, start, end = obs[_keys.CHROM].astype(str).to_numpy(), obs[_keys.START], obs[_keys.END]
     known = list(dict.fromkeys(chrom))
     is_chosen_r = np.zeros(len(obs), dtype=bool)

@@ -5,6 +5,7 @@ Here are what makes the one of the other, and the options that several commands 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import MISSING, Field, dataclass, fields
@@ -29,7 +30,9 @@ DryRun: TypeAlias = Annotated[
 Model: TypeAlias = Annotated[
     Path, typer.Argument(metavar="MODEL", help="Folder that chipvi train wrote.", show_default=False)
 ]
-Seed: TypeAlias = Annotated[int, typer.Option(help="The same seed gives the same model.", min=0, max=2**32 - 1)]
+Seed: TypeAlias = Annotated[int, typer.Option(help="The same seed gives the same model.", min=0)]
+
+_TOO_LARGE = 10**18
 
 KEY_HELP = {
     "layer": "Layer with counts; by default X.",
@@ -115,6 +118,34 @@ def takes_options(run: Callable[[Options], None]) -> Callable[..., None]:
     return call
 
 
+def require_usable(name: str, value: object) -> None:
+    """Refuse numbers that no calculation can hold: infinite ones, NaN, and whole numbers beyond 64 bits.
+
+    Raises
+    ------
+    ValueError
+        With the name.
+    """
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ValueError(f"{name} must be a finite number, got {number}.")
+        if isinstance(number, int) and abs(number) >= _TOO_LARGE:
+            raise ValueError(f"{name} must be a whole number of at most 18 digits, got {number}.")
+
+
+def require_folder(path: Path) -> None:
+    """Refuse what is no folder and cannot become one.
+
+    Raises
+    ------
+    FileExistsError
+        If a file is in its place, or in the place of a folder above it.
+    """
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            raise FileExistsError(f"{place} is a file, where a folder is wanted. Name another place to write to.")
+
+
 def without_none(kind: Any) -> Any:
     """The type of a value that is there.
 
@@ -128,27 +159,36 @@ def without_none(kind: Any) -> Any:
 def _given_parameters(group: Given) -> Iterator[Parameter]:
     for name, (kind, option) in group.options().items():
         yield Parameter(
-            name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, _nonempty(kind, option)]
+            name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, _checked(kind, option)]
         )
 
 
 def _parameter(field: Field, kind: Any, option: OptionInfo | ArgumentInfo) -> Parameter:
     default = Parameter.empty if field.default is MISSING else field.default
-    annotation = Annotated[kind, _nonempty(without_none(kind), option)]
+    annotation = Annotated[kind, _checked(without_none(kind), option)]
     return Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _nonempty(kind: Any, option: OptionInfo | ArgumentInfo) -> OptionInfo | ArgumentInfo:
-    """The option, such that it refuses an empty text, which rather is a variable of the shell that is not set."""
-    if kind not in (str, Path):
-        return option
-
-    def parse(value: object) -> Any:
-        if value == "":
-            raise typer.BadParameter("it must not be empty.")
-        return kind(value)
-
-    parse.__name__ = kind.__name__  # some versions of typer show it in the help
+def _checked(kind: Any, option: OptionInfo | ArgumentInfo) -> OptionInfo | ArgumentInfo:
+    """The option, such that it refuses numbers of no use, and empty texts: rather a variable of the shell not set."""
     option = copy(option)
-    option.parser = parse
+    if kind in (str, Path):
+
+        def parse(value: object) -> Any:
+            if value == "":
+                raise typer.BadParameter("it must not be empty.")
+            return kind(value)
+
+        parse.__name__ = kind.__name__  # some versions of typer show it in the help
+        option.parser = parse
+    elif kind is not bool:
+        option.callback = _require_usable
     return option
+
+
+def _require_usable(value: object) -> object:
+    try:
+        require_usable("it", value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return value

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .._quiet import quiet_lightning
 from .settings import SETTINGS_FILE, Made, Settings, fingerprint, read_stored
-from .train import KNOWN
+from .train import KNOWN, require_accelerator
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -108,9 +108,8 @@ def _find_data(saved: Saved) -> Path:
 
 def _load(folder: Path, adata: AnnData, accelerator: str) -> ChipVI:
     from ..model.chipvi import ChipVI
-    from ..train.runner import choose_accelerator
 
-    accelerator = choose_accelerator(accelerator)
+    accelerator = require_accelerator(accelerator)
     try:
         with quiet_lightning(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*var_names.*")  # ours is an error that has more to it

@@ -14,7 +14,7 @@ from .. import _keys
 from .._messages import counted
 from ..data.setup_keys import SetupKeys
 from .console import open_console, plain_table, print_line
-from .options import KEY_HELP, Given
+from .options import KEY_HELP, Given, require_folder
 from .settings import setup_keys
 
 if TYPE_CHECKING:
@@ -97,8 +97,10 @@ def run(options: Options) -> None:
     from ..io.inputs import read_bed
 
     out, truth, console = options.out, options.truth, open_console()
-    if out is not None and out.suffix != ".csv":
-        raise ValueError(f"out must be a file that ends in .csv; got {out.name!r}.")
+    if out is not None:
+        if out.suffix != ".csv" or out.is_dir():
+            raise ValueError(f"out must be a file that ends in .csv; got {out.name!r}.")
+        require_folder(out.parent)
     beds = {"promoters": options.promoters, "genes": options.genes, "enhancers": options.enhancers}
     intervals = {name: read_bed(path) for name, path in beds.items() if path is not None}
     predicted, measured, keys = read_pair(

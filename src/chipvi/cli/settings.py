@@ -16,6 +16,7 @@ from typer.models import OptionInfo
 from .. import _keys
 from .._messages import unknown
 from ..data.setup_keys import SetupKeys
+from .options import require_usable
 
 if TYPE_CHECKING:
     from ..data.track_data import TrackData
@@ -129,9 +130,9 @@ def _check(given: Mapping[str, Any], known: Known, path: Path) -> Settings:
             value = float(value)
         if type(value) is not kind or value == "":
             raise ValueError(f"setting {key!r} of {path.name} must be {_KINDS[kind]}, got {value!r}.")
-        if (option.min is not None and value < option.min) or (option.max is not None and value > option.max):
-            limits = f"at least {option.min}" if option.max is None else f"from {option.min} to {option.max}"
-            raise ValueError(f"setting {key!r} of {path.name} must be {limits}, got {value}.")
+        require_usable(f"setting {key!r} of {path.name}", value)
+        if option.min is not None and value < option.min:
+            raise ValueError(f"setting {key!r} of {path.name} must be at least {option.min}, got {value}.")
         found[name] = value
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +19,7 @@ from .._messages import counted, listed, unknown
 from .._quiet import quiet_lightning
 from ..data.setup_keys import SetupKeys
 from .console import open_console, plain_table, print_files, print_line
-from .options import KEY_HELP, Accelerator, DryRun, Given, Keys, Seed
+from .options import KEY_HELP, Accelerator, DryRun, Given, Keys, Seed, require_folder
 from .settings import (
     SETTINGS_FILE,
     Made,
@@ -46,6 +47,7 @@ FILES = {
     "quality.csv": "how well each track is imputed without its own data",
 }
 CHECKPOINT = "training.ckpt"
+_TERMINATED = 128 + signal.SIGTERM  # exit status, as shells have it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +162,8 @@ def run(options: Options) -> None:
         _write(model, plan.settings, made, quality, out)
     except BaseException as error:
         _end_early(error, out, unfinished, console)
+        if isinstance(error, SystemExit):  # of Lightning, on SIGTERM, with the status of success
+            raise typer.Exit(_TERMINATED) from error
         raise
     shutil.rmtree(unfinished)
     files = FILES if quality is not None else {k: v for k, v in FILES.items() if k != "quality.csv"}
@@ -171,6 +175,7 @@ def _find_unfinished(options: Options) -> Path:
     out = options.out
     if out.name in ("", ".."):
         raise ValueError(f"--out must name a folder to make; {out} is one already.")
+    require_folder(out.parent)
     unfinished = out.with_name(f".{out.name}.unfinished")
     if out.exists() and not (out / "model.pt").is_file() and not (out.is_dir() and not any(out.iterdir())):
         raise FileExistsError(f"{out} is there already, and is no model of chipvi. Name another folder.")
@@ -212,13 +217,12 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     from ..io.inputs import read_anndata
     from ..model.chipvi import default_steps
     from ..nn import COUNT_HEADS
-    from ..train.runner import choose_accelerator
 
     named = GIVEN.options()
     training = Training(**{name: value for name, value in given.items() if name in named})
     if training.head not in COUNT_HEADS:
         raise ValueError(unknown("head", training.head, list(COUNT_HEADS), "chipvi.nn.COUNT_HEADS"))
-    choose_accelerator(training.accelerator)
+    require_accelerator(training.accelerator)
     adata = read_anndata(path)
     keys, found = find_keys(adata.layers, adata.var, {k: v for k, v in given.items() if k not in named})
     size = training.validation_size
@@ -228,6 +232,27 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     steps = training.steps or default_steps(len(split.train))
     training = replace(training, validation_size=size, steps=steps)
     return Plan(path, adata, keys, found, training)
+
+
+def require_accelerator(name: str) -> str:
+    """Where to compute, if it is known and is there.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    from lightning.pytorch.accelerators import AcceleratorRegistry
+
+    from ..train.runner import choose_accelerator
+
+    chosen = choose_accelerator(name)
+    known = sorted(AcceleratorRegistry.available_accelerators())
+    if chosen not in ("gpu", *known):
+        raise ValueError(unknown("accelerator", chosen, ["auto", "gpu", *known], "those of Lightning"))
+    if chosen != "gpu" and not AcceleratorRegistry[chosen]["accelerator"].is_available():
+        raise ValueError(f"accelerator {chosen!r} is not there, or PyTorch cannot use it. Leave it at 'auto'.")
+    return chosen
 
 
 def _print_plan(plan: Plan, model: ChipVI, data: TrackData, console: Console) -> None:
@@ -312,7 +337,7 @@ def _end_early(error: BaseException, out: Path, unfinished: Path, console: Conso
     goes_on = (unfinished / CHECKPOINT).exists() and not isinstance(error, FloatingPointError)
     if not goes_on:
         shutil.rmtree(unfinished)
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt | SystemExit):
         how = f"To go on: chipvi train --resume -o {out}" if goes_on else "There is no checkpoint yet to go on from."
         print_line(f"Interrupted. {how}", console)
 
