@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from chipvi import ChipVI, datasets
 from chipvi.cli.app import app
 from chipvi.cli.impute import find_regions
+from chipvi.data import check
 
 UNSEEN = "cell2.H3K4me3"
 N_REGIONS = 320
@@ -135,6 +136,22 @@ def test_a_dry_run_tells_and_writes_nothing(folder, tmp_path):
     assert "Would impute 80 regions x " in result.stdout and UNSEEN in result.stdout
     assert result.stdout.count("Would write: ") == 2
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("options", "most"), [([], 1), (["--data"], 0)], ids=["data of training", "data named"])
+def test_beyond_loading_the_data_are_gone_through_once_at_most_before_imputing(
+    folder, tmp_path, monkeypatch, options, most
+):
+    passes = []
+    survey = check.survey
+    monkeypatch.setattr(check, "survey", lambda *args: passes.append(1) or survey(*args))
+    load(folder)
+    n_loading = len(passes)
+    passes.clear()
+    named = [folder / "data.h5ad"] if options else []
+    arguments = ["impute", folder / "model", "-o", tmp_path / "out.h5ad", "--tracks", UNSEEN, "--dry-run"]
+    assert call(*arguments, *options, *named).exit_code == 0
+    assert len(passes) == n_loading + most
 
 
 # data

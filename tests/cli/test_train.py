@@ -303,6 +303,27 @@ def test_what_cannot_go_on_leaves_nothing(data, tmp_path, cut, monkeypatch, erro
     assert not list(tmp_path.iterdir())
 
 
+def test_a_training_that_is_terminated_fails_and_goes_on(data, tmp_path, cut):
+    out = tmp_path / "model"
+    patch = cut(3, SystemExit())  # what Lightning makes of SIGTERM, which as such is the status of success
+    result = call("train", data, "-o", out, "--steps", 5)
+    patch.undo()
+    assert result.exit_code == 128 + 15
+    assert f"chipvi train --resume -o {out}" in result.stdout.replace("\n", "")
+    assert call("train", "--resume", "-o", out).exit_code == 0
+
+
+@pytest.mark.filterwarnings("ignore:Category 0 in adata.obs:UserWarning")
+def test_one_of_each_is_singular(tmp_path):
+    adata = make_data(n_regions=1, n_biosamples=1, n_assays=2, n_chromosomes=1, controls=False, missing=[])
+    adata.X[:], adata.var["depth"] = 3, 50.0
+    adata.write_h5ad(tmp_path / "one.h5ad")
+    result = call("train", tmp_path / "one.h5ad", "-o", tmp_path / "model", "--steps", 1, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("one.h5ad: 1 region in 1 stretch x 2 tracks of 1 biosample.")
+    assert ", 1 step, seed 0." in result.stdout
+
+
 def test_without_a_checkpoint_there_is_nothing_to_resume(data, tmp_path):
     assert "there is no unfinished training" in one_line(call("train", data, "-o", tmp_path / "model", "--resume"))
     assert "name the data to train on" in one_line(call("train", "-o", tmp_path / "model"))
