@@ -6,6 +6,15 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number and what it counts, in the singular for one.
+
+    >>> counted(1, "stretch"), counted(1_200, "region"), counted(2, "stretch", "stretches")
+    ('1 stretch', '1,200 regions', '2 stretches')
+    """
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def listed(names: Iterable[object], most: int = 8) -> str:
     """Names for a message, cut off after a few.
 
@@ -15,26 +24,6 @@ def listed(names: Iterable[object], most: int = 8) -> str:
     shown = [str(name) for name in names]
     rest = len(shown) - most
     return ", ".join(shown) if rest <= 0 else f"{', '.join(shown[:most])} and {rest} more"
-
-
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """A number of things, in the singular if it is one.
-
-    Parameters
-    ----------
-    number
-        How many.
-    one, many
-        What they are; by default the plural takes an s.
-
-    Examples
-    --------
-    >>> counted(1, "stretch", "stretches"), counted(3, "stretch", "stretches")
-    ('1 stretch', '3 stretches')
-    >>> counted(1_200, "region")
-    '1,200 regions'
-    """
-    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def and_more(number: int) -> str:
