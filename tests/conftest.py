@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from anndata import AnnData
 
 import chipvi
-from chipvi.data.minibatch import take_regions
+from chipvi.data.minibatch import Minibatch, take_regions
 from chipvi.nn import HALF_WIDTHS
 
 KEYS = {
@@ -43,11 +42,9 @@ def train(model: chipvi.ChipVI, max_steps: int = 5, **options: Any) -> chipvi.Ch
     return model
 
 
-def take(model: chipvi.ChipVI, rows: Any) -> dict[str, torch.Tensor]:
-    """Tensors of these regions, as the module gets them."""
-    return {
-        k: torch.from_numpy(v) for k, v in take_regions(model._open_data(None), np.asarray(rows), HALF_WIDTHS).items()
-    }
+def take(model: chipvi.ChipVI, rows: Any) -> Minibatch:
+    """These regions, as the module gets them."""
+    return take_regions(model.data, np.asarray(rows), HALF_WIDTHS)
 
 
 KIT = SimpleNamespace(keys=KEYS, unseen=UNSEEN, data=make_adata, model=make_model, train=train, take=take)

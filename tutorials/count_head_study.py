@@ -21,9 +21,13 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from chipvi._messages import unknown
-from chipvi.data.grid import Layout, Start
+from chipvi.data.grid import CellStart, Grid, Initialisation
+from chipvi.data.track_data import ViewKind
 from chipvi.model.chipvi import ChipVI
-from chipvi.module.vae import ChipVAE
+from chipvi.module.features import AssayMeans
+from chipvi.module.inputs import Encoding, Queries, Slots, Truth, ViewPrediction
+from chipvi.module.vae import ChipVAE, ModuleOptions
+from chipvi.module.views import CountView
 from chipvi.nn import CountHead, MeanDispersion, NegativeBinomial, make_count_head
 
 _EPS = 1e-8
@@ -84,54 +88,83 @@ class StudyModel(ChipVI):
 class StudyVAE(ChipVAE):
     """The module of :class:`StudyModel`; parameters are those of :class:`chipvi.module.ChipVAE`, and the suspects."""
 
-    def __init__(self, layout: Layout, start: Start, suspects: Collection[str] = (), **options: Any) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        start: Initialisation,
+        options: ModuleOptions,
+        n_covariates: int = 0,
+        suspects: Collection[str] = (),
+    ) -> None:
         self._suspects = frozenset(suspects)
         if "initial_mean" in suspects:
-            log_rate_ba = start.log_rate_ba.copy()
-            log_rate_ba[layout.biosample_t, layout.assay_t] = math.log(_INITIAL_MEAN) - start.log_depth_t
-            start = replace(start, log_rate_ba=log_rate_ba, log_dispersion_ba=0 * start.log_dispersion_ba)
+            level_ba = start.counts.level_ba.copy()
+            level_ba[grid.biosample_t, grid.assay_t] = math.log(_INITIAL_MEAN) - start.log_depth_t
+            start = replace(start, counts=CellStart(level_ba, 0 * start.counts.log_spread_ba))
         if "heavy_kl" in suspects:
-            options["kl_weight"] = float(len(layout.assays))
-        super().__init__(layout, start, **options)
-        self.count_head = SuspectHead(self.count_head, suspects)
-        self.others_weight_v.requires_grad_(False)  # it stays at 0
+            options = replace(options, kl_weight=float(len(grid.assays)))
+        super().__init__(grid, start, options, n_covariates)
+        counts = StudyView(make_count_head(options.head, **(options.head_options or {})), start.counts, suspects)
+        self.by_kind[str(ViewKind.COUNTS)] = counts
+        self.offsets.others_weight_v.requires_grad_(False)  # it stays at 0
 
-    def inference(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def inference(self, *args: Any, **kwargs: Any) -> Encoding:
         """See :class:`chipvi.module.ChipVAE`; nothing but the latent is left for the decoder."""
-        inferred = super().inference(*args, **kwargs)
-        return inferred | {name: torch.zeros_like(inferred[name]) for name in ("slots_rqai", "own_rqax")}
+        encoding = super().inference(*args, **kwargs).without_own()
+        views = {kind: replace(view, others=view.others.zeros()) for kind, view in encoding.views.items()}
+        return replace(encoding, views=views)
 
-    def _slots(self, v: int, value_rqas: Tensor, present_rqa: Tensor) -> Tensor:
-        if "raw_counts" not in self._suspects or v == 1:
-            return super()._slots(v, value_rqas, present_rqa)
-        present_rqa1 = present_rqa[..., None]
-        return torch.cat([value_rqas * present_rqa1, present_rqa1], dim=-1)
-
-    def _decode(self, z_rqk: Tensor, slots_rqai: Tensor, embedding_q: Tensor, assay_qg: Tensor) -> Tensor:
+    def _decode(self, encoding: Encoding, queries: Queries) -> Tensor:
         if "assay_norm" not in self._suspects:
-            return super()._decode(z_rqk, slots_rqai, embedding_q, assay_qg)
-        n_assays = self.track_ba.shape[1]
-        every_qa = torch.arange(n_assays, device=assay_qg.device).expand(len(assay_qg), -1)
-        raw_rqoa = super()._decode(z_rqk, slots_rqai, embedding_q, every_qa).transpose(2, 3)
+            return super()._decode(encoding, queries)
+        n_assays = self.tracks.track_ba.shape[1]
+        every_qa = torch.arange(n_assays, device=queries.assay_qg.device).expand(len(queries.assay_qg), -1)
+        raw_rqoa = super()._decode(encoding, replace(queries, assay_qg=every_qa)).transpose(2, 3)
         normed_rqao = F.layer_norm(raw_rqoa, (n_assays,)).transpose(2, 3)
-        index_rqg1 = assay_qg[None, :, :, None].expand(len(z_rqk), -1, -1, 1)
-        return normed_rqao.gather(2, index_rqg1.expand(-1, -1, -1, normed_rqao.shape[-1]))
+        n_regions, n_outputs = len(normed_rqao), normed_rqao.shape[-1]
+        index_rqgo = queries.assay_qg[None, :, :, None].expand(n_regions, -1, -1, n_outputs)
+        return normed_rqao.gather(2, index_rqgo)
 
     def loss(self, *args: Any, **kwargs: Any) -> LossOutput:
         """See :class:`chipvi.module.ChipVAE`; `clamped_losses` is the share of entries whose loss is clamped."""
         output = super().loss(*args, **kwargs)
         if "loss_clamp" in self._suspects:
-            output.extra_metrics["clamped_losses"] = self._clamped_share
+            output.extra_metrics["clamped_losses"] = self.view(ViewKind.COUNTS).clamped_share
         return output
 
-    def _count_losses(
-        self, counts: Distribution, target_rqg: Tensor, tensors: dict[str, Tensor], cell: tuple[Tensor, Tensor]
+
+class StudyView(CountView):
+    """Counts, given to the encoder and scored as the suspects have it.
+
+    Parameters
+    ----------
+    head, start
+        As in :class:`chipvi.module.views.CountView`.
+    suspects
+        Names out of :data:`SUSPECTS`.
+    """
+
+    clamped_share: Tensor
+
+    def __init__(self, head: CountHead, start: CellStart, suspects: Collection[str]) -> None:
+        super().__init__(SuspectHead(head, suspects), start)
+        self._suspects = frozenset(suspects)
+
+    def slots(self, means: AssayMeans) -> Slots:
+        """Raw counts, or as the model has them."""
+        if "raw_counts" not in self._suspects:
+            return super().slots(means)
+        return Slots(means.value_rqas * means.present_rqa.unsqueeze(-1), means.present_rqa)
+
+    def losses(
+        self, prediction: ViewPrediction, truth: Truth, queries: Queries, log_depth_rqg: Tensor
     ) -> tuple[Tensor, Tensor]:
-        nll_rqg, mismatch_rqg = super()._count_losses(counts, target_rqg, tensors, cell)
+        """Likelihoods as the suspects have them."""
+        nll_rqg, mismatch_rqg = super().losses(prediction, truth, queries, log_depth_rqg)
         if "loss_clamp" in self._suspects:
-            scored_rqg = (tensors["hidden_counts_rqg"] + tensors["spared_counts_rqg"]) > 0
-            median = nll_rqg.detach()[scored_rqg].median()
-            self._clamped_share = ((nll_rqg.detach() - median).abs() > _LOSS_CLAMP)[scored_rqg].float().mean()
+            is_scored_rqg = truth.scored_rqg > 0
+            median = nll_rqg.detach()[is_scored_rqg].median()
+            self.clamped_share = ((nll_rqg.detach() - median).abs() > _LOSS_CLAMP)[is_scored_rqg].float().mean()
             nll_rqg = nll_rqg.clamp(median - _LOSS_CLAMP, median + _LOSS_CLAMP)
         if "constant_loss" in self._suspects:
             nll_rqg = torch.where(torch.isfinite(nll_rqg), nll_rqg, _CONSTANT_LOSS)

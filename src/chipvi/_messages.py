@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
@@ -45,3 +46,17 @@ def unknown(what: str, name: object, known: Sequence[object], where: str) -> str
     near = [by_lower_case[match] for match in get_close_matches(str(name).lower(), by_lower_case, n=3)]
     guess = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
     return f"{what} {name!r} is not in {where}{guess} There is: {listed(known, most=20) or 'nothing'}."
+
+
+def levels_to_caller() -> int:
+    """Stack level, seen from where a warning is raised, of the line that called chipvi.
+
+    It is the first one outside above the outermost function of this package: Lightning, which chipvi calls and which
+    calls chipvi, is not the caller.
+    """
+    frame, level, last = sys._getframe(1), 1, 1
+    while frame.f_back is not None:
+        frame, level = frame.f_back, level + 1
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == "chipvi":
+            last = level
+    return last + 1

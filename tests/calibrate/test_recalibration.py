@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import scipy.stats
 
 import chipvi
 from chipvi.calibrate.recalibration import fit_factors, fit_shift
-from chipvi.data.splits import spread
-from chipvi.module.vae import CALIBRATION
+from chipvi.data.splits import draw_blocks
+from chipvi.data.track_data import ViewKind
 
 HELD_OUT_KEYS = {"observed_layer": "observed", "depth_key": "depth"}
 
@@ -27,14 +29,13 @@ def trained(kit):
 
 def without_calibration(model):
     """The same calls on the same model, calibration left out."""
-    kept = {name: getattr(model.module, name).clone() for name in CALIBRATION}
-    for name in CALIBRATION:
-        getattr(model.module, name).zero_()
+    kept = copy.deepcopy(model.module.state_dict())
+    for view in model.module.views:
+        view.calibration.reset()
     try:
         return model.impute()
     finally:
-        for name, values in kept.items():
-            getattr(model.module, name).copy_(values)
+        model.module.load_state_dict(kept)
 
 
 @pytest.fixture(scope="module")
@@ -66,21 +67,22 @@ def test_no_other_factors_make_the_held_out_counts_more_likely(with_held_out):
 
 
 def test_held_out_regions_are_what_it_goes_by_where_there_are_enough(with_held_out):
-    first, second = (model.module.log_mean_factor_ba.numpy() for model in with_held_out)
+    first, second = (model.module.view(ViewKind.COUNTS).calibration.level_ba.numpy() for model in with_held_out)
     np.testing.assert_allclose((second - first)[first != 0], np.log(3), atol=0.4)
 
 
-def test_regions_of_training_set_the_mean_and_leave_the_spread(trained):
+def test_regions_of_training_set_the_mean_and_leave_the_draw_blocks(trained):
     for name in ("cell1.H3K4me3", "cell3.H3K4me1"):
         t = trained.adata.var_names.get_loc(name)
-        cell = int(trained.module.biosample_t[t]), int(trained.module.assay_t[t])
+        cell = int(trained.grid.biosample_t[t]), int(trained.grid.assay_t[t])
         counts, before = trained.adata.to_df()[name].to_numpy(), without_calibration(trained)[:, name]
         mean, dispersion = before.X.ravel(), before.layers["dispersion"].ravel()
         log_mean_factor, log_dispersion_factor = fit_factors(counts, mean, dispersion)
         assert abs(log_dispersion_factor) > 0.01
-        assert float(trained.module.log_mean_factor_ba[cell]) == pytest.approx(log_mean_factor, abs=1e-3)
-        assert not trained.module.log_dispersion_factor_ba[cell]
-        assert not trained.module.log_std_factor_ba[cell]
+        counts_ba, signal_ba = (trained.module.view(kind).calibration for kind in ViewKind)
+        assert float(counts_ba.level_ba[cell]) == pytest.approx(log_mean_factor, abs=1e-3)
+        assert not counts_ba.log_spread_ba[cell]
+        assert not signal_ba.log_spread_ba[cell]
 
 
 def test_counts_of_known_distribution_give_the_factors_back():
@@ -130,22 +132,22 @@ def test_calibration_is_saved_with_the_model(trained, tmp_path):
     trained.save(tmp_path / "model", save_anndata=False)
     loaded = chipvi.ChipVI.load(tmp_path / "model", trained.adata, accelerator="cpu")
     np.testing.assert_array_equal(loaded.impute().X, trained.impute().X)
-    assert any(getattr(loaded.module, name).any() for name in CALIBRATION)
+    assert all(view.calibration.level_ba.any() for view in loaded.module.views)
 
 
-def test_spread_takes_whole_blocks_from_all_over_and_no_more_than_asked():
+def test_drawing_takes_whole_blocks_from_all_over_and_no_more_than_asked():
     rows = np.arange(100, 5_000)
-    chosen = spread(rows, most=1_000)
+    chosen = draw_blocks(rows, most=1_000)
     assert 900 < len(chosen) <= 1_000
     np.testing.assert_array_equal(chosen, np.unique(chosen))
     assert chosen[0] < 1_000 and chosen[-1] > 4_000
     assert (np.diff(chosen) == 1).mean() > 0.9
-    np.testing.assert_array_equal(spread(rows[:900], most=1_000), rows[:900])
+    np.testing.assert_array_equal(draw_blocks(rows[:900], most=1_000), rows[:900])
 
 
 @pytest.mark.parametrize("n_rows_of_a_gene", [128, 200, 256])
-def test_spread_takes_all_parts_of_genes_alike(n_rows_of_a_gene):
-    chosen = spread(np.arange(100_000), most=20_000)
+def test_drawing_takes_all_parts_of_genes_alike(n_rows_of_a_gene):
+    chosen = draw_blocks(np.arange(100_000), most=20_000)
     number = np.bincount(chosen % n_rows_of_a_gene // 64)
     np.testing.assert_allclose(number[:-1] / number[:-1].mean(), 1, atol=0.25)
     assert number.min() > 0

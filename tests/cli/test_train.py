@@ -111,7 +111,7 @@ def test_quality_is_that_of_held_out_regions_where_there_are_some(data, tmp_path
     assert result.exit_code == 0, result.output
     assert "Held-out regions, imputed" in result.stdout
     model = ChipVI.load(tmp_path / "model", anndata.read_h5ad(data), accelerator="cpu")
-    rows = split_regions(model._open_data(None).segments, None, 0.3, np.random.default_rng(5)).validation
+    rows = split_regions(model.data.segments, None, 0.3, np.random.default_rng(5)).validation
     expected = model.diagnose(indices=rows).table
     written = pd.read_csv(tmp_path / "model" / "quality.csv", index_col="track")
     np.testing.assert_allclose(written["r2"], expected["r2"], rtol=1e-4)

@@ -15,8 +15,9 @@ from sklearn.metrics import r2_score
 import chipvi
 from chipvi import metrics
 from chipvi.compare import runs as runs_module
-from chipvi.compare.trial import plan_trial, spread
+from chipvi.compare.trial import plan_trial
 from chipvi.compare.verdict import rank, verdict
+from chipvi.data.splits import draw_blocks
 from chipvi.nn import COUNT_HEADS, MeanDispersion
 
 HEADS, SEEDS, STEPS = ["mean_dispersion", "poisson"], (3, 5), 12
@@ -293,12 +294,12 @@ def test_a_single_track_is_refused(kit, no_training):
 
 def test_blocks_are_spread_over_all_rows_and_no_more_than_asked_for():
     rows = np.arange(100, 70_100)
-    chosen = spread(rows, 20_000)
+    chosen = draw_blocks(rows, 20_000)
     assert 19_000 < len(chosen) <= 20_000
     assert chosen[0] < 2_000 and chosen[-1] > 68_000
     np.testing.assert_array_equal(chosen, np.unique(chosen))
     assert (np.diff(chosen) == 1).mean() > 0.98
-    np.testing.assert_array_equal(spread(rows, 70_000), rows)
+    np.testing.assert_array_equal(draw_blocks(rows, 70_000), rows)
 
 
 # the verdict, on numbers made up

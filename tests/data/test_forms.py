@@ -239,4 +239,4 @@ def test_setting_up_again_with_other_keys_leaves_the_first_model_as_it_was(kit, 
     other = adata.copy()
     chipvi.ChipVI.setup_anndata(other, observed_layer="observed")
     np.testing.assert_array_equal(model.get_imputed_counts(indices=[0, 9], return_numpy=True), before)
-    assert model._setup_keys.signal_layer == "signal"
+    assert model.setup_keys.signal_layer == "signal"

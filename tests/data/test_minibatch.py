@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from chipvi.data.check import SetupKeys, check_anndata
 from chipvi.data.loader import FixedMinibatches, RegionLoader
 from chipvi.data.minibatch import take_regions
+from chipvi.data.track_data import ViewKind
 from chipvi.nn import window_means
 
 HALF_WIDTHS = (0, 2, 5)
@@ -49,14 +49,14 @@ ROWS = {
 
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
 def test_window_means_are_those_of_the_definition(holey, data, rows):
-    tensors = {name: torch.from_numpy(values) for name, values in take_regions(data, rows, HALF_WIDTHS).items()}
+    minibatch = take_regions(data, rows, HALF_WIDTHS)
     segment_r = np.arange(280) // 70
-    for view, table in (
-        ("counts", np.where(holey.layers["observed"] == 1, holey.X, np.nan)),
-        ("signal", holey.layers["signal"]),
+    for kind, table in (
+        (ViewKind.COUNTS, np.where(holey.layers["observed"] == 1, holey.X, np.nan)),
+        (ViewKind.SIGNAL, holey.layers["signal"]),
     ):
-        present = {"counts": "counted_lt", "signal": "signalled_lt"}[view]
-        means, has_any = window_means(tensors[f"{view}_lt"], tensors[present], tensors["low_rs"], tensors["high_rs"])
+        view = minibatch.view(kind)
+        means, has_any = window_means(view.value_lt, view.present_lt, minibatch.low_rs, minibatch.high_rs)
         for r, row in enumerate(rows):
             expected = np.stack([brute_force(table, segment_r, row, width) for width in HALF_WIDTHS], axis=-1)
             np.testing.assert_array_equal(has_any[r], ~np.isnan(expected[:, -1]))
@@ -68,16 +68,16 @@ def test_window_means_are_those_of_the_definition(holey, data, rows):
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
 def test_the_narrowest_window_is_the_region_itself(holey, data, rows):
     minibatch = take_regions(data, rows, HALF_WIDTHS)
-    own = minibatch["low_rs"][:, 0]
-    np.testing.assert_array_equal(minibatch["high_rs"][:, 0], own + 1)
-    np.testing.assert_array_equal(minibatch["counts_lt"][own], holey.X[rows] * holey.layers["observed"][rows])
-    np.testing.assert_array_equal(minibatch["counted_lt"][own], holey.layers["observed"][rows] == 1)
+    own = minibatch.own_row_r
+    np.testing.assert_array_equal(minibatch.high_rs[:, 0], own + 1)
+    np.testing.assert_array_equal(minibatch.counts.value_lt[own], holey.X[rows] * holey.layers["observed"][rows])
+    np.testing.assert_array_equal(minibatch.counts.present_lt[own], holey.layers["observed"][rows] == 1)
 
 
 def test_no_more_is_read_than_the_windows_reach(data):
-    assert len(take_regions(data, np.array([100]), HALF_WIDTHS)["counts_lt"]) == 11
-    assert len(take_regions(data, np.array([100, 101]), HALF_WIDTHS)["counts_lt"]) == 12
-    assert len(take_regions(data, np.array([70, 200]), HALF_WIDTHS)["counts_lt"]) == 6 + 11
+    assert len(take_regions(data, np.array([100]), HALF_WIDTHS).counts.value_lt) == 11
+    assert len(take_regions(data, np.array([100, 101]), HALF_WIDTHS).counts.value_lt) == 12
+    assert len(take_regions(data, np.array([70, 200]), HALF_WIDTHS).counts.value_lt) == 6 + 11
 
 
 @pytest.mark.parametrize("rows", [[3, 2], [4, 4]], ids=["descending", "repeated"])
@@ -95,7 +95,7 @@ def numbered(kit):
 
 
 def regions_of(minibatch):
-    return minibatch["counts_lt"][minibatch["low_rs"][:, 0], 0].int().tolist()
+    return minibatch.counts.value_lt[minibatch.own_row_r, 0].int().tolist()
 
 
 def test_a_pass_of_the_loader_covers_every_row_once(numbered):

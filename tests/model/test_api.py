@@ -11,6 +11,7 @@ import scipy.stats
 import torch
 from anndata import AnnData
 
+from chipvi.data.track_data import ViewKind
 from chipvi.metrics import nb_quantile
 from chipvi.nn import NegativeBinomial
 from chipvi.predict.stream import write_in_parts
@@ -379,10 +380,10 @@ def test_the_reconstruction_error_is_the_likelihood_of_what_was_observed(kit):
         module.encoder.log_variance.bias.fill_(-60)
         module.encoder.log_variance.weight.zero_()
         inputs = apply_task(module, kit.take(model, np.arange(280)), hide_nothing(module, 280), None)
-        inferred = module.without_own(module.inference(**module._get_inference_input(inputs)))
-        counts = module.generative(**module._get_generative_input(inputs, inferred))["counts"]
+        encoding = module.inference(inputs.visible, inputs.queries).without_own()
+        counts = module.generative(encoding, inputs.queries, inputs.log_depth_rqg)[ViewKind.COUNTS].distribution
     total = 0.0
-    for q, g in np.ndindex(*inputs["track_qg"].shape):
+    for q, g in np.ndindex(*inputs.track_qg.shape):
         mean, size = counts.mean[:, q, g].double(), counts.theta[:, q, g].double()
         name = f"cell{q + 1}.{['H3K4me3', 'H3K4me1', 'H3K36me3', 'H3K27me3'][g]}"
         t = adata.var_names.get_loc(name)

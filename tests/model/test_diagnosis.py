@@ -7,14 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+import torch
 from anndata import AnnData
 from sklearn.metrics import r2_score
 
 from chipvi.data.segments import Segments
+from chipvi.data.splits import MOST_DIAGNOSED, draw_blocks
+from chipvi.data.track_data import ViewKind
 from chipvi.evaluate.verdicts import check, standard_error
 from chipvi.metrics import fit_dispersion, leave_one_out_average, nb_nll, nb_pit
-from chipvi.model.diagnosis import MOST_REGIONS, choose_blocks
-from chipvi.predict.predictor import Predictor
+from chipvi.predict.predictor import Predictor, ViewAnswer
 
 N_REGIONS, DISPERSION = 6_000, 4.0
 NAME = "cell2.H3K4me1"
@@ -50,10 +52,12 @@ def diagnose(monkeypatch, untaught, truth):
         predicted = {"mean": truth.layers["rate"], "dispersion": np.full(truth.shape, DISPERSION)} | other
         done = 0
 
-        def predict(self, tensors, queries, generator=None):
+        def predict(self, visible, asked):
             nonlocal done
-            rows = slice(done, done := done + len(tensors["low_rs"]))
-            return {name: tensors["log_depth_t"].new_tensor(values[rows]) for name, values in predicted.items()}
+            rows = slice(done, done := done + visible.minibatch.n_regions)
+            mean_rn, spread_rn = (torch.tensor(predicted[name][rows]) for name in ("mean", "dispersion"))
+            none_rn = torch.zeros_like(mean_rn)
+            return {ViewKind.COUNTS: ViewAnswer(mean_rn[None], spread_rn[None], mean_rn[None], none_rn, none_rn)}
 
         monkeypatch.setattr(Predictor, "predict", predict)
         return untaught.diagnose()
@@ -118,7 +122,7 @@ def test_a_dispersion_that_is_off_is_told_in_which_direction(diagnose, truth, fa
 
 
 def test_the_average_of_the_other_biosamples_does_not_beat_itself(diagnose, untaught, truth):
-    scale_t = np.exp(untaught._log_depths(untaught._open_data(None)))
+    scale_t = np.exp(untaught._log_depths(untaught.data))
     counts_rt = measured(truth)
     average_rt = scale_t * leave_one_out_average(
         counts_rt / scale_t, truth.layers["observed"] == 1, truth.var["biosample"], truth.var["assay"]
@@ -329,16 +333,16 @@ def test_after_a_short_training_real_marks_beat_their_marginal(kit, shared_data)
 
 
 def test_all_regions_are_judged_if_they_are_not_many():
-    rows = np.arange(3, MOST_REGIONS + 3)
-    np.testing.assert_array_equal(choose_blocks(rows, Segments(np.array([0, 90_000]))), rows)
+    rows = np.arange(3, MOST_DIAGNOSED + 3)
+    np.testing.assert_array_equal(draw_blocks(rows, MOST_DIAGNOSED, Segments(np.array([0, 90_000]))), rows)
 
 
 @pytest.mark.parametrize("length", [1, 7, 128, 200, 90_000])
 def test_of_many_regions_whole_blocks_of_neighbours_from_all_over_are_judged(length):
     n_regions = 90_000
     segments = Segments(np.union1d(np.arange(0, n_regions, length), [n_regions]))
-    chosen = choose_blocks(np.arange(n_regions), segments)
-    assert MOST_REGIONS <= len(chosen) < MOST_REGIONS + 64
+    chosen = draw_blocks(np.arange(n_regions), MOST_DIAGNOSED, segments)
+    assert MOST_DIAGNOSED - 64 < len(chosen) <= MOST_DIAGNOSED
     assert (np.diff(chosen) > 0).all()
     tenths = np.bincount(chosen * 10 // n_regions)
     assert tenths.min() > 0.6 * tenths.mean()
@@ -347,4 +351,4 @@ def test_of_many_regions_whole_blocks_of_neighbours_from_all_over_are_judged(len
     assert np.nanmin(share) > 0.7 * np.nanmax(share)
     runs = np.diff(np.flatnonzero(np.r_[True, np.diff(chosen) > 1, True]))
     assert runs.mean() >= min(length, 64)
-    np.testing.assert_array_equal(choose_blocks(np.arange(n_regions), segments), chosen)
+    np.testing.assert_array_equal(draw_blocks(np.arange(n_regions), MOST_DIAGNOSED, segments), chosen)

@@ -140,7 +140,7 @@ def test_a_new_biosample_takes_less_of_the_average_than_a_new_assay(world):
     new = world.whole[:, GIVEN[:2]].copy()
     new.var["assay"] = ["H3K4me1", "ATAC"]
     query = chipvi.ChipVI.load_query_data(new, world.model)
-    share_ba = query.module.unseen_share_ba
+    share_ba = query.module.blend.weight_ba
     np.testing.assert_array_equal(share_ba[3], [0.25] * 5 + [0.5])
     np.testing.assert_array_equal(share_ba[:, 5], 0.5)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from chipvi.data.track_data import ViewKind
 from chipvi.nn import COUNT_HEADS
 from chipvi.train.masking import apply_task, draw_task, hide_nothing
 
+COUNTS, SIGNAL = ViewKind.COUNTS, ViewKind.SIGNAL
 ROWS = np.r_[3:40, 75:97]
 
 
@@ -18,9 +22,9 @@ def generate(module, inputs, without_own=False):
     module.eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        inferred = module.inference(**module._get_inference_input(inputs), generator=generator)
-        inferred = module.without_own(inferred) if without_own else inferred
-        return inferred, module.generative(**module._get_generative_input(inputs, inferred))
+        encoding = module.inference(**module._get_inference_input(inputs), generator=generator)
+        encoding = encoding.without_own() if without_own else encoding
+        return encoding, module.generative(**module._get_generative_input(inputs, encoding))
 
 
 # the start
@@ -33,10 +37,10 @@ def test_a_head_starts_at_the_observed_mean_and_dispersion_of_each_track(kit, he
     model = kit.model(adata, head=head)
     inputs = apply_task(model.module, kit.take(model, ROWS), hide_nothing(model.module, len(ROWS)), None)
     _, generated = generate(model.module, inputs, without_own=True)
-    counts, track_qg = generated["counts"], inputs["track_qg"]
+    counts, track_qg = generated[COUNTS].distribution, inputs.track_qg
     observed = adata.to_df().where(adata.layers["observed"] == 1)
     mean, variance = observed.mean(), observed.var(ddof=0)
-    is_target = inputs["observed_counts_rqg"].sum(dim=0) > 0
+    is_target = inputs.truth[COUNTS].observed_rqg.sum(dim=0) > 0
     for q, g in is_target.nonzero().tolist():
         name = adata.var_names[int(track_qg[q, g])]
         np.testing.assert_allclose(counts.mean[:, q, g], mean[name], rtol=1e-4)
@@ -52,10 +56,10 @@ def test_the_signal_head_starts_at_the_observed_mean_and_spread_of_each_track(ki
     inputs = apply_task(model.module, kit.take(model, ROWS), hide_nothing(model.module, len(ROWS)), None)
     _, generated = generate(model.module, inputs, without_own=True)
     signal = pd.DataFrame(adata.layers["signal"], columns=adata.var_names)
-    for q, g in (inputs["observed_signal_rqg"].sum(dim=0) > 0).nonzero().tolist():
-        name = adata.var_names[int(inputs["track_qg"][q, g])]
-        np.testing.assert_allclose(generated["signal"].mean[:, q, g], signal[name].mean(), rtol=1e-4)
-        np.testing.assert_allclose(generated["signal"].stddev[:, q, g], signal[name].std(), rtol=0.02)
+    for q, g in (inputs.truth[SIGNAL].observed_rqg.sum(dim=0) > 0).nonzero().tolist():
+        name = adata.var_names[int(inputs.track_qg[q, g])]
+        np.testing.assert_allclose(generated[SIGNAL].distribution.mean[:, q, g], signal[name].mean(), rtol=1e-4)
+        np.testing.assert_allclose(generated[SIGNAL].distribution.stddev[:, q, g], signal[name].std(), rtol=0.02)
 
 
 # depth
@@ -148,14 +152,17 @@ def test_what_a_task_hides_is_neither_input_nor_reference(kit, adata, model):
     task = draw_task(module, len(rows), 3, torch.Generator().manual_seed(2), vary=False)
     task.hidden_rt[:, columns] = True
     plain = apply_task(module, kit.take(model, rows), task, None)
-    other = dict(plain)
-    for name, value in (("counts_lt", 1e6), ("signal_lt", 7.0)):
-        other[name] = plain[name].clone()
-        other[name][:, columns] = value
+    views = {}
+    for kind, value in ((COUNTS, 1e6), (SIGNAL, 7.0)):
+        rows_of_view = plain.visible.minibatch.view(kind)
+        value_lt = rows_of_view.value_lt.clone()
+        value_lt[:, columns] = value
+        views[str(kind)] = replace(rows_of_view, value_lt=value_lt)
+    other = replace(plain, visible=replace(plain.visible, minibatch=replace(plain.visible.minibatch, **views)))
     (inferred, generated), (other_inferred, other_generated) = (generate(module, x) for x in (plain, other))
-    assert torch.equal(inferred["qz"].loc, other_inferred["qz"].loc)
+    assert torch.equal(inferred.posterior.loc, other_inferred.posterior.loc)
     assert torch.equal(generated["counts"].mean, other_generated["counts"].mean)
-    assert torch.equal(generated["signal"].mean, other_generated["signal"].mean)
+    assert torch.equal(generated[SIGNAL].distribution.mean, other_generated[SIGNAL].distribution.mean)
 
 
 def test_missing_entries_are_no_targets(kit):
@@ -169,13 +176,13 @@ def test_missing_entries_are_no_targets(kit):
     assert any(task.keep < 1 for task in tasks)
     for task in [hide_nothing(model.module, len(rows)), *tasks]:
         inputs = apply_task(model.module, kit.take(model, rows), task, torch.Generator().manual_seed(0))
-        q, g = (inputs["track_qg"] == 1).nonzero()[0].tolist()
-        np.testing.assert_array_equal(inputs["observed_counts_rqg"][:, q, g], counted)
-        np.testing.assert_array_equal(inputs["observed_signal_rqg"][:, q, g], signalled)
+        q, g = (inputs.track_qg == 1).nonzero()[0].tolist()
+        np.testing.assert_array_equal(inputs.truth[COUNTS].observed_rqg[:, q, g], counted)
+        np.testing.assert_array_equal(inputs.truth[SIGNAL].observed_rqg[:, q, g], signalled)
         hidden = task.hidden_rt[:, 1].numpy()
-        np.testing.assert_array_equal(inputs["hidden_counts_rqg"][:, q, g], hidden & counted)
-        np.testing.assert_array_equal(inputs["hidden_signal_rqg"][:, q, g], hidden & signalled)
-        np.testing.assert_array_equal(inputs["spared_counts_rqg"][:, q, g], ~hidden & counted & (task.keep < 1))
+        np.testing.assert_array_equal(inputs.truth[COUNTS].hidden_rqg[:, q, g], hidden & counted)
+        np.testing.assert_array_equal(inputs.truth[SIGNAL].hidden_rqg[:, q, g], hidden & signalled)
+        np.testing.assert_array_equal(inputs.truth[COUNTS].thinned_rqg[:, q, g], ~hidden & counted & (task.keep < 1))
 
 
 # tasks
@@ -197,22 +204,22 @@ def test_what_is_hidden_differs_between_rows_and_steps_and_follows_from_the_seed
 def test_between_a_twentieth_and_the_largest_share_is_hidden(model, most_hidden):
     generator = torch.Generator().manual_seed(1)
     hidden_rt = draw_task(model.module, 20_000, 2, generator, most_hidden, vary=False).hidden_rt
-    share_t = hidden_rt.double().mean(dim=0)[model.module.target_bg[model.module.target_bg >= 0]]
+    share_t = hidden_rt.double().mean(dim=0)[model.module.tracks.target_bg[model.module.tracks.target_bg >= 0]]
     torch.testing.assert_close(share_t, torch.full_like(share_t, (0.05 + most_hidden) / 2), atol=0.02, rtol=0)
     # the share is drawn by region: tracks of a region are hidden together more often than by chance
     n_hidden_r = hidden_rt.double().sum(dim=1)
     assert n_hidden_r.var() > 1.02 * len(share_t) * share_t.mean() * (1 - share_t.mean())
 
 
-def test_strangers_get_the_generic_embedding_and_more_of_theirs_is_hidden(model):
+def test_under_biosample_dropout_biosamples_get_the_generic_embedding_and_more_of_theirs_is_hidden(model):
     generic = model.module.biosamples.generic
     tasks = [draw(model, seed) for seed in range(200)]
-    strangers = [bool((task.embedding_q == generic).all()) for task in tasks]
-    assert 0.2 < np.mean(strangers) < 0.4
-    for task, are_strangers in zip(tasks, strangers, strict=True):
-        assert are_strangers or torch.equal(task.embedding_q, task.biosample_q)
-        largest = task.hidden_rt[:, model.module.target_bg[model.module.target_bg >= 0]].double().mean()
-        assert (largest > 0.25) == are_strangers
+    dropped = [bool((task.embedding_q == generic).all()) for task in tasks]
+    assert 0.2 < np.mean(dropped) < 0.4
+    for task, is_dropped in zip(tasks, dropped, strict=True):
+        assert is_dropped or torch.equal(task.embedding_q, task.biosample_q)
+        largest = task.hidden_rt[:, model.module.tracks.target_bg[model.module.tracks.target_bg >= 0]].double().mean()
+        assert (largest > 0.25) == is_dropped
 
 
 def test_controls_are_never_hidden_and_never_targets(kit, adata, model):
@@ -220,12 +227,11 @@ def test_controls_are_never_hidden_and_never_targets(kit, adata, model):
     for seed in range(5):
         task = draw(model, seed, n_regions=len(ROWS))
         inputs = apply_task(model.module, kit.take(model, ROWS), task, torch.Generator().manual_seed(seed))
-        assert inputs["visible_rt"][:, is_control_t].all()
-        assert inputs["visible_rt"][:, ~is_control_t].float().mean() < 1
-        weights = [
-            inputs[f"{kind}_rqg"] for kind in ("hidden_counts", "spared_counts", "observed_counts", "hidden_signal")
-        ]
-        is_control_qg = is_control_t[inputs["track_qg"]]
+        assert inputs.visible.visible_rt[:, is_control_t].all()
+        assert inputs.visible.visible_rt[:, ~is_control_t].float().mean() < 1
+        counts, signal = inputs.truth[COUNTS], inputs.truth[SIGNAL]
+        weights = [counts.hidden_rqg, counts.thinned_rqg, counts.observed_rqg, signal.hidden_rqg]
+        is_control_qg = is_control_t[inputs.track_qg]
         for weight in weights:
             assert weight[:, is_control_qg].sum() == 0
 
@@ -240,38 +246,39 @@ def thinned(kit, model, rows=ROWS):
     raise AssertionError("no minibatch in a hundred is thinned")
 
 
-def test_thinned_parts_add_up_and_the_loss_sees_the_part_set_aside(kit, model):
+def test_thinned_parts_add_up_and_the_loss_sees_the_part_held_back(kit, model):
     task, tensors, inputs = thinned(kit, model)
-    own = tensors["low_rs"][:, 0]
-    seen_rqg = inputs["counts_lt"][own][:, inputs["track_qg"]]
-    whole_rqg = tensors["counts_lt"][own][:, inputs["track_qg"]]
-    spared, hidden = inputs["spared_counts_rqg"] > 0, inputs["hidden_counts_rqg"] > 0
-    assert spared.any()
+    own = tensors.own_row_r
+    seen_rqg = inputs.visible.minibatch.counts.value_lt[own][:, inputs.track_qg]
+    whole_rqg = tensors.counts.value_lt[own][:, inputs.track_qg]
+    thinned_part, hidden = inputs.truth[COUNTS].thinned_rqg > 0, inputs.truth[COUNTS].hidden_rqg > 0
+    assert thinned_part.any()
     assert hidden.any()
-    assert not (spared & hidden).any()
-    target = inputs["target_counts_rqg"]
-    assert torch.equal((seen_rqg + target)[spared], whole_rqg[spared])
+    assert not (thinned_part & hidden).any()
+    target = inputs.truth[COUNTS].value_rqg
+    assert torch.equal((seen_rqg + target)[thinned_part], whole_rqg[thinned_part])
     assert torch.equal(target[hidden], whole_rqg[hidden])
-    assert 0 < target[spared].sum() < whole_rqg[spared].sum()
-    share = float(seen_rqg[spared].sum() / whole_rqg[spared].sum())
+    assert 0 < target[thinned_part].sum() < whole_rqg[thinned_part].sum()
+    share = float(seen_rqg[thinned_part].sum() / whole_rqg[thinned_part].sum())
     assert share == pytest.approx(task.keep, abs=0.05)
 
 
 def test_the_parts_of_thinned_reads_have_their_own_depths(kit, model):
     task, _, inputs = thinned(kit, model)
-    log_depth_qg = model.module.log_depth_t[inputs["track_qg"]]
-    extra = (inputs["log_depth_rqg"] - log_depth_qg).expand(inputs["target_counts_rqg"].shape)
-    spared, hidden = inputs["spared_counts_rqg"] > 0, inputs["hidden_counts_rqg"] > 0
-    torch.testing.assert_close(extra[spared], torch.full_like(extra[spared], float(np.log(1 - task.keep))))
+    log_depth_qg = model.module.log_depth_t[inputs.track_qg]
+    extra = (inputs.log_depth_rqg - log_depth_qg).expand(inputs.truth[COUNTS].value_rqg.shape)
+    thinned_part, hidden = inputs.truth[COUNTS].thinned_rqg > 0, inputs.truth[COUNTS].hidden_rqg > 0
+    torch.testing.assert_close(extra[thinned_part], torch.full_like(extra[thinned_part], float(np.log(1 - task.keep))))
     assert (extra[hidden] == 0).all()
-    assert float(inputs["log_keep"]) == pytest.approx(np.log(task.keep))
+    assert float(inputs.visible.log_keep) == pytest.approx(np.log(task.keep))
 
 
 def test_the_minibatch_of_a_task_is_not_changed(kit, model):
     before = kit.take(model, ROWS)
     _, tensors, _ = thinned(kit, model)
-    for name, values in before.items():
-        assert torch.equal(tensors[name], values)
+    for kind in (COUNTS, SIGNAL):
+        assert torch.equal(tensors.view(kind).value_lt, before.view(kind).value_lt)
+        assert torch.equal(tensors.view(kind).present_lt, before.view(kind).present_lt)
 
 
 # context

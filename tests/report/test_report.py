@@ -164,7 +164,7 @@ def test_the_command_finds_data_and_seed_in_the_settings_of_the_model(saved, tmp
 def test_the_command_judges_on_what_training_held_out(saved, tmp_path, monkeypatch):
     folder, data = saved
     splits = []
-    monkeypatch.setattr(ChipVI, "_fit", lambda self, data, split, **options: splits.append(split))
+    monkeypatch.setattr(ChipVI, "fit_split", lambda self, data, split, *_, **__: splits.append(split))
     model = ChipVI.load(folder, read_anndata(data), accelerator="cpu")
     model.train(max_steps=1, validation_size=0.3, seed=8)
     settings, made = {"validation_size": 0.3, "seed": 8}, Made.of(data, model.data)
@@ -217,11 +217,11 @@ def test_a_model_that_is_not_trained_is_refused(adata, tmp_path):
 
 
 def test_the_matrix_tells_measured_partly_imputable_and_control_apart(model):
-    tracks = overview.describe_tracks(model._open_data(None))
+    tracks = overview.describe_tracks(model.data)
     kinds = {
         f"{biosample}.{assay}": cell.kind
-        for biosample, row in zip(model.biosamples, overview.fill_matrix(model._layout, tracks), strict=True)
-        for assay, cell in zip(model._layout.assays, row, strict=True)
+        for biosample, row in zip(model.biosamples, overview.fill_matrix(model.grid, tracks), strict=True)
+        for assay, cell in zip(model.grid.assays, row, strict=True)
     }
     assert kinds.pop("cell1.H3K4me3") == "part"
     assert kinds.pop(NEVER) == "imputable"
@@ -269,7 +269,7 @@ def test_the_best_and_the_worst_stretch_are_those_of_largest_and_smallest_gain()
 
 
 def test_the_gain_is_that_of_the_likelihoods_by_definition(model):
-    data, rows = model._open_data(None), np.arange(300, 500)
+    data, rows = model.data, np.arange(300, 500)
     result = model.impute(indices=rows)
     gain_rn = loci.find_gains(model, data, rows, result)
     adata, name, other = model.adata[rows], "cell1.H3K4me1", "cell2.H3K4me1"
@@ -324,7 +324,7 @@ def test_signal_alone_is_ranked_and_drawn_beside_the_average(tmp_path):
     text = text_of(chipvi.report(model, tmp_path / "a.html"))
     assert "likelihood of the measured p-values" in text and "Depth (reads)" not in text
     result = model.impute()
-    data = model._open_data(None)
+    data = model.data
     gain_rn = loci.find_gains(model, data, np.arange(430), result)
     frame = adata.to_df("chip")
     n, truth, average = 1, frame["cell1.H3K4me1"].to_numpy(), frame["cell2.H3K4me1"].to_numpy()

@@ -19,6 +19,7 @@ from chipvi import metrics
 from chipvi.data.loader import FixedMinibatches
 from chipvi.data.segments import Segments
 from chipvi.data.splits import split_regions
+from chipvi.data.track_data import ViewKind
 from chipvi.nn import COUNT_HEADS, MeanDispersion
 from chipvi.train.plan import PlanOptions, TrainingPlan
 from chipvi.train.recorder import FitScores
@@ -293,7 +294,7 @@ def test_validation_regions_are_looked_at_to_validate_and_for_nothing_else(kit):
 
 def validation_loss(model, seed, **plan_options):
     """Of the model as it is, on the regions that this seed holds out."""
-    data = model._open_data(None)
+    data = model.data
     split = split_regions(data.segments, None, 0.1, np.random.default_rng(seed))
     plan = TrainingPlan(model.module, 10, seed, PlanOptions(**plan_options), data.tracks.names, data.n_regions)
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
@@ -394,7 +395,7 @@ def test_a_training_that_diverges_leaves_a_trained_model_as_it_was(kit):
 
 def test_the_error_names_the_branch_that_went_wrong(kit):
     model = kit.train(kit.model(kit.data()))
-    model.module.count_head = NanHead()
+    model.module.view(ViewKind.COUNTS).head = NanHead()
     with pytest.raises(FloatingPointError) as caught:
         kit.train(model)
     named = str(caught.value).partition("not finite are ")[2].partition(". ")[0].split(", ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -9,7 +11,11 @@ import torch
 from count_head_study import FAILING, SUSPECTS, StudyModel, SuspectNegativeBinomial
 
 from chipvi import metrics
+from chipvi.data.track_data import ViewKind
+from chipvi.module.features import AssayMeans
 from chipvi.train.masking import apply_task, draw_task
+
+COUNTS = ViewKind.COUNTS
 
 
 @pytest.fixture(scope="module")
@@ -49,43 +55,43 @@ def test_the_handwritten_likelihood_is_near_in_the_middle_and_breaks_at_the_edge
 def test_an_initial_mean_is_that_of_every_track(kit, data):
     model = StudyModel(data, ["initial_mean"])
     _, _, generated, _ = one_step(kit, model)
-    torch.testing.assert_close(generated["counts"].mean, torch.full_like(generated["counts"].mean, 1.3))
+    torch.testing.assert_close(
+        generated[COUNTS].distribution.mean, torch.full_like(generated[COUNTS].distribution.mean, 1.3)
+    )
     _, _, generated, _ = one_step(kit, StudyModel(data))
-    assert generated["counts"].mean.std() > 0.1
+    assert generated[COUNTS].distribution.mean.std() > 0.1
 
 
 def test_normalised_over_assays_each_region_has_mean_0_and_variance_1(kit, data):
     model = StudyModel(data, ["assay_norm"])
     torch.nn.init.normal_(model.module.decoder.weight_ako)
     inputs, inferred, generated, _ = one_step(kit, model)
-    raw_rqgo = generated["count_inputs"][0]
+    raw_rqgo = generated[COUNTS].head_inputs.raw_rqgo
     torch.testing.assert_close(raw_rqgo.mean(dim=2), torch.zeros_like(raw_rqgo[:, :, 0]), atol=1e-5, rtol=0)
     variance = raw_rqgo.var(dim=2, unbiased=False)
     torch.testing.assert_close(variance, torch.ones_like(variance), atol=1e-2, rtol=0)
     # whichever assays are asked for, all of them are normalised over
-    asked = {name: inputs[name] for name in ("biosample_q", "embedding_q", "log_depth_rqg")}
-    asked |= {name: inferred[name] for name in ("z_rqk", "others_rqaxv", "slots_rqai", "own_rqax")}
     model.module.eval()
-    both = [model.module.generative(**asked, assay_qg=inputs["assay_qg"])["count_inputs"][0][:, :, 2:3]]
-    asked["log_depth_rqg"] = asked["log_depth_rqg"][..., 2:3]
-    both += [model.module.generative(**asked, assay_qg=inputs["assay_qg"][:, 2:3])["count_inputs"][0]]
-    torch.testing.assert_close(*both)
+    part = replace(inputs.queries, assay_qg=inputs.queries.assay_qg[:, 2:3])
+    whole = model.module.generative(inferred, inputs.queries, inputs.log_depth_rqg)
+    some = model.module.generative(inferred, part, inputs.log_depth_rqg[..., 2:3])
+    torch.testing.assert_close(some[COUNTS].head_inputs.raw_rqgo, whole[COUNTS].head_inputs.raw_rqgo[:, :, 2:3])
 
 
 def test_raw_counts_reach_the_encoder_as_they_are(kit, data):
     model = StudyModel(data, ["raw_counts"])
-    value_rqas, present_rqa = 1 + 50 * torch.rand(7, 2, 4, 5), torch.ones(7, 2, 4)
-    assert torch.equal(model.module._slots(0, value_rqas, present_rqa)[..., :-1], value_rqas)
-    assert not torch.allclose(StudyModel(data).module._slots(0, value_rqas, present_rqa)[..., :-1], value_rqas)
+    means = AssayMeans(1 + 50 * torch.rand(7, 2, 4, 5), torch.ones(7, 2, 4))
+    assert torch.equal(model.module.view(COUNTS).slots(means).feature_rqas, means.value_rqas)
+    assert not torch.allclose(StudyModel(data).module.view(COUNTS).slots(means).feature_rqas, means.value_rqas)
 
 
 def test_a_clamped_loss_gives_rare_entries_no_gradient(kit, data):
     model = StudyModel(data, ["loss_clamp"])
     inputs, inferred, generated, _ = one_step(kit, model)
-    nll = -generated["counts"].log_prob(inputs["target_counts_rqg"])
-    hidden = inputs["hidden_counts_rqg"] > 0
+    nll = -generated[COUNTS].distribution.log_prob(inputs.truth[COUNTS].value_rqg)
+    hidden = inputs.truth[COUNTS].hidden_rqg > 0
     beyond = ((nll - nll[hidden].median()).abs() > 2) & hidden
-    raw = generated["count_inputs"][0]
+    raw = generated[COUNTS].head_inputs.raw_rqgo
     (gradient,) = torch.autograd.grad(model.module.loss(inputs, inferred, generated).loss, raw)
     assert beyond.any()
     assert (gradient[beyond] == 0).all()
@@ -97,10 +103,11 @@ def test_a_clamped_loss_gives_rare_entries_no_gradient(kit, data):
 def test_a_constant_in_place_of_a_loss_leaves_a_nan_gradient(kit, data):
     model = StudyModel(data, ["constant_loss", "lgamma_eps"])
     inputs, inferred, generated, _ = one_step(kit, model)
-    raw = torch.full_like(generated["count_inputs"][0], 1.0, requires_grad=True)
-    _, log_mean, log_dispersion = generated["count_inputs"]
-    broken = model.module.count_head(raw, log_mean.detach(), torch.full_like(log_dispersion, torch.nan))
-    loss = model.module.loss(inputs, inferred, generated | {"counts": broken}).loss
+    raw = torch.full_like(generated[COUNTS].head_inputs.raw_rqgo, 1.0, requires_grad=True)
+    start = generated[COUNTS].head_inputs
+    head = model.module.view(COUNTS).head
+    broken = head(raw, start.start_rqg.detach(), torch.full_like(start.log_spread_rqg, torch.nan))
+    loss = model.module.loss(inputs, inferred, {COUNTS: replace(generated[COUNTS], distribution=broken)}).loss
     assert torch.isfinite(loss)
     (gradient,) = torch.autograd.grad(loss, raw)
     assert torch.isnan(gradient).any()
@@ -108,11 +115,13 @@ def test_a_constant_in_place_of_a_loss_leaves_a_nan_gradient(kit, data):
 
 def test_a_heavy_kl_weighs_as_much_as_an_entry(kit, data):
     n_assays = len(set(data.var["assay"]))
-    assert StudyModel(data, ["heavy_kl"]).module.kl_weight == n_assays
+    assert StudyModel(data, ["heavy_kl"]).module.options.kl_weight == n_assays
 
 
 def test_clamps_sit_on_the_logits(data):
-    clamped, free = (StudyModel(data, suspects).module.count_head for suspects in (["n_p", "logit_clamps"], ["n_p"]))
+    clamped, free = (
+        StudyModel(data, suspects).module.view(COUNTS).head for suspects in (["n_p", "logit_clamps"], ["n_p"])
+    )
     raw, start = torch.tensor([40.0, 0.0]), (torch.tensor(0.0), torch.tensor(0.0))
     assert clamped.at_bounds(raw, *start)["logit"]
     assert not free.at_bounds(raw, *start)["logit"]
@@ -134,9 +143,8 @@ def test_nothing_but_the_latent_reaches_the_heads(kit, data):
     torch.nn.init.normal_(model.module.decoder.shared[-1].weight)
     inputs, inferred, generated, _ = one_step(kit, model)
     model.module.eval()
-    asked = model.module._get_generative_input(inputs, inferred)
-    asked["z_rqk"] = asked["z_rqk"][:1].expand_as(asked["z_rqk"])
-    mean_rqg = model.module.generative(**asked)["counts"].mean
+    one_latent = inferred.with_latent(inferred.z_rqk[:1].expand_as(inferred.z_rqk))
+    mean_rqg = model.module.generative(one_latent, inputs.queries, inputs.log_depth_rqg)[COUNTS].distribution.mean
     torch.testing.assert_close(mean_rqg, mean_rqg[:1].expand_as(mean_rqg))
 
 

@@ -1,4 +1,4 @@
-"""What to expect of experiments that training never saw: learnt from imputing measured ones as if they were such."""
+"""What to expect of experiments that training never saw: learnt from measured tracks that were held out."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from scipy.optimize import minimize_scalar
 
-from ..data.grid import Layout, has_data
-from ..data.splits import spread
-from ..data.track_data import TrackData
-from ..data.tracks import parse_targets
+from ..data.grid import Grid
+from ..data.splits import MOST_TRIED, draw_blocks
+from ..data.track_data import TrackData, ViewKind
 from ..metrics import nb_nll
 from ..module.vae import ChipVAE
-from ..predict.predictor import Predictor, log_depths
+from ..predict.predictor import impute_measured, log_depths
 
-_MOST_REGIONS = 8_192
-_LEAST_CURVE = 0.01  # below, the average and the network say the same
-_PRIOR_TRIALS = 0.5  # that speak for no difference between assays, and between biosamples
+_LEAST_CURVE = 0.01  # below, the average and the network predict the same
+_PRIOR_TRIALS = 0.5  # with which the prior of no difference between assays, and between biosamples, counts
 _LARGEST_LOG_FACTOR = 3.0
 
 
@@ -32,8 +29,8 @@ class Trial:
     ----------
     biosample, assay
         Indices of its cell of the grid.
-    is_signal
-        Whether these are its signal, not its counts.
+    kind
+        Which view of it.
     measured_r, network_r, average_r
         The data, the mean that the network gives, and the average of the other biosamples; float64.
     spread_r
@@ -42,7 +39,7 @@ class Trial:
 
     biosample: int
     assay: int
-    is_signal: bool
+    kind: ViewKind
     measured_r: np.ndarray
     network_r: np.ndarray
     average_r: np.ndarray
@@ -50,15 +47,15 @@ class Trial:
 
     @cached_property
     def slope_and_curve(self) -> tuple[float, float]:
-        """With a share s of the average, the squared error falls by 2 s slope - s² curve, in variances of the track."""
+        """With a blend weight w, the squared error falls by 2 w slope - w² curve, in variances of the track."""
         apart_r, variance = self.average_r - self.network_r, self.measured_r.var()
         slope = np.mean((self.measured_r - self.network_r) * apart_r) / variance
         return float(slope), float(np.mean(apart_r**2) / variance)
 
-    def fit_log_factor(self, share: float) -> float:
-        """Log of the factor of the spread that makes the data most likely, given the share of the average."""
-        mean_r = self.network_r + share * (self.average_r - self.network_r)
-        if self.is_signal:
+    def fit_log_factor(self, weight: float) -> float:
+        """Log of the factor of the spread that makes the data most likely, given the blend weight."""
+        mean_r = self.network_r + weight * (self.average_r - self.network_r)
+        if self.kind is ViewKind.SIGNAL:
             return float(0.5 * np.log(np.mean(((self.measured_r - mean_r) / self.spread_r) ** 2)))
 
         def loss(log_factor: float) -> float:
@@ -68,97 +65,90 @@ class Trial:
 
 
 def try_tracks(
-    module: ChipVAE, layout: Layout, seen: TrackData, data: TrackData, columns: np.ndarray, rows: np.ndarray
+    module: ChipVAE, grid: Grid, seen: TrackData, data: TrackData, columns: np.ndarray, rows: np.ndarray
 ) -> list[Trial]:
     """Impute tracks without their own data, in blocks of the rows.
 
     Parameters
     ----------
-    module, layout
-        To whom the cells of these tracks are not known, and its grid.
+    module, grid
+        To which the cells of these tracks are not known, and its grid.
     seen, data
         What to impute from, and what to compare with.
     columns, rows
         Tracks and ascending rows.
     """
-    rows = spread(rows, _MOST_REGIONS)
-    targets = parse_targets([data.tracks.names[t] for t in columns], data.tracks)
-    log_depth_t = module.log_depth_t.double().cpu().numpy()
-    log_depth_n = log_depths(module, data)[columns]
-    network, average = Predictor(module, layout, seen, targets, log_depth_t, log_depth_n).impute_apart(rows)
-    block = data.read_rows(rows)
-    views = [(False, "mean", "dispersion", block.counts_rt, block.counted_rt)]
-    if block.signal_rt is not None and block.signalled_rt is not None:
-        views += [(True, "signal", "signal_std", block.signal_rt, block.signalled_rt)]
-    trials = []
-    for is_signal, mean, width, value_rt, there_rt in views:
-        for n, t in enumerate(columns if mean in network else []):
-            there = there_rt[:, t]
-            measured_r = value_rt[there, t].astype(np.float64)
-            if there.any() and measured_r.var() > 0:
-                entries = (network[mean][there, n], average[mean][there, n], network[width][there, n])
-                cell = (int(layout.biosample_t[t]), int(layout.assay_t[t]))
-                trials.append(Trial(*cell, is_signal, measured_r, *entries))
-    return trials
+    rows = draw_blocks(rows, MOST_TRIED)
+    imputed = impute_measured(module, grid, data, rows, columns, seen, target_log_depth_t=log_depths(module, data))
+    return [
+        Trial(
+            biosample=int(grid.biosample_t[track.column]),
+            assay=int(grid.assay_t[track.column]),
+            kind=track.kind,
+            measured_r=track.measured_r,
+            network_r=track.network_r,
+            average_r=track.average_r,
+            spread_r=track.spread_r,
+        )
+        for track in imputed
+        if track.measured_r.var() > 0
+    ]
 
 
-def learn_from_given(module: ChipVAE, layout: Layout, data: TrackData, n_biosamples: int, n_assays: int) -> None:
-    """Tell a module what to expect of new biosamples, each from its own tracks if they are two or more, in place.
+def learn_from_given(module: ChipVAE, grid: Grid, data: TrackData, n_biosamples: int, n_assays: int) -> None:
+    """Learn what to expect of new biosamples, each from its own tracks if they are two or more, in place.
 
     Parameters
     ----------
-    module, layout, data
+    module, grid, data
         Of a query.
     n_biosamples, n_assays
         How many biosamples and assays, the first ones, the module was trained on.
     """
-    is_given_t = layout.is_target_t & (layout.assay_t < n_assays) & has_data(data)
-    for b in range(n_biosamples, len(layout.biosamples)):
-        columns = np.flatnonzero(is_given_t & (layout.biosample_t == b))
+    is_given_t = grid.is_target_t & (grid.assay_t < n_assays) & data.measured_t
+    for b in range(n_biosamples, len(grid.biosamples)):
+        columns = np.flatnonzero(is_given_t & (grid.biosample_t == b))
         if len(columns) >= 2:  # each is imputed from the others
-            trials = try_tracks(module, layout, data, data, columns, np.arange(data.n_regions))
+            trials = try_tracks(module, grid, data, data, columns, np.arange(data.n_regions))
             if trials:
-                default_ba = module.unseen_share_ba.double().cpu().numpy()
-                learn(module, trials, pool_shares(trials, default_ba, n_default=2), np.array([b]))
+                learn(module, trials, pool_weights(trials, module.blend.array_ba, n_default=2), np.array([b]))
 
 
-@torch.no_grad()
-def learn(module: ChipVAE, trials: Sequence[Trial], share_ba: np.ndarray, biosamples: np.ndarray) -> None:
-    """Tell a module what to expect of the cells that it has not seen, in place.
+def learn(module: ChipVAE, trials: Sequence[Trial], weight_ba: np.ndarray, biosamples: np.ndarray) -> None:
+    """Set what a module expects of the cells that it has not seen, in place.
 
     Parameters
     ----------
     module
-        To tell.
+        To set.
     trials
         From which the factor of the spread is taken, by maximum likelihood in each and as their mean.
-    share_ba
-        Share of the average of the other biosamples in the mean of each cell.
+    weight_ba
+        Blend weight of each cell.
     biosamples
-        Rows of the grid to tell it of.
+        Rows of the grid to set.
     """
-    device = module.unseen_share_ba.device
-    module.unseen_share_ba[biosamples] = torch.as_tensor(share_ba[biosamples], dtype=torch.float32, device=device)
-    is_told_ba = torch.zeros_like(module.known_ba)
-    is_told_ba[biosamples] = True
-    for is_signal, name in ((False, "log_dispersion_factor_ba"), (True, "log_std_factor_ba")):
-        found = [t.fit_log_factor(share_ba[t.biosample, t.assay]) for t in trials if t.is_signal == is_signal]
+    module.blend.set(biosamples, weight_ba)
+    is_unseen_ba = ~module.known_array_ba
+    is_unseen_ba[np.setdiff1d(np.arange(len(is_unseen_ba)), biosamples)] = False
+    for view in module.views:
+        found = [t.fit_log_factor(weight_ba[t.biosample, t.assay]) for t in trials if t.kind is view.kind]
         if found:
-            getattr(module, name)[is_told_ba & ~module.known_ba] = float(np.mean(found))
+            view.calibration.set(np.nonzero(is_unseen_ba), log_spread=float(np.mean(found)))
 
 
-def pool_shares(trials: Sequence[Trial], default_ba: np.ndarray, n_default: int) -> np.ndarray:
-    """Share of the average in the mean of each cell, 0 to 1: the default, moved by as much everywhere.
+def pool_weights(trials: Sequence[Trial], default_ba: np.ndarray, n_default: int) -> np.ndarray:
+    """Blend weight of each cell, 0 to 1: the default, moved by as much everywhere.
 
-    At the cells of the trials it is on average the share with which these have the least squared error, together with
-    typical ones that say the default.
+    At the cells of the trials it is on average the weight with which these have the least squared error, together with
+    typical ones whose best weight is the default.
 
     Parameters
     ----------
     trials
         At least one.
     default_ba
-        Shares without any trial.
+        Weights without any trial.
     n_default
         Number of trials that the default counts for.
     """
@@ -170,17 +160,17 @@ def pool_shares(trials: Sequence[Trial], default_ba: np.ndarray, n_default: int)
     return np.clip(default_ba + (slopes.sum() + default * typical) / (curves.sum() + typical) - default, 0, 1)
 
 
-def choose_shares(trials: Sequence[Trial], default_ba: np.ndarray) -> np.ndarray:
-    """Shares as :func:`pool_shares` has them, and for each assay and biosample as different as its own trials say.
+def choose_weights(trials: Sequence[Trial], default_ba: np.ndarray) -> np.ndarray:
+    """Weights as :func:`pool_weights` has them, and for each assay and biosample as different as its own trials are.
 
     The differences are random effects, found by ridge regression.
     """
-    share_ba = pool_shares(trials, default_ba, n_default=1)
-    tells = [trial for trial in trials if trial.slope_and_curve[1] >= _LEAST_CURVE]
-    own_i = np.clip([slope / curve for slope, curve in (trial.slope_and_curve for trial in tells)], 0, 1)
-    biosample_i, assay_i = ([getattr(trial, name) for trial in tells] for name in ("biosample", "assay"))
+    weight_ba = pool_weights(trials, default_ba, n_default=1)
+    informative = [trial for trial in trials if trial.slope_and_curve[1] >= _LEAST_CURVE]
+    own_i = np.clip([slope / curve for slope, curve in (trial.slope_and_curve for trial in informative)], 0, 1)
+    biosample_i, assay_i = [trial.biosample for trial in informative], [trial.assay for trial in informative]
     n_biosamples, n_assays = default_ba.shape
     design_ie = np.hstack([np.eye(n_biosamples)[biosample_i], np.eye(n_assays)[assay_i]])
     precision_ee = design_ie.T @ design_ie + _PRIOR_TRIALS * np.eye(n_biosamples + n_assays)
-    effect_e = np.linalg.solve(precision_ee, design_ie.T @ (own_i - share_ba[biosample_i, assay_i]))
-    return np.clip(share_ba + effect_e[:n_biosamples, None] + effect_e[n_biosamples:], 0, 1)
+    effect_e = np.linalg.solve(precision_ee, design_ie.T @ (own_i - weight_ba[biosample_i, assay_i]))
+    return np.clip(weight_ba + effect_e[:n_biosamples, None] + effect_e[n_biosamples:], 0, 1)

@@ -1,70 +1,69 @@
-"""Rehearsal: models that are trained without some of the tracks, to see what becomes of these."""
+"""Held-out-track calibration: models trained without some of the tracks show how well unseen ones are imputed."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from ..data.grid import Layout
+from ..data.grid import Grid
 from ..data.splits import Split
 from ..data.track_data import TrackData
 from ..module.vae import ChipVAE
 from ..train.advice import TrainingAdvice
-from ..train.runner import fit
-from .hierarchy import Trial, choose_shares, learn, try_tracks
+from ..train.runner import FitOptions, fit
+from .hierarchy import Trial, choose_weights, learn, try_tracks
 
 _ROUNDS = 2
 _SHORTER = 6  # is a round than the training, but not below
 _FEWEST_STEPS = 200  # for a network that has learnt nothing would leave all to the average
-_WITHHELD_SHARE = 0.2  # of the tracks of a biosample in a round, but at least one
-_FEWEST_TRACKS = 3  # of a biosample from which one is withheld
-_MOST_WITHHELD = 64
+_HELD_OUT_SHARE = 0.2  # of the tracks of a biosample in a round, but at least one
+_FEWEST_TRACKS = 3  # of a biosample from which one is held out
+_MOST_HELD_OUT = 64
 
 
-def wants_rehearsal(wish: bool | None, layout: Layout, module: ChipVAE) -> bool:
-    """As told, or else whether cells of the grid have no data, controls aside: experiments that nobody has run."""
-    is_target_a = np.isin(np.arange(len(layout.assays)), layout.assay_t[layout.is_target_t])
-    has_gaps = not bool(module.known_ba.cpu().numpy()[:, is_target_a].all())
-    return has_gaps if wish is None else wish
+def has_gaps(grid: Grid, known_ba: np.ndarray) -> bool:
+    """Whether cells of the grid have no data, controls aside: experiments that nobody has run."""
+    is_target_a = np.isin(np.arange(len(grid.assays)), grid.assay_t[grid.is_target_t])
+    return not bool(known_ba[:, is_target_a].all())
 
 
 def checkpoints_beside(checkpoint: Path) -> list[Path]:
-    """Where the rounds of a rehearsal keep their own checkpoints."""
-    return [checkpoint.with_name(f"{checkpoint.name}.rehearsal{n}") for n in range(1, _ROUNDS + 1)]
+    """Where the rounds of held-out-track calibration keep their own checkpoints."""
+    return [checkpoint.with_name(f"{checkpoint.name}.held_out{n}") for n in range(1, _ROUNDS + 1)]
 
 
-def choose_withheld(layout: Layout, known_ba: np.ndarray) -> list[np.ndarray]:
+def choose_held_out(grid: Grid, known_ba: np.ndarray) -> list[np.ndarray]:
     """Tracks to train without in each round, ascending: of assays that another biosample keeps, each track once.
 
     They are spread over biosamples and assays; rounds without any are left out.
 
     Parameters
     ----------
-    layout, known_ba
+    grid, known_ba
         The grid, and which of its cells have data.
     """
     target_ba = known_ba.copy()
-    target_ba[layout.biosample_t[~layout.is_target_t], layout.assay_t[~layout.is_target_t]] = False
+    target_ba[grid.biosample_t[~grid.is_target_t], grid.assay_t[~grid.is_target_t]] = False
     tried_ba = np.zeros_like(target_ba)
     rounds = []
     for _ in range(_ROUNDS):
-        cells = islice(_choose_cells(target_ba, tried_ba), _MOST_WITHHELD)
-        withheld = np.sort(np.array([layout.track_ba[cell] for cell in cells], dtype=np.int64))
-        if len(withheld):
-            rounds.append(withheld)
+        cells = islice(_choose_cells(target_ba, tried_ba), _MOST_HELD_OUT)
+        held_out = np.sort(np.array([grid.track_ba[cell] for cell in cells], dtype=np.int64))
+        if len(held_out):
+            rounds.append(held_out)
     return rounds
 
 
 def _choose_cells(target_ba: np.ndarray, tried_ba: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Cells to withhold together, assay by assay and around again; noted as tried, and not chosen if they are."""
+    """Cells to hold out together, assay by assay and around again; noted as tried, and not chosen if they are."""
     left_ba, number_b = target_ba.copy(), target_ba.sum(axis=1)
-    quota_b = np.where(number_b >= _FEWEST_TRACKS, np.ceil(_WITHHELD_SHARE * number_b), 0)
+    quota_b = np.where(number_b >= _FEWEST_TRACKS, np.ceil(_HELD_OUT_SHARE * number_b), 0)
     found = True
     while found:
         found = False
@@ -78,48 +77,44 @@ def _choose_cells(target_ba: np.ndarray, tried_ba: np.ndarray) -> Iterator[tuple
                 yield b, a
 
 
-def rehearse(
+def calibrate_unseen(
     module: ChipVAE,
     make_module: Callable[[TrackData, np.ndarray], ChipVAE],
-    layout: Layout,
+    grid: Grid,
     data: TrackData,
     split: Split,
-    n_steps: int,
-    seed: int,
-    checkpoint: Path | None = None,
-    **options: Any,
+    options: FitOptions,
 ) -> None:
-    """Train other modules without some of the tracks, and tell a trained one what became of them, in place.
+    """Train other modules without some of the tracks, and learn from what becomes of these, in place.
 
-    If it is interrupted, or no track can be withheld, the module stays as it is.
+    If it is interrupted, or no track can be held out, the module stays as it is.
 
     Parameters
     ----------
-    module, layout
+    module, grid
         Trained, and its grid.
     make_module
         Makes a module of the same kind that starts from some rows of some data.
-    data, split, n_steps, seed, checkpoint, options
-        What the module was trained on and how, as in :func:`chipvi.train.fit`. The logger is left out, and callbacks
-        but for those with `watches_rehearsal`.
+    data, split, options
+        What the module was trained on and how. The logger is left out, and callbacks but for those with
+        `watches_calibration`.
     """
-    callbacks = [callback for callback in options.pop("callbacks", []) if getattr(callback, "watches_rehearsal", False)]
-    options.pop("logger", None)
-    n_steps = max(-(-n_steps // _SHORTER), min(n_steps, _FEWEST_STEPS))
-    options |= {"early_stopping": False, "callbacks": callbacks, "n_steps": n_steps, "seed": seed}
-    files = [None] * _ROUNDS if checkpoint is None else checkpoints_beside(checkpoint)
+    n_steps = max(-(-options.n_steps // _SHORTER), min(options.n_steps, _FEWEST_STEPS))
+    callbacks = [callback for callback in options.callbacks if getattr(callback, "watches_calibration", False)]
+    trainer = {name: value for name, value in options.trainer.items() if name != "logger"} | {"callbacks": callbacks}
+    options = replace(options, n_steps=n_steps, early_stopping=False, trainer=trainer)
+    files = [None] * _ROUNDS if options.checkpoint is None else checkpoints_beside(options.checkpoint)
     split = Split(split.train, split.validation[:0])
     trials: list[Trial] = []
-    for columns, file in zip(choose_withheld(layout, module.known_ba.cpu().numpy()), files, strict=False):
+    for columns, file in zip(choose_held_out(grid, module.known_array_ba), files, strict=False):
         seen = data.without(columns)
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
-            torch.manual_seed(seed)
-            warnings.simplefilter("ignore", TrainingAdvice)  # was said of the training itself
-            rehearsed = make_module(seen, split.train)
-            plan = fit(rehearsed, seen, split, checkpoint=file, **options)
+            torch.manual_seed(options.seed)
+            warnings.simplefilter("ignore", TrainingAdvice)  # was given on the training itself
+            other = make_module(seen, split.train)
+            plan = fit(other, seen, split, replace(options, checkpoint=file))
         if plan.was_interrupted:
             return
-        trials += try_tracks(rehearsed, layout, seen, data, columns, split.train)
+        trials += try_tracks(other, grid, seen, data, columns, split.train)
     if trials:
-        share_ba = choose_shares(trials, module.unseen_share_ba.double().cpu().numpy())
-        learn(module, trials, share_ba, np.arange(len(layout.biosamples)))
+        learn(module, trials, choose_weights(trials, module.blend.array_ba), np.arange(len(grid.biosamples)))

@@ -1,40 +1,33 @@
-"""The last step of training: by how much the imputed means and spreads of each track are off, taken back."""
+"""The first step after training: by how much imputed means and spreads of each track are off, and its correction."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import TypeAlias
 
 import numpy as np
 from scipy.optimize import minimize
 
-from ..data.grid import Layout
-from ..data.splits import spread
-from ..data.track_data import TrackData
-from ..data.tracks import parse_targets
+from ..data.grid import Grid
+from ..data.splits import MOST_RECALIBRATED, draw_blocks
+from ..data.track_data import TrackData, ViewKind
 from ..metrics import nb_nll
-from ..module.vae import CALIBRATION, ChipVAE
-from ..predict.predictor import Predictor
+from ..module.vae import ChipVAE
+from ..predict.predictor import impute_measured
 
-_Fit: TypeAlias = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, float]]
-
-_MOST_REGIONS = 32_768
-_FEWEST_HELD_OUT = 2_000  # below, the regions of training tell more
+_FEWEST_HELD_OUT = 2_000  # below, the regions of training are the better guide
 _PRIOR = 0.5  # standard deviation of the log factors: a track with hardly a read stays as it is
 
 
-def recalibrate(module: ChipVAE, layout: Layout, data: TrackData, trained: np.ndarray, held_out: np.ndarray) -> None:
-    """Give a trained module the factors by which imputation is most likely, in place.
+def recalibrate(module: ChipVAE, grid: Grid, data: TrackData, trained: np.ndarray, held_out: np.ndarray) -> None:
+    """Give a trained module the corrections under which imputation is most likely, in place.
 
     Training predicts with dropout and a noisy latent, prediction does without, and so comes out less certain than it
     may be, and some percent too high. Each track is imputed without its own data on the held-out regions, or where
     these are few on those of training. Then, for counts, a factor of the mean and one of the dispersion are set to
     their maximum of likelihood; for signal, a shift and a factor of the standard deviation. Regions of training
-    flatter the model, so that nothing that they say of the spread is taken.
+    flatter the model, so that the spread is not fitted to them.
 
     Parameters
     ----------
-    module, layout
+    module, grid
         Trained, and its grid.
     data
         What it was trained on.
@@ -42,25 +35,14 @@ def recalibrate(module: ChipVAE, layout: Layout, data: TrackData, trained: np.nd
         Ascending rows that it was trained on, and rows that it was not.
     """
     is_held_out = len(held_out) >= _FEWEST_HELD_OUT
-    rows = spread(held_out if is_held_out else trained, _MOST_REGIONS)
-    targets = parse_targets(None, data.tracks)
-    log_depth_t = module.log_depth_t.double().cpu().numpy()
-    for name in CALIBRATION:
-        getattr(module, name).zero_()
-    predictor = Predictor(module, layout, data, targets, log_depth_t, log_depth_t[targets.columns])
-    predicted = predictor.impute(rows)
-    block = data.read_rows(rows)
-    views: list[tuple[str, str, np.ndarray, np.ndarray, _Fit, tuple[str, ...]]] = []
-    views += [("mean", "dispersion", block.counts_rt, block.counted_rt, fit_factors, CALIBRATION[:2])]
-    if block.signal_rt is not None and block.signalled_rt is not None:
-        views += [("signal", "signal_std", block.signal_rt, block.signalled_rt, fit_shift, CALIBRATION[2:])]
-    for mean, spread_name, value_rt, there_rt, fit, names in views:
-        for n, t in enumerate(targets.columns if mean in predicted else []):
-            there = there_rt[:, t]
-            if there.any():
-                found = fit(value_rt[there, t], predicted[mean][there, n], predicted[spread_name][there, n])
-                for name, value in zip(names, found if is_held_out else found[:1], strict=False):
-                    getattr(module, name)[layout.biosample_t[t], layout.assay_t[t]] = value
+    rows = draw_blocks(held_out if is_held_out else trained, MOST_RECALIBRATED)
+    for view in module.views:
+        view.calibration.reset()
+    for track in impute_measured(module, grid, data, rows):
+        fit = fit_factors if track.kind is ViewKind.COUNTS else fit_shift
+        level, log_spread = fit(track.measured_r, track.mean_r, track.spread_r)
+        cell = (int(grid.biosample_t[track.column]), int(grid.assay_t[track.column]))
+        module.view(track.kind).calibration.set(cell, level, log_spread if is_held_out else None)
 
 
 def fit_factors(counts: np.ndarray, mean: np.ndarray, dispersion: np.ndarray) -> tuple[float, float]:

@@ -96,7 +96,6 @@ def run(options: Options) -> None:
     from anndata import AnnData
 
     from .. import pl
-    from ..calibrate.holdout import wants_rehearsal
     from ..model.chipvi import ChipVI
 
     out, console = options.out, open_console()
@@ -111,7 +110,7 @@ def run(options: Options) -> None:
     with quiet_lightning():
         ChipVI.setup_anndata(adata, **example.setup)
         model = ChipVI(adata)
-        if wants_rehearsal(None, model.grid, model.module):
+        if model.has_gaps:
             print_line("Held-out-track calibration follows: two short trainings without some of the tracks.", console)
         model.train(max_steps=options.steps or _STEPS, split_key=_SPLIT, seed=options.seed)
         result = model.impute(indices=example.test)

@@ -43,6 +43,7 @@ KEY_HELP = {
     "depth_key": "Column of var with reads per track; by default counts are added up.",
     "control_key": "Column of var that is true for controls.",
     "segment_key": "Column of obs whose equal values mark neighbours; by default chrom, start, end.",
+    "covariate_keys": "Columns of obs with numbers to learn from, by commas.",
 }
 """What each of the setup keys is, by its name in SetupKeys."""
 

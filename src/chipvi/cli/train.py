@@ -256,11 +256,8 @@ def require_accelerator(name: str) -> str:
 
 
 def _print_plan(plan: Plan, model: ChipVI, data: TrackData, console: Console) -> None:
-    from ..calibrate.holdout import wants_rehearsal
-    from ..data.grid import has_data
-
     tracks, training = data.tracks, plan.training
-    missing = [name for name, there in zip(tracks.names, has_data(data), strict=True) if not there]
+    missing = [name for name, there in zip(tracks.names, data.measured_t, strict=True) if not there]
     n_controls = int(tracks.is_control.sum())
     controls = f", {n_controls} of them {'a control' if n_controls == 1 else 'controls'}" if n_controls else ""
     without = f"; without data: {listed(missing)}" if missing else ""
@@ -273,7 +270,7 @@ def _print_plan(plan: Plan, model: ChipVI, data: TrackData, console: Console) ->
         lines.append(f"Found and used: {', '.join(plan.found)}.")
     parameters = counted(sum(p.numel() for p in model.module.parameters()), "parameter")
     held_out = f", {training.validation_size:.0%} of the regions held out" if training.validation_size else ""
-    calibration = "; then held-out-track calibration" if wants_rehearsal(None, model.grid, model.module) else ""
+    calibration = "; then held-out-track calibration" if model.has_gaps else ""
     lines.append(
         f"To train: head {training.head}, {parameters}, {counted(training.steps or 0, 'step')}{held_out}, "
         f"seed {training.seed}{calibration}."
@@ -305,7 +302,7 @@ def draw_validation(model: ChipVI, size: float, seed: int) -> np.ndarray:
     from ..data.segments import find_segments
     from ..data.splits import split_regions
 
-    segments = find_segments(model.adata.obs, model.registry_["setup_args"]["segment_key"])
+    segments = find_segments(model.adata.obs, model.setup_keys.segment_key)
     return split_regions(segments, None, size, np.random.default_rng(seed)).validation
 
 

@@ -12,9 +12,10 @@ import pandas as pd
 from rich.progress import Progress, TaskID
 
 from .. import metrics
-from ..data.splits import spread
+from ..data.splits import draw_blocks
 from ..model.chipvi import ChipVI
 from ..train.plan import PlanOptions, TrainingPlan
+from ..train.runner import FitOptions
 from .trial import Trial
 
 SCORES = ("r2", "pearson", "nll", "crps", "pit_deviation", "coverage", "expected_coverage")
@@ -102,21 +103,18 @@ def train(trial: Trial, head: str, seed: int, watch: Watch) -> ChipVI:
         If the user interrupts, which by itself would end this run only.
     """
     model = ChipVI(trial.adata, head=head)
-    model._fit(
-        trial.data,
-        trial.split,
-        seed=seed,
-        calibrate=False,
+    options = FitOptions(
         n_steps=trial.steps,
         batch_size=_BATCH_SIZE,
-        early_stopping=False,
-        options=PlanOptions(log_every_n_steps=max(1, min(_LOG_EVERY, trial.steps // 20))),
-        accelerator="auto",
-        devices="auto",
-        callbacks=[watch],
-        enable_progress_bar=False,
-        val_check_interval=min(trial.steps, max(_LEAST_INTERVAL, trial.steps // _CHECKS)),
+        seed=seed,
+        plan=PlanOptions(log_every_n_steps=max(1, min(_LOG_EVERY, trial.steps // 20))),
+        trainer={
+            "callbacks": [watch],
+            "enable_progress_bar": False,
+            "val_check_interval": min(trial.steps, max(_LEAST_INTERVAL, trial.steps // _CHECKS)),
+        },
     )
+    model.fit_split(trial.data, trial.split, options, recalibrate_spread=False)
     if watch.n_steps < trial.steps:
         raise KeyboardInterrupt
     return model
@@ -186,7 +184,7 @@ def marginal(trial: Trial) -> pd.DataFrame:
     # half a read at least: a mean of zero would forbid all reads
     mean_t = (np.maximum(counts.total_t, 0.5) / np.maximum(counts.number_t, 1))[trial.columns]
     mean_t = np.where(counts.number_t[trial.columns] > 0, mean_t, np.nan)
-    fitted, judged = trial.counts(spread(trial.split.train, _MOST_FITTED)), trial.counts(trial.judged)
+    fitted, judged = trial.counts(draw_blocks(trial.split.train, _MOST_FITTED)), trial.counts(trial.judged)
     dispersion_t = metrics.fit_dispersion(fitted.to_numpy(), np.broadcast_to(mean_t, fitted.shape))
     judged = judged.loc[:, np.isfinite(mean_t) & np.isfinite(dispersion_t)]
     columns = fitted.columns.get_indexer(judged.columns)
@@ -201,7 +199,9 @@ def average(trial: Trial) -> pd.DataFrame:
     """`r2` and `pearson` of the average of the other biosamples, at the depth of the track."""
     tracks, block = trial.data.tracks, trial.data.read_rows(trial.judged)
     depth_t = trial.data.depth_t
-    rate_rt = block.counts_rt / depth_t
-    average_rt = metrics.leave_one_out_average(rate_rt, block.counted_rt, tracks.biosamples, tracks.assays) * depth_t
+    rate_rt = block.counts.value_rt / depth_t
+    average_rt = (
+        metrics.leave_one_out_average(rate_rt, block.counts.present_rt, tracks.biosamples, tracks.assays) * depth_t
+    )
     scores = metrics.score_tracks(trial.counts(trial.judged), average_rt[:, trial.columns])
     return scores.iloc[:-1][["r2", "pearson"]].reindex(columns=list(SCORES))

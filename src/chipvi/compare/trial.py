@@ -10,8 +10,7 @@ import pandas as pd
 from anndata import AnnData
 
 from .._messages import unknown
-from ..data.grid import has_data
-from ..data.splits import Split, split_regions, spread
+from ..data.splits import Split, draw_blocks, split_regions
 from ..data.track_data import TrackData
 from ..model.chipvi import ChipVI
 from ..nn import COUNT_HEADS
@@ -57,7 +56,7 @@ class Trial:
     def counts(self, rows: np.ndarray) -> pd.DataFrame:
         """Counts of the tracks to judge, regions x tracks, NaN where missing."""
         block = self.data.read_rows(rows)
-        counts_rt = np.where(block.counted_rt, block.counts_rt, np.nan)[:, self.columns]
+        counts_rt = block.counts.measured_rt[:, self.columns]
         return pd.DataFrame(counts_rt, columns=[self.data.tracks.names[t] for t in self.columns])
 
 
@@ -74,7 +73,7 @@ def plan_trial(adata: AnnData, heads: Sequence[str] | None, steps: int, seeds: S
     chosen = list(seeds) if isinstance(seeds, Sequence | np.ndarray) else []
     if not chosen or not all(_is_whole(seed, least=0) for seed in chosen):
         raise ValueError(f"seeds must be a list of whole numbers from 0 on, such as (0, 1, 2); got {seeds!r}.")
-    data = ChipVI(adata)._open_data(None)
+    data = ChipVI(adata).data
     _require_counts(data)
     held_out = split_regions(data.segments, None, SHARE_HELD_OUT, np.random.default_rng(_SPLIT_SEED))
     if not len(held_out.validation):
@@ -88,8 +87,8 @@ def plan_trial(adata: AnnData, heads: Sequence[str] | None, steps: int, seeds: S
         heads=tuple(dict.fromkeys(names)),
         seeds=tuple(dict.fromkeys(map(int, chosen))),
         steps=int(steps),
-        split=Split(held_out.train, spread(held_out.validation, _MOST_WATCHED)),
-        judged=spread(held_out.validation, _MOST_JUDGED),
+        split=Split(held_out.train, draw_blocks(held_out.validation, _MOST_WATCHED)),
+        judged=draw_blocks(held_out.validation, _MOST_JUDGED),
         n_held_out=len(held_out.validation),
     )
 
@@ -102,5 +101,5 @@ def _require_counts(data: TrackData) -> None:
     counted_t = (data.summary.counts.number_t > 0) & ~data.tracks.is_control
     if not counted_t.any():
         raise ValueError("there must be counts, for a count head to predict; all tracks but controls have signal only.")
-    if has_data(data).sum() < 2:
+    if data.measured_t.sum() < 2:
         raise ValueError("at least two tracks must have data, so that one can be imputed from the other; one has.")

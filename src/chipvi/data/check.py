@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import warnings
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from .._messages import and_more, listed, unknown
+from .._messages import and_more, levels_to_caller, listed, unknown
 from .segments import find_segments
 from .setup_keys import SetupKeys
 from .survey import PLAUSIBLE_SIGNAL, Findings, survey
@@ -51,7 +50,7 @@ def check_anndata(adata: AnnData, keys: SetupKeys = SetupKeys()) -> TrackData:  
             f"layer {keys.signal_layer!r} should hold arcsinh(-log10 p), which rarely exceeds {PLAUSIBLE_SIGNAL:g}; "
             f"{too_high.describe(data.region_names, data.tracks)}. If it holds -log10 p, transform it with np.arcsinh.",
             UserWarning,
-            stacklevel=_levels_to_caller(),
+            stacklevel=levels_to_caller(),
         )
     return data
 
@@ -102,9 +101,29 @@ def _open(adata: AnnData, keys: SetupKeys, reference: Tracks | None = None) -> t
     refuse(counts, found.not_counts, "must hold whole counts", advice)
     advice = "Put NaN where there is no signal, or choose another layer."
     refuse(signal, found.not_signal, "must hold arcsinh(-log10 p), finite and not negative", advice)
-    data = TrackData(tracks, segments, adata.obs_names, counts, observed, signal, found.summary)
+    covariates_rc = _covariates(adata, keys.covariate_keys)
+    data = TrackData(tracks, segments, adata.obs_names, counts, observed, signal, found.summary, covariates_rc)
     _require_depths(data, keys.depth_key)
     return data, found.too_high
+
+
+def _covariates(adata: AnnData, names: Sequence[str]) -> np.ndarray:
+    """Columns of obs with a finite number for every region, regions x columns, float32."""
+    for name in names:
+        if name not in adata.obs:
+            raise ValueError(unknown("covariate_keys", name, list(adata.obs), "adata.obs"))
+        if not is_numeric_dtype(adata.obs[name]) or is_bool_dtype(adata.obs[name]):
+            raise ValueError(
+                f"covariate {name!r} must hold real numbers; its dtype is {adata.obs[name].dtype}. Convert the column "
+                "with .astype(float), or give categories a column of 0 and 1 each."
+            )
+        values_r = adata.obs[name].to_numpy(dtype=np.float64, na_value=np.nan)
+        if (broken := np.flatnonzero(~np.isfinite(values_r))).size:
+            raise ValueError(
+                f"covariate {name!r} must be known for every region; region {adata.obs_names[broken[0]]} has "
+                f"{values_r[broken[0]]:g}{and_more(len(broken))}. Fill it in, or leave those regions out."
+            )
+    return np.array([adata.obs[name] for name in names], dtype=np.float32).reshape(len(names), adata.n_obs).T
 
 
 def _require_unique_regions(names: pd.Index) -> None:
@@ -211,12 +230,3 @@ def _refuse_tracks(data: TrackData, broken_t: np.ndarray, expected: str, found: 
     if len(columns):
         track = data.tracks.names[columns[0]]
         raise ValueError(f"{expected}; track {track} {found}{and_more(len(columns))}. {advice}")
-
-
-def _levels_to_caller() -> int:
-    """Stack level, seen from where a warning is raised, of the first caller outside this package."""
-    package = f"{Path(__file__).parents[1]}{os.sep}"
-    level, frame = 0, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
-        level, frame = level + 1, frame.f_back
-    return level + 1

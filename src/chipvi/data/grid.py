@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .track_data import TrackData
+from .track_data import TrackData, ViewKind
 from .tracks import Tracks
 
 _LEAST_DISPERSION, _LARGEST_DISPERSION = 0.05, 50.0  # moment estimates stray far beyond for nearly empty tracks
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class Grid:
     """Which track is which cell of the grid.
 
     Parameters
@@ -37,7 +37,7 @@ class Layout:
     has_signal: bool
 
     @classmethod
-    def of(cls, tracks: Tracks, has_counts: bool, has_signal: bool) -> Layout:
+    def of(cls, tracks: Tracks, has_counts: bool, has_signal: bool) -> Grid:
         """Lay out tracks."""
         biosamples, assays = tuple(dict.fromkeys(tracks.biosamples)), tuple(dict.fromkeys(tracks.assays))
         return cls(
@@ -49,6 +49,12 @@ class Layout:
             has_counts=has_counts,
             has_signal=has_signal,
         )
+
+    @property
+    def views(self) -> tuple[ViewKind, ...]:
+        """The views of an experiment that the model knows, counts first."""
+        known = {ViewKind.COUNTS: self.has_counts, ViewKind.SIGNAL: self.has_signal}
+        return tuple(kind for kind in ViewKind if known[kind])
 
     @property
     def track_ba(self) -> np.ndarray:
@@ -68,71 +74,95 @@ class Layout:
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
-    """Where the heads start in each cell of the grid, float32: the moments of the track.
+class CellStart:
+    """Where the head of one view starts in each cell of the grid, float32: the moments of the track.
 
     A cell without data takes the average over its assay, or failing that over its biosample.
+
+    Parameters
+    ----------
+    level_ba
+        Log of the mean count at the central depth, or mean of the signal.
+    log_spread_ba
+        Log of the moment estimate of the dispersion of the counts, or of the standard deviation of the signal.
+    """
+
+    level_ba: np.ndarray
+    log_spread_ba: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Initialisation:
+    """The numbers that training starts from.
 
     Parameters
     ----------
     log_center
         Mean log depth of the counted tracks. Rates are counts at this depth.
     log_depth_t
-        Log depth of each track less `log_center`; where unknown the median depth of the assay, or failing that 0.
-    log_rate_ba, log_dispersion_ba
-        Log of the mean count at the central depth, and of the moment estimate of the dispersion.
-    signal_ba, log_std_ba
-        Mean and log standard deviation of the signal.
+        Log depth of each track less `log_center`, float32; where unknown the median depth of the assay, or failing
+        that 0.
     known_ba
         Whether the cell has any data, bool.
+    counts, signal
+        Where the heads start.
     """
 
     log_center: float
     log_depth_t: np.ndarray
-    log_rate_ba: np.ndarray
-    log_dispersion_ba: np.ndarray
-    signal_ba: np.ndarray
-    log_std_ba: np.ndarray
     known_ba: np.ndarray
+    counts: CellStart
+    signal: CellStart
 
     @classmethod
-    def of(cls, data: TrackData, layout: Layout) -> Start:
+    def of(cls, data: TrackData, grid: Grid) -> Initialisation:
         """Take the start from the moments of the data."""
         log_depth_t = np.log(data.depth_t)
         is_counted = (data.summary.counts.number_t > 0) & np.isfinite(log_depth_t)
         log_center = float(log_depth_t[is_counted].mean()) if is_counted.any() else 0.0
-        log_depth_t = fill_depths(log_depth_t - log_center, layout.assay_t)
-        known_ba = np.zeros((len(layout.biosamples), len(layout.assays)), dtype=bool)
-        known_ba[layout.biosample_t, layout.assay_t] = has_data(data)
-        moments = track_moments(data, log_depth_t)
-        return cls(
-            log_center=log_center,
-            log_depth_t=log_depth_t.astype(np.float32),
-            known_ba=known_ba,
-            **{name: fill_cells(value_t, layout) for name, value_t in moments.items()},
+        log_depth_t = fill_depths(log_depth_t - log_center, grid.assay_t)
+        known_ba = np.zeros((len(grid.biosamples), len(grid.assays)), dtype=bool)
+        known_ba[grid.biosample_t, grid.assay_t] = data.measured_t
+        counts, signal = (
+            CellStart(fill_cells(moments.level_t, grid), fill_cells(moments.log_spread_t, grid))
+            for moments in (count_moments(data, log_depth_t), signal_moments(data))
         )
+        return cls(log_center, log_depth_t.astype(np.float32), known_ba, counts, signal)
+
+    def view(self, kind: ViewKind) -> CellStart:
+        """Where the head of one view starts."""
+        return self.counts if kind is ViewKind.COUNTS else self.signal
 
 
-def has_data(data: TrackData) -> np.ndarray:
-    """Which tracks have any count or signal, bool."""
-    return (data.summary.counts.number_t > 0) | (data.summary.signal.number_t > 0)
+@dataclass(frozen=True, eq=False)
+class TrackMoments:
+    """What :class:`CellStart` has for each cell, for each track, float64; NaN where nothing was measured."""
+
+    level_t: np.ndarray
+    log_spread_t: np.ndarray
 
 
-def track_moments(data: TrackData, log_depth_t: np.ndarray) -> dict[str, np.ndarray]:
-    """The numbers of :class:`Start` that have a cell for each track; NaN where the data do not tell."""
-    counts, signal = data.summary.counts, data.summary.signal
+def count_moments(data: TrackData, log_depth_t: np.ndarray) -> TrackMoments:
+    """Moments of the counts of each track, given its log depth less the centre."""
+    counts = data.summary.counts
     mean_t, excess_t = counts.mean_t, counts.variance_t - counts.mean_t
     with np.errstate(divide="ignore", invalid="ignore"):
         log_rate_t = np.log(mean_t) - log_depth_t
         dispersion_t = np.where(excess_t > 0, mean_t**2 / excess_t, np.where(mean_t > 0, np.inf, np.nan))
+    log_dispersion_t = np.log(np.clip(dispersion_t, _LEAST_DISPERSION, _LARGEST_DISPERSION))
+    return TrackMoments(_finite(log_rate_t), _finite(log_dispersion_t))
+
+
+def signal_moments(data: TrackData) -> TrackMoments:
+    """Moments of the signal of each track."""
+    signal = data.summary.signal
+    with np.errstate(divide="ignore", invalid="ignore"):
         log_std_t = np.log(np.sqrt(signal.variance_t) + 1e-3)
-    moments = {
-        "log_rate_ba": log_rate_t,
-        "log_dispersion_ba": np.log(np.clip(dispersion_t, _LEAST_DISPERSION, _LARGEST_DISPERSION)),
-        "signal_ba": signal.mean_t,
-        "log_std_ba": log_std_t,
-    }
-    return {name: np.where(np.isfinite(value_t), value_t, np.nan) for name, value_t in moments.items()}
+    return TrackMoments(_finite(signal.mean_t), _finite(log_std_t))
+
+
+def _finite(value_t: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(value_t), value_t, np.nan)
 
 
 def fill_depths(log_depth_t: np.ndarray, assay_t: np.ndarray) -> np.ndarray:
@@ -146,17 +176,17 @@ def fill_depths(log_depth_t: np.ndarray, assay_t: np.ndarray) -> np.ndarray:
     return filled_t
 
 
-def fill_cells(value_t: np.ndarray, layout: Layout) -> np.ndarray:
+def fill_cells(value_t: np.ndarray, grid: Grid) -> np.ndarray:
     """Spread values over the grid; gaps get the mean of the assay, of the biosample, of all, or 0."""
-    value_ba = np.full((len(layout.biosamples), len(layout.assays)), np.nan)
-    value_ba[layout.biosample_t, layout.assay_t] = value_t
+    value_ba = np.full((len(grid.biosamples), len(grid.assays)), np.nan)
+    value_ba[grid.biosample_t, grid.assay_t] = value_t
     for axis in (0, 1, None):
         value_ba = np.where(np.isnan(value_ba), _mean(value_ba, axis), value_ba)
     return value_ba.astype(np.float32)
 
 
 def _mean(value_ba: np.ndarray, axis: int | None) -> np.ndarray:
-    """Mean of the values that are there; NaN where none is, 0 over all of nothing."""
+    """Mean of the values that are not NaN; NaN where none is, 0 over all of nothing."""
     number = np.isfinite(value_ba).sum(axis=axis, keepdims=True)
     total = np.nansum(value_ba, axis=axis, keepdims=True)
     return np.where(number > 0, total / np.maximum(number, 1), 0.0 if axis is None else np.nan)

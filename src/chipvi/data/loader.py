@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..nn import HALF_WIDTHS
 from .minibatch import Minibatch, take_regions
@@ -41,7 +39,7 @@ class RegionLoader:
     def __len__(self) -> int:
         return self._n_steps
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Iterator[Minibatch]:
         blocks: list[np.ndarray] = []
         for step in range(self._n_steps):
             if len(blocks) < self._blocks_per_step:
@@ -50,7 +48,7 @@ class RegionLoader:
             if step < self._first:
                 continue
             self._n_given = step + 1
-            yield to_tensors(take_regions(self._data, np.unique(np.concatenate(chosen)), HALF_WIDTHS))
+            yield take_regions(self._data, np.unique(np.concatenate(chosen)), HALF_WIDTHS)
 
     def state_dict(self) -> dict[str, int]:
         """How many minibatches were given, for a checkpoint of Lightning."""
@@ -84,12 +82,7 @@ class FixedMinibatches:
     def __len__(self) -> int:
         return -(-len(self._rows) // self._batch_size)
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Iterator[Minibatch]:
         for start in range(0, len(self._rows), self._batch_size):
             rows = self._rows[start : start + self._batch_size]
-            yield to_tensors(take_regions(self._data, rows, HALF_WIDTHS))
-
-
-def to_tensors(minibatch: Minibatch) -> dict[str, Tensor]:
-    """Tensors in place of arrays."""
-    return {name: torch.from_numpy(values) for name, values in minibatch.items()}
+            yield take_regions(self._data, rows, HALF_WIDTHS)

@@ -1,12 +1,82 @@
-"""Regions with their surroundings, cut out of the data as small dense arrays."""
+"""Regions with their surroundings, cut out of the data as small dense tensors."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import torch
+from torch import Tensor
 
-from .track_data import Block, TrackData
+from .track_data import Block, Entries, TrackData, ViewKind
 
-Minibatch = dict[str, np.ndarray]
+
+@dataclass(frozen=True, eq=False)
+class ViewRows:
+    """One view of the rows read (l) of all tracks (t).
+
+    Parameters
+    ----------
+    value_lt
+        Reads, or arcsinh(-log10 p); float32, 0 where missing.
+    present_lt
+        Where they were measured, bool.
+    """
+
+    value_lt: Tensor
+    present_lt: Tensor
+
+    def to(self, device: torch.device) -> ViewRows:
+        """The same, on a device."""
+        return ViewRows(self.value_lt.to(device), self.present_lt.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Minibatch:
+    """Regions (r), and the rows around them that windows (s) of several widths reach.
+
+    Parameters
+    ----------
+    low_rs, high_rs
+        First row, and row after the last, of each window, narrowest first, as positions among the rows read.
+    counts, signal
+        The rows read; no signal without a signal layer.
+    covariates_rc
+        Region covariates (c); no column for none.
+    """
+
+    low_rs: Tensor
+    high_rs: Tensor
+    counts: ViewRows
+    signal: ViewRows | None
+    covariates_rc: Tensor
+
+    @property
+    def n_regions(self) -> int:
+        """Number of regions."""
+        return len(self.low_rs)
+
+    @property
+    def own_row_r(self) -> Tensor:
+        """Position of each region itself among the rows read."""
+        return self.low_rs[:, 0]  # the narrowest window is the region
+
+    def view(self, kind: ViewKind) -> ViewRows:
+        """Rows of one view."""
+        rows = self.counts if kind is ViewKind.COUNTS else self.signal
+        if rows is None:
+            raise ValueError("the data have no signal layer.")
+        return rows
+
+    def to(self, device: torch.device) -> Minibatch:
+        """The same, on a device; Lightning moves a minibatch by this method."""
+        return Minibatch(
+            self.low_rs.to(device),
+            self.high_rs.to(device),
+            self.counts.to(device),
+            None if self.signal is None else self.signal.to(device),
+            self.covariates_rc.to(device),
+        )
 
 
 def take_regions(data: TrackData, rows: np.ndarray, half_widths: tuple[int, ...]) -> Minibatch:
@@ -19,13 +89,7 @@ def take_regions(data: TrackData, rows: np.ndarray, half_widths: tuple[int, ...]
     rows
         Regions, 0-based, ascending and without repeats.
     half_widths
-        Windows reach this many rows to either side.
-
-    Returns
-    -------
-    Arrays over the rows read (l), tracks (t), the regions asked for (r) and windows (s): `counts_lt` and
-    `counted_lt`, with a signal layer `signal_lt` and `signalled_lt`; `low_rs` and `high_rs`, first row and row after
-    the last of each window, as positions among the rows read.
+        Windows reach this many rows to either side, narrowest first.
 
     Raises
     ------
@@ -40,16 +104,27 @@ def take_regions(data: TrackData, rows: np.ndarray, half_widths: tuple[int, ...]
     run_starts = np.flatnonzero(np.r_[True, first_r[1:] > last_r[:-1]])
     run_stops = np.r_[run_starts[1:], len(rows)]
     starts, stops = first_r[run_starts], last_r[run_stops - 1]
-    minibatch = _join([data.read(int(start), int(stop)) for start, stop in zip(starts, stops, strict=True)])
+    blocks = [data.read(int(start), int(stop)) for start, stop in zip(starts, stops, strict=True)]
     # from a row of the data to its position among the rows read
     shift_r = np.repeat(np.r_[0, np.cumsum(stops - starts)[:-1]] - starts, run_stops - run_starts)
     half_widths_s = np.array(half_widths)
     low_rs = np.maximum(rows[:, None] - half_widths_s, low_r[:, None])
     high_rs = np.minimum(rows[:, None] + half_widths_s + 1, high_r[:, None])
-    return minibatch | {"low_rs": low_rs + shift_r[:, None], "high_rs": high_rs + shift_r[:, None]}
+    return Minibatch(
+        torch.from_numpy(low_rs + shift_r[:, None]),
+        torch.from_numpy(high_rs + shift_r[:, None]),
+        _join([block.counts for block in blocks]),
+        _join_signal(blocks),
+        torch.from_numpy(data.covariates_rc[rows]),
+    )
 
 
-def _join(blocks: list[Block]) -> Minibatch:
-    """Put blocks below each other."""
-    names = ["counts_rt", "counted_rt"] + ["signal_rt", "signalled_rt"] * (blocks[0].signal_rt is not None)
-    return {name.replace("_rt", "_lt"): np.concatenate([getattr(b, name) for b in blocks]) for name in names}
+def _join_signal(blocks: list[Block]) -> ViewRows | None:
+    signals = [block.signal for block in blocks if block.signal is not None]
+    return _join(signals) if signals else None
+
+
+def _join(parts: list[Entries]) -> ViewRows:
+    """Put entries below each other."""
+    values = np.concatenate([part.value_rt for part in parts])
+    return ViewRows(torch.from_numpy(values), torch.from_numpy(np.concatenate([part.present_rt for part in parts])))

@@ -19,3 +19,4 @@ class SetupKeys:
     depth_key: str | None = None
     control_key: str | None = None
     segment_key: str | None = None
+    covariate_keys: tuple[str, ...] = ()

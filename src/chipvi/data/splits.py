@@ -8,13 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .._messages import levels_to_caller
 from ..nn import HALF_WIDTHS
 from .segments import Segments
 
 _LABELS = {"train": "train", "valid": "validation", "validation": "validation", "val": "validation", "test": "test"}
 _FEWEST_REGIONS = 200  # below, held-out regions say nothing
 _PIECES = 20  # stretches to cut the data into, at least
-_BLOCK = 64  # neighbouring rows that are chosen together
+_BLOCK = 64  # neighbouring rows that are drawn together: fewer would need much context for each
+
+# Rows that are looked at, at most, where some stand for all.
+MOST_VALIDATED = 8_192  # while a model is trained
+MOST_RECALIBRATED = 32_768
+MOST_TRIED = 8_192  # of a held-out track
+MOST_DIAGNOSED = 20_000
+MOST_STANDARDISED = 4_096  # to standardise the inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +109,7 @@ def _warn_of_short_pieces(split: Split, segments: Segments, name: object) -> Non
             f"column {name!r} of obs cuts the training regions into stretches of {after:.0f} neighbours on average, "
             f"from {before:.0f}, and context ends with a stretch. Label whole chromosomes or long stretches.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=levels_to_caller(),
         )
 
 
@@ -119,15 +127,35 @@ def _draw_groups(group_r: np.ndarray, n_wanted: float, random: np.random.Generat
     return held
 
 
-def spread(rows: np.ndarray, most: int) -> np.ndarray:
-    """Blocks of neighbouring rows from all over, with no more rows than `most`; all of them if they are as few.
+def draw_blocks(rows: np.ndarray, most: int, segments: Segments | None = None) -> np.ndarray:
+    """Blocks of neighbouring rows that stand for all: the same draw always, with no more rows than `most`.
 
-    >>> len(spread(np.arange(960), most=300))
+    Drawn, for at equal steps the blocks could fall on the same part of every gene.
+
+    Parameters
+    ----------
+    rows
+        Ascending. If they are no more than `most`, all are returned.
+    most
+        Rows to return, at most; but one block at least.
+    segments
+        Cut the blocks at the borders of these and within each at equal places, whatever the rows; None: wherever the
+        rows fall.
+
+    Examples
+    --------
+    >>> len(draw_blocks(np.arange(960), most=300))
     256
     """
     if len(rows) <= most:
         return rows
-    blocks = np.split(rows, np.arange(_BLOCK, len(rows), _BLOCK))
-    # drawn, for at equal steps they could fall on the same part of every gene; the seed makes it the same draw always
-    chosen = np.random.default_rng(0).permutation(len(blocks))[: max(1, most // _BLOCK)]
-    return np.concatenate([blocks[i] for i in np.sort(chosen)])
+    if segments is None:
+        is_first_r = np.arange(len(rows)) % _BLOCK == 0
+    else:
+        low_r, _ = segments.bounds(rows)
+        is_first_r = np.r_[True, (np.diff(low_r) != 0) | (np.diff((rows - low_r) // _BLOCK) != 0)]
+    blocks = np.split(rows, np.flatnonzero(is_first_r)[1:])
+    order = np.random.default_rng(0).permutation(len(blocks))
+    n_rows = np.cumsum([len(blocks[i]) for i in order])
+    n_chosen = max(1, int(np.searchsorted(n_rows, most, side="right")))
+    return np.concatenate([blocks[i] for i in np.sort(order[:n_chosen])])

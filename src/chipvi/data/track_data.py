@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -15,34 +16,52 @@ from .tracks import Tracks
 _CHUNK_ROWS = 16_384  # read together
 
 
+class ViewKind(StrEnum):
+    """The two views of an experiment: reads, and the p-value signal made of them."""
+
+    COUNTS = "counts"
+    SIGNAL = "signal"
+
+
 @dataclass(frozen=True, eq=False)
-class Block:
-    """Some regions of all tracks; read only, for it may share memory with the AnnData.
+class Entries:
+    """Entries of one view in some regions; read only, for they may share memory with the AnnData.
 
     Parameters
     ----------
-    counts_rt
-        Reads, float32, 0 where missing.
-    counted_rt
-        Where counts were measured, bool.
-    signal_rt
-        arcsinh(-log10 p), float32, 0 where missing; None without a signal layer.
-    signalled_rt
-        Where signal was measured, bool; None without a signal layer.
+    value_rt
+        Reads, or arcsinh(-log10 p); float32, 0 where missing.
+    present_rt
+        Where they were measured, bool.
     """
 
-    counts_rt: np.ndarray
-    counted_rt: np.ndarray
-    signal_rt: np.ndarray | None = None
-    signalled_rt: np.ndarray | None = None
+    value_rt: np.ndarray
+    present_rt: np.ndarray
+
+    def without(self, missing_t: np.ndarray) -> Entries:
+        """A copy in which some tracks were not measured."""
+        return Entries(self.value_rt * ~missing_t, self.present_rt & ~missing_t)
+
+    @property
+    def measured_rt(self) -> np.ndarray:
+        """The values, NaN where missing."""
+        return np.where(self.present_rt, self.value_rt, np.float32(np.nan))
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Some regions of all tracks: their counts, and their signal if there is a signal layer."""
+
+    counts: Entries
+    signal: Entries | None = None
+
+    def view(self, kind: ViewKind) -> Entries | None:
+        """Entries of one view."""
+        return self.counts if kind is ViewKind.COUNTS else self.signal
 
     def without(self, missing_t: np.ndarray) -> Block:
-        """A copy in which nothing is measured of some tracks."""
-        there_t = ~missing_t
-        counts = (self.counts_rt * there_t, self.counted_rt & there_t)
-        if self.signal_rt is None or self.signalled_rt is None:
-            return Block(*counts)
-        return Block(*counts, self.signal_rt * there_t, self.signalled_rt & there_t)
+        """A copy in which nothing of some tracks was measured."""
+        return Block(self.counts.without(missing_t), None if self.signal is None else self.signal.without(missing_t))
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +86,7 @@ class Moments:
         return cls(np.zeros(n_tracks, dtype=np.int64), np.zeros(n_tracks), np.zeros(n_tracks))
 
     def add(self, values_rt: np.ndarray, present_rt: np.ndarray) -> None:
-        """Count in the entries that are present, in place."""
+        """Include the entries that are present, in place."""
         values_rt = values_rt.astype(np.float64)
         if not present_rt.all():
             values_rt[~present_rt] = 0
@@ -93,6 +112,10 @@ class Summary:
 
     counts: Moments
     signal: Moments
+
+    def view(self, kind: ViewKind) -> Moments:
+        """Moments of one view."""
+        return self.counts if kind is ViewKind.COUNTS else self.signal
 
 
 class Matrix:
@@ -141,6 +164,8 @@ class TrackData:
         The matrices; None where there is none.
     summary
         Moments of the data.
+    covariates_rc
+        Region covariates (c), float32; no column for none.
     missing_t
         Tracks to take for missing, bool; None for none.
     """
@@ -154,12 +179,14 @@ class TrackData:
         observed: Matrix | None,
         signal: Matrix | None,
         summary: Summary,
+        covariates_rc: np.ndarray,
         missing_t: np.ndarray | None = None,
     ) -> None:
         self.tracks = tracks
         self.segments = segments
         self.region_names = region_names
         self.summary = summary
+        self.covariates_rc = covariates_rc
         self._counts = counts
         self._observed = observed
         self._signal = signal
@@ -184,6 +211,11 @@ class TrackData:
     def has_signal(self) -> bool:
         """Whether any entry of any track, controls included, has signal."""
         return bool(self.summary.signal.number_t.any())
+
+    @property
+    def measured_t(self) -> np.ndarray:
+        """Which tracks have any count or signal, bool."""
+        return (self.summary.counts.number_t > 0) | (self.summary.signal.number_t > 0)
 
     @property
     def counted_share_t(self) -> np.ndarray:
@@ -228,11 +260,10 @@ class TrackData:
             for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
                 for start in range(int(run[0]), int(run[-1]) + 1, _CHUNK_ROWS):
                     block = self.read(start, min(start + _CHUNK_ROWS, int(run[-1]) + 1))
-                    summary.counts.add(block.counts_rt, block.counted_rt)
-                    if block.signal_rt is not None and block.signalled_rt is not None:
-                        summary.signal.add(block.signal_rt, block.signalled_rt)
-        matrices = (self._counts, self._observed, self._signal)
-        return TrackData(self.tracks, segments, self.region_names, *matrices, summary, self._missing_t)
+                    for kind in ViewKind:
+                        if (entries := block.view(kind)) is not None:
+                            summary.view(kind).add(entries.value_rt, entries.present_rt)
+        return self._changed(segments, summary, self._missing_t)
 
     def without(self, columns: np.ndarray) -> TrackData:
         """The same data as if some tracks had never been measured."""
@@ -241,8 +272,12 @@ class TrackData:
             Moments(*(np.where(missing_t, 0, sums_t) for sums_t in (view.number_t, view.total_t, view.squares_t)))
             for view in (self.summary.counts, self.summary.signal)
         ]
+        return self._changed(self.segments, Summary(*moments), missing_t)
+
+    def _changed(self, segments: Segments, summary: Summary, missing_t: np.ndarray | None) -> TrackData:
+        """The same matrices, looked at in another way."""
         matrices = (self._counts, self._observed, self._signal)
-        return TrackData(self.tracks, self.segments, self.region_names, *matrices, Summary(*moments), missing_t)
+        return TrackData(self.tracks, segments, self.region_names, *matrices, summary, self.covariates_rc, missing_t)
 
     def _block(self, n_rows: int, read: Any) -> Block:
         block = self._read_block(n_rows, read)
@@ -251,13 +286,11 @@ class TrackData:
     def _read_block(self, n_rows: int, read: Any) -> Block:
         if self._counts is None:
             shape = (n_rows, self.n_tracks)
-            counts_rt, counted_rt = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=bool)
+            counts = Entries(np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=bool))
         else:
             observed_rt = None if self._observed is None else read(self._observed) != 0
-            counts_rt, counted_rt = split_missing(read(self._counts), observed_rt)
-        if self._signal is None:
-            return Block(counts_rt, counted_rt)
-        return Block(counts_rt, counted_rt, *split_missing(read(self._signal)))
+            counts = Entries(*split_missing(read(self._counts), observed_rt))
+        return Block(counts, None if self._signal is None else Entries(*split_missing(read(self._signal))))
 
 
 def split_missing(values_rt: np.ndarray, observed_rt: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -279,7 +312,7 @@ def split_missing(values_rt: np.ndarray, observed_rt: np.ndarray | None = None) 
 
 
 def find_present(values_rt: np.ndarray, observed_rt: np.ndarray | None = None) -> np.ndarray:
-    """Where values are there: not NaN, and observed if that is told."""
+    """Where values are present: not NaN, and observed where an observed layer is given."""
     is_number_rt = ~np.isnan(values_rt) if values_rt.dtype.kind == "f" else np.ones(values_rt.shape, dtype=bool)
     return is_number_rt if observed_rt is None else is_number_rt & observed_rt
 

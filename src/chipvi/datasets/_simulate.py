@@ -111,7 +111,7 @@ def simulate(
         Whether to add the layer ``signal``.
     seed
         Seed of all draws. Neither `missing`, `controls` nor `signal` changes the rates and counts of a track, so the
-        same call with ``missing=0`` gives the counts that were withheld.
+        same call with ``missing=0`` gives the counts that were held out.
 
     Returns
     -------

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import copy
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,30 +21,30 @@ from scvi.model.base import BaseModelClass
 
 from .. import _keys
 from .._messages import unknown
-from ..calibrate.holdout import checkpoints_beside, rehearse, wants_rehearsal
+from ..calibrate import holdout
+from ..calibrate.holdout import checkpoints_beside, has_gaps
 from ..calibrate.recalibration import recalibrate
 from ..data.check import SetupKeys, check_anndata, open_track_data
-from ..data.grid import Layout, Start
+from ..data.grid import Grid, Initialisation
 from ..data.minibatch import take_regions
-from ..data.splits import Split, split_regions
+from ..data.splits import MOST_STANDARDISED, Split, split_regions
 from ..data.track_data import TrackData
-from ..module.vae import ChipVAE
+from ..module.vae import ChipVAE, ModuleOptions
 from ..nn import HALF_WIDTHS
-from ..predict.predictor import log_depths
-from ..predict.request import Indices
 from ..train.plan import PlanOptions
 from ..train.recorder import extend_history
-from ..train.runner import fit
+from ..train.runner import FitOptions, fit
+from ..train.trainable import TrainableMask
 from .diagnosis import DiagnosisMixin
 from .field import TRACKS_FIELD, TracksField, registered_tracks
 from .imputation import ImputationMixin
-from .likelihood import EvidenceMixin
-from .query import QueryMixin, ReferenceSize, new_part, settle
+from .intervals import IntervalMixin
+from .likelihood import LikelihoodMixin
+from .query import QueryMixin, ReferenceSize
 
 _STEPS = 3_000
 _QUERY_STEPS = 300
 _HELD_OUT = 0.1
-_SAMPLE = 4_096  # regions to standardise the inputs on
 
 
 def default_steps(n_regions: int, batch_size: int = 512) -> int:
@@ -49,7 +52,7 @@ def default_steps(n_regions: int, batch_size: int = 512) -> int:
     return max(_STEPS, -(-n_regions // batch_size))
 
 
-class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseModelClass):
+class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, QueryMixin, BaseModelClass):
     """Imputes and denoises ChIP-seq, ATAC-seq and DNase-seq tracks from raw counts and p-value signal.
 
     Parameters
@@ -99,22 +102,22 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
         self.history_: dict[str, pd.DataFrame] | None
         self.advice_: list[str] = []
         self.reference_size_: ReferenceSize | None = None  # of a query
-        self._module_options: dict[str, Any] = {
-            "n_latent": n_latent,
-            "n_hidden": n_hidden,
-            "dropout": dropout,
-            "head": head,
-            "head_options": head_options,
-            "kl_weight": kl_weight,
-            "mean_weight": mean_weight,
-            "denoise_weight": denoise_weight,
-        }
+        self.module_options = ModuleOptions(
+            n_latent=n_latent,
+            n_hidden=n_hidden,
+            dropout=dropout,
+            head=head,
+            head_options=head_options,
+            kl_weight=kl_weight,
+            mean_weight=mean_weight,
+            denoise_weight=denoise_weight,
+        )
         state = self._tracks_state
-        self._layout = Layout.of(registered_tracks(state), state["has_counts"], state["has_signal"])
-        self.module = self._make_module(self._open_data(None))
+        self._grid = Grid.of(registered_tracks(state), state["has_counts"], state["has_signal"])
+        self.module = self._make_module(self.data)
         self._model_summary_string = (
-            f"ChipVI: {len(self._layout.biosamples)} biosamples x {len(self._layout.assays)} assays, "
-            f"{len(self._layout.biosample_t)} tracks, n_latent: {n_latent}, n_hidden: {n_hidden}, head: {head}"
+            f"ChipVI: {len(self.grid.biosamples)} biosamples x {len(self.grid.assays)} assays, "
+            f"{len(self.grid.biosample_t)} tracks, n_latent: {n_latent}, n_hidden: {n_hidden}, head: {head}"
         )
         self.init_params_ = self._get_init_params(locals())
 
@@ -130,6 +133,7 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
         depth_key: str | None = None,
         control_key: str | None = None,
         segment_key: str | None = None,
+        covariate_keys: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         """Check an AnnData and register it. If the check fails, the AnnData is as it was.
@@ -153,6 +157,9 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
             Column of `var` that is true for controls: input only, always visible, never a target.
         segment_key
             Column of `obs` whose equal values mark neighbouring rows, where there are no coordinates.
+        covariate_keys
+            Columns of `obs` with a real number for every region, such as GC content or mappability. They are
+            standardised, and encoder and decoder see them; they are never predicted.
         **kwargs
             `source_registry`, with which scvi-tools sets up data for a saved model.
 
@@ -161,6 +168,9 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
         ValueError
             For data that break the contract: what was expected, what was found and where, and what to do.
         """
+        if isinstance(covariate_keys, str):
+            raise ValueError(f"covariate_keys must be a list of columns of obs, such as [{covariate_keys!r}].")
+        covariate_keys = tuple(covariate_keys)
         setup_method_args = cls._get_setup_method_args(**locals())
         keys = SetupKeys(**setup_method_args["setup_args"])
         source_registry = kwargs.pop("source_registry", None)
@@ -198,14 +208,17 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
         seed: int | None = None,
         plan_kwargs: dict[str, Any] | None = None,
         checkpoint: str | PathLike | None = None,
-        rehearsal: bool | None = None,
+        calibrate_unseen: bool | None = None,
         **trainer_kwargs: Any,
     ) -> None:
         """Train the model.
 
-        Where cells of the grid of biosamples and assays are empty, a rehearsal follows: two more models, a sixth of the
-        steps each, learn without some of the tracks and impute these. From that the model takes how far to follow the
-        average of the other biosamples where it imputes an experiment that nobody has run, and how uncertain it is.
+        Where cells of the grid of biosamples and assays are empty, held-out-track calibration follows: two more models,
+        a sixth of the steps each, are trained without some of the tracks and impute these. From that the model learns
+        the blend weight of the average of the other biosamples where it imputes an experiment that nobody has run, and
+        how uncertain it is.
+
+        Whatever ends training early with an exception leaves the model as it was, its history and advice included.
 
         Parameters
         ----------
@@ -234,8 +247,9 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
             File to save the training to once a minute, which needs a `seed`. After a crash or an interrupt, the same
             call on the same model and data goes on from it, and on a CPU ends in the same weights, bit by bit, as if
             it had run in one go. The file is removed at the end.
-        rehearsal
-            Whether to rehearse; None: if any cell of the grid is empty. True also serves :meth:`load_query_data`.
+        calibrate_unseen
+            Whether held-out-track calibration follows; None: if any cell of the grid is empty. True also serves
+            :meth:`load_query_data`.
         **trainer_kwargs
             Go to :class:`scvi.train.Trainer`, such as `precision="bf16-mixed"`, `enable_progress_bar=False`,
             `callbacks`, or `logger`, which gets all of :attr:`history` while it is written:
@@ -246,17 +260,22 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
         ValueError
             For an unknown `split_key`, sizes out of range, or a checkpoint without seed or of another training.
         FloatingPointError
-            If the loss or its gradient is no longer finite; the model is then as it was before.
+            If the loss or its gradient is no longer finite.
         KeyboardInterrupt
-            If it is interrupted and has a checkpoint; the model is then as it was before. Without a checkpoint an
-            interrupt ends training early, with a warning, and the model keeps what it has learnt.
+            If it is interrupted and has a checkpoint, or while it is calibrated. Without a checkpoint an interrupt ends
+            training early, with a warning, and the model keeps what it has learnt.
+        InterruptedError
+            If the process is asked to end (SIGTERM).
 
         Warns
         -----
         TrainingAdvice
             For signs of a model that does not learn as it should, each once; :attr:`advice` keeps them.
         """
-        data = self._open_data(None)
+        if "rehearsal" in trainer_kwargs:
+            warnings.warn("rehearsal= is now called calibrate_unseen=.", FutureWarning, stacklevel=2)
+            calibrate_unseen = trainer_kwargs.pop("rehearsal")
+        data = self.data
         labels = None
         if split_key is not None:
             if split_key not in self.adata.obs:
@@ -275,69 +294,78 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
         if max_steps is None and max_epochs is not None:
             max_steps = max_epochs * -(-len(split.train) // batch_size)
         elif max_steps is None:
-            max_steps = (
-                _QUERY_STEPS if self.reference_size_ is not None else default_steps(len(split.train), batch_size)
-            )
-        self._fit(
-            data,
-            split,
+            is_query = self.reference_size_ is not None
+            max_steps = _QUERY_STEPS if is_query else default_steps(len(split.train), batch_size)
+        options = FitOptions(
             n_steps=max_steps,
             batch_size=batch_size,
             seed=seed,
             early_stopping=early_stopping,
-            options=PlanOptions(**(plan_kwargs or {})),
+            plan=PlanOptions(**(plan_kwargs or {})),
             accelerator=accelerator,
             devices=devices,
             checkpoint=None if checkpoint is None else Path(checkpoint),
-            rehearsal=rehearsal,
-            **trainer_kwargs,
+            trainer=trainer_kwargs,
         )
-        if checkpoint is not None:
-            for file in (Path(checkpoint), *checkpoints_beside(Path(checkpoint))):
+        self.fit_split(data, split, options, calibrate_unseen=calibrate_unseen)
+        if options.checkpoint is not None:
+            for file in (options.checkpoint, *checkpoints_beside(options.checkpoint)):
                 file.unlink(missing_ok=True)
 
-    def _fit(
+    def fit_split(
         self,
         data: TrackData,
         split: Split,
-        seed: int,
-        calibrate: bool = True,
-        rehearsal: bool | None = False,
-        **options: Any,
+        options: FitOptions,
+        recalibrate_spread: bool = True,
+        calibrate_unseen: bool | None = False,
     ) -> None:
-        """Train on a split of the data; `options` are those of :func:`chipvi.train.fit`.
+        """Train on a split of the data; :meth:`train` makes the split and the options.
 
-        Without `calibrate` the regions to validate on are not calibrated on, so that they remain to be judged on.
+        Parameters
+        ----------
+        data, split, options
+            What to train on, and how.
+        recalibrate_spread
+            Whether the regions to validate on serve to calibrate the spread. Without, they remain to be judged on.
+        calibrate_unseen
+            As in :meth:`train`.
         """
         data = data.within(split.cut(data.segments), split.train)
+        size = self.reference_size_
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(seed)
-            module = self.module if self.is_trained_ else self._make_module(data, split.train)
-            part = None if self.reference_size_ is None else new_part(module, self.reference_size_)
-            before = {name: value.clone() for name, value in module.named_buffers()}
-            plan = fit(module, data, split, seed=seed, part=part, **options)
-        recalibrate(module, self._layout, data, split.train, split.validation if calibrate else split.train[:0])
-        if self.reference_size_ is not None:
-            settle(module, before, self.reference_size_, data)
-        elif not plan.was_interrupted and wants_rehearsal(rehearsal, self._layout, module):
-            options["n_steps"] = plan.global_step  # may be fewer
-            rehearse(module, self._make_module, self._layout, data, split, seed=seed, **options)
-        self.module = module
-        self.history_ = extend_history(self.history_ or {}, plan.history)
-        self.advice_ = [*self.advice_, *plan.advice]
-        self.is_trained_ = True
+            torch.manual_seed(options.seed)
+            # a copy, so that whatever interrupts training leaves the model as it is
+            module = copy.deepcopy(self.module) if self.is_trained_ else self._make_module(data, split.train)
+            mask = None if size is None else TrainableMask.of_query(module, *astuple(size))
+            plan = fit(module, data, split, options, mask)
+        recalibrate(module, self.grid, data, split.train, split.validation if recalibrate_spread else split.train[:0])
+        if size is not None:
+            module.learn_tracks(size.n_tracks + np.flatnonzero(data.measured_t[size.n_tracks :]))
+        elif not plan.was_interrupted and self._wants_unseen(calibrate_unseen, module):
+            shorter = replace(options, n_steps=plan.global_step)  # may be fewer than planned
+            holdout.calibrate_unseen(module, self._make_module, self.grid, data, split, shorter)
+        history = extend_history(self.history_ or {}, plan.history)
+        advice = [*self.advice_, *plan.advice]
+        self.module, self.history_, self.advice_, self.is_trained_ = module, history, advice, True
 
-    def _make_module(self, data: TrackData, rows: np.ndarray | None = None, start: Start | None = None) -> ChipVAE:
+    def _wants_unseen(self, wish: bool | None, module: ChipVAE) -> bool:
+        return has_gaps(self.grid, module.known_array_ba) if wish is None else wish
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether cells of the grid have no data, controls aside: experiments that nobody has run."""
+        return has_gaps(self.grid, self.module.known_array_ba)
+
+    def _make_module(
+        self, data: TrackData, rows: np.ndarray | None = None, start: Initialisation | None = None
+    ) -> ChipVAE:
         """A module that starts from the data, inputs standardised on some of these rows (None: of all)."""
-        start = Start.of(data, self._layout) if start is None else start
-        module = self._module_cls(self._layout, start, **self._module_options)
+        start = Initialisation.of(data, self.grid) if start is None else start
+        module = self._module_cls(self.grid, start, self.module_options, len(self.setup_keys.covariate_keys))
         rows = np.arange(data.n_regions) if rows is None else rows
-        rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).astype(np.int64))]
-        tensors = {k: torch.from_numpy(v) for k, v in take_regions(data, rows, HALF_WIDTHS).items()}
-        visible_rt = torch.ones(len(rows), data.n_tracks, dtype=torch.bool)
-        module.fit_features(
-            tensors | {"visible_rt": visible_rt, "log_keep": torch.zeros(()), "log_depth_t": module.log_depth_t}
-        )
+        rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(MOST_STANDARDISED, len(rows))).astype(np.int64))]
+        module.standardise(take_regions(data, rows, HALF_WIDTHS))
         return module
 
     @property
@@ -345,30 +373,31 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
         return self.registry_["field_registries"][TRACKS_FIELD]["state_registry"]
 
     @property
-    def _setup_keys(self) -> SetupKeys:
+    def setup_keys(self) -> SetupKeys:
+        """Where the AnnData keeps what, as it was set up."""
         arguments = self.registry_["setup_args"]
         return SetupKeys(**{name: arguments[name] for name in asdict(SetupKeys())})
 
-    def _open_data(self, adata: AnnData | None) -> TrackData:
-        """Check and open an AnnData, the model's own if None."""
-        source = self.adata if adata is None else adata
-        return open_track_data(source, self._setup_keys, registered_tracks(self._tracks_state))
-
-    def _log_depths(self, data: TrackData) -> np.ndarray:
-        """Log depth of each track less the centre: of the data if they give depth, else as in training."""
-        if self._setup_keys.depth_key is None:
-            return self.module.log_depth_t.double().cpu().numpy()
-        return log_depths(self.module, data)
+    @property
+    def grid(self) -> Grid:
+        """Which track is which biosample and assay."""
+        return self._grid
 
     @property
     def data(self) -> TrackData:
-        """Counts and signal of the model's own AnnData, checked and summed up in a pass over it."""
-        return self._open_data(None)
+        """The model's own AnnData, checked and opened anew at each access."""
+        return self.open_data()
 
-    @property
-    def grid(self) -> Layout:
-        """Which track is which cell of the grid of biosamples and assays."""
-        return self._layout
+    def open_data(self, adata: AnnData | None = None) -> TrackData:
+        """Check and open an AnnData with the same tracks; None: that of the model.
+
+        Raises
+        ------
+        ValueError
+            If it breaks the contract, or has other tracks.
+        """
+        source = self.adata if adata is None else adata
+        return open_track_data(source, self.setup_keys, registered_tracks(self._tracks_state))
 
     @property
     def history(self) -> dict[str, pd.DataFrame] | None:
@@ -381,32 +410,10 @@ class ChipVI(ImputationMixin, EvidenceMixin, DiagnosisMixin, QueryMixin, BaseMod
 
     @property
     def advice(self) -> list[str]:
-        """What training warned of with :class:`chipvi.train.TrainingAdvice`, in the order in which it did."""
+        """What training warned of with :class:`chipvi.train.TrainingAdvice`, in that order."""
         return self.advice_
-
-    def get_latent_representation(
-        self,
-        adata: AnnData | None = None,
-        indices: Indices = None,
-        per_biosample: bool = False,
-        batch_size: int | None = None,
-    ) -> np.ndarray:
-        """Posterior mean of the latent, from all data.
-
-        Parameters
-        ----------
-        adata, indices, batch_size
-            See :class:`chipvi.model.imputation.ImputationMixin`.
-        per_biosample
-            One latent for each biosample, in the order of :attr:`biosamples`; otherwise their mean.
-
-        Returns
-        -------
-        Shape (regions, n_latent), or (regions, biosamples, n_latent), float32.
-        """
-        return self._latents(adata, indices, batch_size, per_biosample)
 
     @property
     def biosamples(self) -> tuple[str, ...]:
         """Names of the biosamples."""
-        return self._layout.biosamples
+        return self.grid.biosamples

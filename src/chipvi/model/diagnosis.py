@@ -1,4 +1,4 @@
-"""A check-up of a trained model: what is right with its imputation, track by track, what is not, and what to try."""
+"""Diagnosis of a trained model: how well each track is imputed, what is wrong with it, and what to try."""
 
 from __future__ import annotations
 
@@ -7,27 +7,24 @@ from dataclasses import replace
 
 import numpy as np
 from anndata import AnnData
-from torch import Tensor
 
-from ..data.segments import Segments
-from ..data.track_data import Block
+from ..data.splits import MOST_DIAGNOSED, draw_blocks
+from ..data.track_data import Block, TrackData, ViewKind
 from ..data.tracks import parse_targets
 from ..evaluate.diagnosis import Diagnosis, report
 from ..metrics import leave_one_out_average
-from ..predict.predictor import Predictor
-from ..predict.request import Indices, Request, RequestMixin, stack
-
-MOST_REGIONS = 20_000
-_BLOCK = 64  # neighbouring regions that are judged together: fewer would need much context for each
+from ..predict.predictor import ImputedTrack, impute_measured
+from ..predict.request import Indices, Request
+from .requests import RequestMixin
 
 
 class DiagnosisMixin(RequestMixin):
-    """The check-up of :class:`chipvi.ChipVI`."""
+    """The diagnosis of :class:`chipvi.ChipVI`."""
 
     def diagnose(
         self, adata: AnnData | None = None, indices: Indices = None, batch_size: int | None = None
     ) -> Diagnosis:
-        """Check the imputation of every measured track, and say in words what is right, what is not and what to try.
+        """Check the imputation of every measured track: what is right, what is not and what to try.
 
         Each track is imputed without its own data, and compared with what was measured. Of more than 20,000 regions
         it takes blocks of neighbours from all over, always the same ones.
@@ -69,78 +66,58 @@ class DiagnosisMixin(RequestMixin):
         >>> int(diagnosis.table.loc["cell1.H3K4me3", "regions"])
         500
         """
-        asked = self._request(adata, indices, None, None)
-        rows = choose_blocks(asked.rows, asked.data.segments)
-        request = replace(asked, rows=rows, back=np.arange(len(rows)))
+        request = self._request(adata, indices)
+        rows = draw_blocks(request.rows, MOST_DIAGNOSED, request.data.segments)
         block = request.data.read_rows(rows)
-        measured = parse_targets(_require_measured(request, block), request.data.tracks)
-        self._require_others(replace(request, targets=measured))
-
-        def imputed(predictor: Predictor, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
-            predicted = predictor.predict(tensors, predictor.without_own_data())
-            return {name: values.cpu().numpy() for name, values in predicted.items()}
-
-        predicted = stack(self._run(request, imputed, batch_size), request.back)
+        _require_measured(request, block)
+        log_depth_t = self._log_depths(request.data)
+        imputed = impute_measured(
+            self.module, self.grid, request.data, rows, log_depth_t=log_depth_t, batch_size=batch_size
+        )
         where = f"{len(rows):,} regions"
-        if len(rows) < len(asked.rows):
-            where += f" (blocks of neighbours from all over the {len(asked.rows):,} asked for)"
+        if len(rows) < len(request.rows):
+            where += f" (blocks of neighbours from all over the {len(request.rows):,} asked for)"
         intro = (
             f"{{tracks}} judged on {where}, imputed without the track's own data. "
-            f"{_say_which_regions(adata is None or adata is self.adata, indices is None)}"
+            f"{_describe_regions(adata is None or adata is self.adata, indices is None)}"
         )
         more_advice = [f"From training: {one}" for one in getattr(self, "advice_", [])]
-        return report(self._measured(request, block, predicted), intro, more_advice)
-
-    def _measured(
-        self, request: Request, block: Block, predicted: dict[str, np.ndarray]
-    ) -> Iterator[tuple[str, str, np.ndarray]]:
-        """Name, quantity, and measured value, mean, spread and average of the others, for each track measured here."""
-        tracks, scale_t = request.data.tracks, np.exp(self._log_depths(request.data))
-        views = [("counts", block.counts_rt, block.counted_rt, "mean", "dispersion", scale_t)]
-        if block.signal_rt is not None and block.signalled_rt is not None:
-            views += [("signal", block.signal_rt, block.signalled_rt, "signal", "signal_std", np.ones_like(scale_t))]
-        for quantity, value_rt, there_rt, mean, spread, scale_t in views:
-            if mean not in predicted:
-                continue
-            rate_rt = value_rt / scale_t
-            average_rt = scale_t * leave_one_out_average(rate_rt, there_rt, tracks.biosamples, tracks.assays)
-            for n, (name, t) in enumerate(zip(request.targets.names, request.targets.columns, strict=True)):
-                there = there_rt[:, t]
-                if there.any():
-                    columns = (value_rt[:, t], predicted[mean][:, n], predicted[spread][:, n], average_rt[:, t])
-                    yield name, quantity, np.array([column[there] for column in columns], dtype=np.float64)
+        return report(_beside_average(imputed, request.data, block, rows, np.exp(log_depth_t)), intro, more_advice)
 
 
-def choose_blocks(rows: np.ndarray, segments: Segments) -> np.ndarray:
-    """About as many of these ascending rows as are to be judged: all, or whole blocks of neighbours from all over."""
-    if len(rows) <= MOST_REGIONS:
-        return rows
-    low_r, _ = segments.bounds(rows)
-    is_first_r = np.r_[True, (np.diff(low_r) != 0) | (np.diff((rows - low_r) // _BLOCK) != 0)]
-    blocks = np.split(rows, np.flatnonzero(is_first_r)[1:])
-    # drawn, for at equal steps they could fall on the same part of every gene; the seed makes it the same draw always
-    order = np.random.default_rng(0).permutation(len(blocks))
-    n_chosen = np.searchsorted(np.cumsum([len(blocks[i]) for i in order]), MOST_REGIONS) + 1
-    return np.concatenate([blocks[i] for i in np.sort(order[:n_chosen])])
+def _beside_average(
+    imputed: list[ImputedTrack], data: TrackData, block: Block, rows: np.ndarray, depth_t: np.ndarray
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Name, quantity, and measured value, mean, spread and average of the others, of each track."""
+    average_rt = {}
+    for kind in ViewKind:
+        if (entries := block.view(kind)) is not None:
+            scale_t = depth_t if kind is ViewKind.COUNTS else np.ones_like(depth_t)
+            labels = (data.tracks.biosamples, data.tracks.assays)
+            average_rt[kind] = scale_t * leave_one_out_average(entries.value_rt / scale_t, entries.present_rt, *labels)
+    for track in imputed:
+        average_r = average_rt[track.kind][np.searchsorted(rows, track.rows), track.column]
+        columns = (track.measured_r, track.mean_r, track.spread_r, average_r)
+        yield data.tracks.names[track.column], str(track.kind), np.array(columns, dtype=np.float64)
 
 
-def _require_measured(request: Request, block: Block) -> list[str]:
-    """Names of the tracks that were measured here; refused if there is none."""
+def _require_measured(request: Request, block: Block) -> None:
+    """Refuse if no track was measured here, or one alone, which there is nothing to impute from."""
     is_measured_t = np.zeros(request.data.n_tracks, dtype=bool)
-    for there_rt in (block.counted_rt, block.signalled_rt):
-        if there_rt is not None:
-            is_measured_t |= there_rt.any(axis=0)
-    targets = request.targets
-    names = [name for name, t in zip(targets.names, targets.columns, strict=True) if is_measured_t[t]]
-    if not names:
+    for kind in ViewKind:
+        if (entries := block.view(kind)) is not None:
+            is_measured_t |= entries.present_rt.any(axis=0)
+    columns = request.targets.columns[is_measured_t[request.targets.columns]]
+    if not len(columns):
         raise ValueError(
             f"no track, controls aside, was measured in the {len(request.rows):,} regions asked for, so there is "
             "nothing to hold imputation against. Ask for other regions, or pass an AnnData with counts or signal there."
         )
-    return names
+    names = [request.data.tracks.names[t] for t in columns]
+    replace(request, targets=parse_targets(names, request.data.tracks)).require_others()
 
 
-def _say_which_regions(is_own: bool, is_all: bool) -> str:
+def _describe_regions(is_own: bool, is_all: bool) -> str:
     if is_own and is_all:
         return (
             "These are regions that the model was trained on, so expect somewhat less elsewhere; for an honest "

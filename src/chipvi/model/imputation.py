@@ -12,16 +12,18 @@ from anndata import AnnData
 from torch import Tensor
 
 from .. import _keys
+from ..data.track_data import ViewKind
 from ..metrics import nb_quantile
-from ..predict.predictor import Predictor
-from ..predict.request import Indices, Request, TracksArgument, require_level, stack, to_numpy
+from ..module.inputs import Visible
+from ..predict.quantiles import tails
+from ..predict.request import Indices, Request, TracksArgument, require_level
 from ..predict.stream import write_in_parts
-from .intervals import IntervalMixin, tails
+from .requests import RequestMixin
 
 _SCVI_COLUMNS = ["_scvi_batch", "_indices"]  # what scvi-tools adds to obs
 
 
-class ImputationMixin(IntervalMixin):
+class ImputationMixin(RequestMixin):
     """The predictions of :class:`chipvi.ChipVI`.
 
     In all of them `adata` is another AnnData with the same tracks (None: that of the model), `indices` are regions (row
@@ -70,31 +72,36 @@ class ImputationMixin(IntervalMixin):
         """
         require_level(level)
         request = self._request(adata, indices, tracks, depth)
-        self._require_others(request)
+        request.require_others()
+        predictor = request.predictor
+        without_own, with_own = predictor.without_own_data(), predictor.with_own_data()
 
-        def everything(predictor: Predictor, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
-            imputed = to_numpy(predictor.predict(tensors, predictor.without_own_data()))
-            parts = {}
-            if "signal" in imputed:
-                parts = {_keys.PVAL: imputed["signal"], _keys.PVAL_STD: imputed["signal_std"]}
-            if "mean" not in imputed:
-                return {"X": imputed["signal"]} | parts
-            lower, upper = (nb_quantile(q, imputed["mean"], imputed["dispersion"]) for q in tails(level))
-            denoised = predictor.predict(tensors, predictor.with_own_data())["mean"]
+        def layers(visible: Visible) -> dict[str, np.ndarray]:
+            """X and the layers of the result."""
+            imputed, found = predictor.predict(visible, without_own), {}
+            if ViewKind.SIGNAL in imputed:
+                signal = imputed[ViewKind.SIGNAL]
+                found = {_keys.PVAL: _only(signal.mean_srn), _keys.PVAL_STD: _only(signal.spread_srn)}
+            if ViewKind.COUNTS not in imputed:
+                return {"X": found[_keys.PVAL]} | found
+            counts = imputed[ViewKind.COUNTS]
+            mean, dispersion = _only(counts.mean_srn), _only(counts.spread_srn)
+            lower, upper = (nb_quantile(q, mean, dispersion) for q in tails(level))
             return {
-                "X": imputed["mean"],
+                "X": mean,
                 _keys.LOWER: lower.astype(np.float32),
                 _keys.UPPER: upper.astype(np.float32),
-                _keys.DISPERSION: imputed["dispersion"],
-                _keys.DENOISED: denoised.cpu().numpy(),
-            } | parts
+                _keys.DISPERSION: dispersion,
+                _keys.DENOISED: _only(predictor.predict(visible, with_own)[ViewKind.COUNTS].mean_srn),
+            } | found
 
         regions = (self.adata if adata is None else adata).obs.drop(columns=_SCVI_COLUMNS, errors="ignore")
-        var = self._target_table(request)
-        parts = self._run(request, everything, batch_size)
+        var = request.target_table(with_depth=self.grid.has_counts)
+        parts = request.run(layers, batch_size)
         if out is not None:
             return write_in_parts(Path(out), regions.iloc[request.rows], var, parts, len(request.rows))
-        arrays = stack(parts, request.back)
+        batches = list(parts)
+        arrays = {name: np.concatenate([batch[name] for batch in batches])[request.back] for name in batches[0]}
         obs = regions.iloc[request.rows[request.back]].copy()
         return AnnData(X=arrays.pop("X"), obs=obs, var=var, layers=arrays)
 
@@ -128,7 +135,8 @@ class ImputationMixin(IntervalMixin):
             As :meth:`impute`, and for a model without counts.
         """
         request = self._counts_request(adata, indices, tracks, depth)
-        return self._frame(request, self._imputed(request, batch_size)["mean"], return_numpy)
+        mean, _ = _moments(request, ViewKind.COUNTS, batch_size)
+        return request.frame(mean, return_numpy)
 
     def get_imputed_pvalues(
         self,
@@ -166,16 +174,15 @@ class ImputationMixin(IntervalMixin):
         """
         if scale not in ("arcsinh", "-log10p"):
             raise ValueError(f"scale must be 'arcsinh' or '-log10p', got {scale!r}.")
-        if not self._layout.has_signal:
+        if not self.grid.has_signal:
             raise ValueError("the model was trained without signal; name a signal_layer in setup_anndata.")
-        request = self._request(adata, indices, tracks, None)
-        self._require_others(request)
-        arrays = self._imputed(request, batch_size)
-        mean, std = arrays["signal"], arrays["signal_std"]
+        request = self._request(adata, indices, tracks)
+        request.require_others()
+        mean, std = _moments(request, ViewKind.SIGNAL, batch_size)
         if scale == "-log10p":
             mean, std = np.sinh(mean), np.cosh(mean) * std
-        mean = self._frame(request, mean, return_numpy)
-        return (mean, self._frame(request, std, return_numpy)) if return_std else mean
+        mean = request.frame(mean, return_numpy)
+        return (mean, request.frame(std, return_numpy)) if return_std else mean
 
     def get_normalized_expression(
         self,
@@ -209,11 +216,11 @@ class ImputationMixin(IntervalMixin):
         self._require_counts()
         request = self._request(adata, indices, tracks, depth)
 
-        def denoised(predictor: Predictor, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
-            return to_numpy(predictor.predict(tensors, predictor.with_own_data()))
-
-        arrays = stack(self._run(request, denoised, batch_size), request.back)
-        return self._frame(request, arrays["mean"], return_numpy)
+        predictor, asked = request.predictor, request.predictor.with_own_data()
+        denoised = request.collect(
+            lambda visible: _only(predictor.predict(visible, asked)[ViewKind.COUNTS].mean_srn), batch_size
+        )
+        return request.frame(denoised, return_numpy)
 
     def get_likelihood_parameters(
         self,
@@ -241,12 +248,26 @@ class ImputationMixin(IntervalMixin):
         x tracks each. For a head that is no negative binomial they match its mean and variance.
         """
         request = self._counts_request(adata, indices, tracks, depth)
-        arrays = self._imputed(request, batch_size)
-        names = {"mean": "mean", "dispersions": "dispersion"}
-        return {key: self._frame(request, arrays[name], return_numpy) for key, name in names.items()}
+        mean, dispersion = _moments(request, ViewKind.COUNTS, batch_size)
+        return {
+            "mean": request.frame(mean, return_numpy),
+            "dispersions": request.frame(dispersion, return_numpy),
+        }
 
-    def _imputed(self, request: Request, batch_size: int | None) -> dict[str, np.ndarray]:
-        def imputed(predictor: Predictor, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
-            return to_numpy(predictor.predict(tensors, predictor.without_own_data()))
 
-        return stack(self._run(request, imputed, batch_size), request.back)
+def _moments(request: Request, kind: ViewKind, batch_size: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and spread of one view of the targets without their own data, regions x targets each."""
+    predictor, asked = request.predictor, request.predictor.without_own_data()
+
+    def moments(visible: Visible) -> np.ndarray:
+        answer = predictor.predict(visible, asked)[kind]
+        return np.stack([_only(answer.mean_srn), _only(answer.spread_srn)], axis=-1)
+
+    mean, spread = np.moveaxis(request.collect(moments, batch_size), -1, 0)
+    return mean, spread
+
+
+def _only(x_srn: Tensor) -> np.ndarray:
+    """The only draw, on the CPU."""
+    (x_rn,) = x_srn.cpu().numpy()
+    return x_rn

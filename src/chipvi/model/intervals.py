@@ -1,4 +1,4 @@
-"""What a trained model says of the spread of imputed counts: intervals, quantiles, samples."""
+"""The spread of imputed counts by a trained model: intervals, quantiles, samples."""
 
 from __future__ import annotations
 
@@ -8,21 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from anndata import AnnData
-from torch import Tensor
 
+from ..data.track_data import ViewKind
+from ..module.inputs import Visible
 from ..nn import NegativeBinomial
-from ..predict.predictor import Predictor
-from ..predict.quantiles import latent_noise, nb_mixture_quantile
-from ..predict.request import (
-    Indices,
-    Request,
-    RequestMixin,
-    TracksArgument,
-    require_level,
-    require_samples,
-    stack,
-    to_numpy,
-)
+from ..predict.predictor import independent_draws, shared_draws
+from ..predict.quantiles import latent_noise, nb_mixture_quantile, tails
+from ..predict.request import Indices, Request, TracksArgument, require_level, require_samples
+from .requests import RequestMixin
 
 
 class IntervalMixin(RequestMixin):
@@ -66,7 +59,7 @@ class IntervalMixin(RequestMixin):
         require_level(level)
         request = self._counts_request(adata, indices, tracks, depth)
         lower, upper = np.moveaxis(self._quantiles(request, tails(level), n_samples, batch_size), -1, 0)
-        return self._frame(request, lower, return_numpy), self._frame(request, upper, return_numpy)
+        return request.frame(lower, return_numpy), request.frame(upper, return_numpy)
 
     def get_quantiles(
         self,
@@ -116,7 +109,7 @@ class IntervalMixin(RequestMixin):
         values = self._quantiles(request, asked, n_samples, batch_size)
         if return_numpy:
             return values
-        return {float(q): self._frame(request, values[..., number], False) for number, q in enumerate(asked)}
+        return {float(q): request.frame(values[..., number], False) for number, q in enumerate(asked)}
 
     def posterior_predictive_sample(
         self,
@@ -146,38 +139,32 @@ class IntervalMixin(RequestMixin):
         Counts, float32, shape (regions, tracks, draws).
         """
         request = self._counts_request(adata, indices, tracks, depth)
-        generator = torch.Generator(self.module.assay_t.device).manual_seed(seed)
+        predictor, asked = request.predictor, request.predictor.without_own_data()
+        generator = torch.Generator(self.module.known_ba.device).manual_seed(seed)
 
-        def draws(predictor: Predictor, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
-            queries = predictor.without_own_data()
-            moments = [predictor.predict(tensors, queries, generator) for _ in range(n_samples)]
-            counts = [
-                NegativeBinomial(m["mean"].cpu(), m["dispersion"].cpu()).sample(generator=_on_cpu(generator))
-                for m in moments
-            ]
-            return {"counts": torch.stack(counts, dim=-1).float().numpy()}
+        def draws(visible: Visible) -> np.ndarray:
+            answer = predictor.predict(visible, asked, independent_draws(n_samples, generator))[ViewKind.COUNTS]
+            both = zip(answer.mean_srn.cpu(), answer.spread_srn.cpu(), strict=True)
+            counts = [NegativeBinomial(mean, spread).sample(generator=_on_cpu(generator)) for mean, spread in both]
+            return torch.stack(counts, dim=-1).float().numpy()
 
-        return stack(self._run(request, draws, batch_size), request.back)["counts"]
+        return request.collect(draws, batch_size)
 
     def _quantiles(
         self, request: Request, quantiles: Sequence[float] | np.ndarray, n_samples: int | None, batch_size: int | None
     ) -> np.ndarray:
         """Regions x tracks x quantiles, float32."""
         require_samples(n_samples)
-        noise_sk = torch.from_numpy(latent_noise(n_samples, self.module.n_latent))
+        noise_sk = torch.from_numpy(latent_noise(n_samples, self.module.options.n_latent))
+        predictor, asked = request.predictor, request.predictor.without_own_data()
 
-        def found(predictor: Predictor, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
-            draws = to_numpy(predictor.predict_draws(tensors, predictor.without_own_data(), noise_sk))
-            parts = [nb_mixture_quantile(q, draws["mean"], draws["dispersion"]) for q in quantiles]
-            return {"counts": np.stack(parts, axis=-1).astype(np.float32)}
+        def found(visible: Visible) -> np.ndarray:
+            answer = predictor.predict(visible, asked, shared_draws(noise_sk))[ViewKind.COUNTS]
+            mean_srn, dispersion_srn = answer.mean_srn.cpu().numpy(), answer.spread_srn.cpu().numpy()
+            parts = [nb_mixture_quantile(q, mean_srn, dispersion_srn) for q in quantiles]
+            return np.stack(parts, axis=-1).astype(np.float32)
 
-        return stack(self._run(request, found, batch_size), request.back)["counts"]
-
-
-def tails(level: float) -> tuple[float, float]:
-    """Probabilities at the ends of the central interval of that level."""
-    tail = (1 - level) / 2
-    return tail, 1 - tail
+        return request.collect(found, batch_size)
 
 
 def _on_cpu(generator: torch.Generator) -> torch.Generator:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -12,13 +11,16 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from ..data.loader import FixedMinibatches
-from ..predict.request import Indices, RequestMixin, asked_rows, require_batch_size
+from ..data.track_data import ViewKind
+from ..module.inputs import Encoding, Example, ViewPrediction
+from ..predict.request import Indices, asked_rows, require_batch_size
 from ..train.masking import apply_task, hide_nothing
+from .requests import RequestMixin
 
 _BATCH = 1_024
 
 
-class EvidenceMixin(RequestMixin):
+class LikelihoodMixin(RequestMixin):
     """The likelihoods of :class:`chipvi.ChipVI`.
 
     All are in nats per region, summed over its observed entries, with everything visible. They are conditional on the
@@ -52,40 +54,54 @@ class EvidenceMixin(RequestMixin):
             raise ValueError(f"n_mc_samples must be at least 1, got {n_mc_samples}.")
         return float(self._evidence(adata, indices, batch_size, n_mc_samples)[2].mean())
 
-    def _latents(
-        self, adata: AnnData | None, indices: Indices, batch_size: int | None, per_biosample: bool
+    def get_latent_representation(
+        self,
+        adata: AnnData | None = None,
+        indices: Indices = None,
+        per_biosample: bool = False,
+        batch_size: int | None = None,
     ) -> np.ndarray:
-        """Posterior means of the latents, of each biosample or averaged over them, in the order asked for."""
+        """Posterior mean of the latent, from all data.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            See :class:`chipvi.model.imputation.ImputationMixin`.
+        per_biosample
+            One latent for each biosample, in the order of :attr:`chipvi.ChipVI.biosamples`; otherwise their mean.
+
+        Returns
+        -------
+        Shape (regions, n_latent), or (regions, biosamples, n_latent), float32.
+        """
         rows, back = self._asked_rows(adata, indices)
-        generator = self._generator()
-        parts = []
-        for inputs in self._visible(adata, rows, batch_size):
-            latent_rqk = self._infer(inputs, generator)["qz"].loc
+        generator, parts = self._generator(), []
+        for example in self._visible(adata, rows, batch_size):
+            latent_rqk = self._infer(example, generator).posterior.loc
             parts.append((latent_rqk if per_biosample else latent_rqk.mean(dim=1)).cpu())
         return torch.cat(parts).numpy()[back]
 
     def _generator(self) -> torch.Generator:
-        return torch.Generator(self.module.assay_t.device).manual_seed(0)
+        return torch.Generator(self.module.known_ba.device).manual_seed(0)
 
     def _asked_rows(self, adata: AnnData | None, indices: Indices) -> tuple[np.ndarray, np.ndarray]:
         self._check_if_trained(warn=False)
         source = self.adata if adata is None else adata
         return np.unique(asked_rows(indices, source.n_obs), return_inverse=True)
 
-    def _visible(self, adata: AnnData | None, rows: np.ndarray, batch_size: int | None) -> Iterator[dict[str, Tensor]]:
+    def _visible(self, adata: AnnData | None, rows: np.ndarray, batch_size: int | None) -> Iterator[Example]:
         """Minibatches with everything visible, and everything observed as target."""
         require_batch_size(batch_size)
-        data = self._open_data(adata)
-        module, device = self.module.eval(), self.module.assay_t.device
+        data = self.open_data(adata)
+        module, device = self.module.eval(), self.module.known_ba.device
         log_depth_t = torch.as_tensor(self._log_depths(data), dtype=torch.float32, device=device)
         for minibatch in FixedMinibatches(data, rows, batch_size or _BATCH):
-            tensors = {name: values.to(device) for name, values in minibatch.items()}
-            task = hide_nothing(module, len(tensors["low_rs"]))
-            yield apply_task(module, tensors, task, None, log_depth_t)
+            task = hide_nothing(module, minibatch.n_regions)
+            yield apply_task(module, minibatch.to(device), task, None, log_depth_t)
 
     @torch.no_grad()
-    def _infer(self, inputs: dict[str, Tensor], generator: torch.Generator) -> dict[str, Any]:
-        return self.module.inference(**self.module._get_inference_input(inputs), generator=generator)
+    def _infer(self, example: Example, generator: torch.Generator) -> Encoding:
+        return self.module.inference(example.visible, example.queries, generator)
 
     @torch.no_grad()
     def _evidence(
@@ -95,27 +111,26 @@ class EvidenceMixin(RequestMixin):
         rows, _ = self._asked_rows(adata, indices)
         generator = self._generator()
         prior, parts = Normal(0.0, 1.0), []
-        for inputs in self._visible(adata, rows, batch_size):
+        for example in self._visible(adata, rows, batch_size):
             weights = []
             for _ in range(n_samples):
-                inferred = self.module.without_own(self._infer(inputs, generator))
-                generated = self.module.generative(**self.module._get_generative_input(inputs, inferred))
-                likelihood_rq = self._log_likelihood(inputs, generated)
-                z_rqk, qz = inferred["z_rqk"], inferred["qz"]
-                ratio_rq = (prior.log_prob(z_rqk) - qz.log_prob(z_rqk)).sum(dim=-1)
+                encoding = self._infer(example, generator).without_own()
+                predicted = self.module.generative(encoding, example.queries, example.log_depth_rqg)
+                likelihood_rq = _log_likelihood(example, predicted)
+                posterior, z_rqk = encoding.posterior, encoding.z_rqk
+                ratio_rq = (prior.log_prob(z_rqk) - posterior.log_prob(z_rqk)).sum(dim=-1)
                 weights.append(likelihood_rq + ratio_rq)
             marginal_rq = torch.logsumexp(torch.stack(weights), dim=0) - np.log(n_samples)
-            kl_rq = kl_divergence(qz, prior).sum(dim=-1)
+            kl_rq = kl_divergence(posterior, prior).sum(dim=-1)
             parts.append([x.sum(dim=1).double().cpu() for x in (likelihood_rq, kl_rq, marginal_rq)])
         likelihood_r, kl_r, marginal_r = (torch.cat(x).numpy() for x in zip(*parts, strict=True))
         return likelihood_r, kl_r, marginal_r
 
-    @staticmethod
-    def _log_likelihood(inputs: dict[str, Tensor], generated: dict[str, Any]) -> Tensor:
-        """Of the observed entries, per region and biosample."""
-        terms_rq = []
-        for view in ("counts", "signal"):
-            if generated[view] is not None:
-                entry_rqg = generated[view].log_prob(inputs[f"target_{view}_rqg"])
-                terms_rq.append((entry_rqg * inputs[f"observed_{view}_rqg"]).sum(dim=-1))
-        return torch.stack(terms_rq).sum(dim=0)
+
+def _log_likelihood(example: Example, predicted: Mapping[ViewKind, ViewPrediction]) -> Tensor:
+    """Of the observed entries, per region and biosample."""
+    terms_rq = []
+    for kind, prediction in predicted.items():
+        truth = example.truth[kind]
+        terms_rq.append((prediction.distribution.log_prob(truth.value_rqg) * truth.observed_rqg).sum(dim=-1))
+    return torch.stack(terms_rq).sum(dim=0)

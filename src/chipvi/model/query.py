@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from anndata import AnnData
-from torch import Tensor
 
 from .. import _keys
-from .._messages import and_more, listed, unknown
+from .._messages import and_more, levels_to_caller, listed, unknown
 from ..calibrate.hierarchy import learn_from_given
 from ..data.check import SetupKeys, check_anndata
-from ..data.grid import Layout, Start, fill_cells, fill_depths, has_data, track_moments
-from ..data.track_data import TrackData
+from ..data.grid import (
+    CellStart,
+    Grid,
+    Initialisation,
+    TrackMoments,
+    count_moments,
+    fill_cells,
+    fill_depths,
+    signal_moments,
+)
+from ..data.track_data import TrackData, ViewKind
 from ..data.tracks import Tracks
 from ..module.vae import ChipVAE
-from ..train.trainable import Part
 from .field import TRACKS_FIELD, TracksField
-
-_ENCODER_INPUT, _BIOSAMPLES = "encoder.layers.0.weight", "biosamples.vectors.weight"
-_ASSAYS = ("decoder.assays.weight", "decoder.weight_ako", "decoder.bias_ao")
-_SHARE = "unseen_share_ba"
-_OF_LAYOUT = ("assay_t", "biosample_t", "track_ba", "target_bg")
-_OF_START = ("log_center", "log_depth_t", "log_rate_ba", "log_dispersion_ba", "signal_ba", "log_std_ba", "known_ba")
 
 
 @dataclass(frozen=True)
@@ -103,25 +103,25 @@ class QueryMixin:
         reference = cls.load(model) if isinstance(model, str | PathLike) else model
         if not reference.is_trained_:
             raise ValueError("the model of the reference is not trained yet. Call its train() first.")
-        keys, known = reference._setup_keys, reference._open_data(None)
-        new = open_query(adata, keys, known.tracks, reference._layout)
-        joined = join(adata.obs, new, reference.adata.obs, known, keys, reference._layout.has_counts)
-        tracks = TracksField(keys, reference._layout.has_counts, reference._layout.has_signal)
-        source = {"field_registries": {TRACKS_FIELD: {"state_registry": tracks.register_field(joined)}}}
+        keys, known, grid = reference.setup_keys, reference.data, reference.grid
+        new = open_query(adata, keys, known.tracks, grid)
+        joined = join(adata.obs, new, reference.adata.obs, known, keys, grid.has_counts)
+        field = TracksField(keys, grid.has_counts, grid.has_signal)
+        source = {"field_registries": {TRACKS_FIELD: {"state_registry": field.register_field(joined)}}}
         cls.setup_anndata(joined, source_registry=source, **asdict(keys))
-        query: Any = cls(joined, **reference._module_options)
-        size = ReferenceSize(len(reference.biosamples), len(reference._layout.assays), known.n_tracks)
-        start = extend_start(reference.module, query._layout, new)
-        data = query._open_data(None)
-        module = query._make_module(data, start=start)
-        take_weights(module, reference.module)
-        query.module = module.to(reference.device).eval()
-        learn_from_given(query.module, query._layout, data, size.n_biosamples, size.n_assays)
-        query.reference_size_, query.is_trained_ = size, True
+        query: Any = cls(joined, **asdict(reference.module_options))
+        size = ReferenceSize(len(grid.biosamples), len(grid.assays), known.n_tracks)
+        data = query.data
+        module = query._make_module(data, start=extend_start(reference.module, query.grid, new))
+        module.extend_from(reference.module)
+        module = module.to(reference.device).eval()
+        learn_from_given(module, query.grid, data, size.n_biosamples, size.n_assays)
+        module.freeze_calibration(module.tracks.track_ba < size.n_tracks)
+        query.module, query.reference_size_, query.is_trained_ = module, size, True
         return query
 
 
-def open_query(adata: AnnData, keys: SetupKeys, reference: Tracks, layout: Layout) -> TrackData:
+def open_query(adata: AnnData, keys: SetupKeys, reference: Tracks, grid: Grid) -> TrackData:
     """Check and open the AnnData of a query.
 
     Parameters
@@ -131,7 +131,7 @@ def open_query(adata: AnnData, keys: SetupKeys, reference: Tracks, layout: Layou
     keys
         Where the reference keeps what. The query may do without a signal layer, without controls, and, where it has
         no counts, without the observed layer.
-    reference, layout
+    reference, grid
         Tracks of the reference, and their grid.
 
     Raises
@@ -143,13 +143,13 @@ def open_query(adata: AnnData, keys: SetupKeys, reference: Tracks, layout: Layou
     data = check_anndata(adata, _keys_of_query(adata, keys))
     tracks = data.tracks
     _refuse_known(tracks, reference)
-    if not (layout.has_counts and data.has_counts) and not (layout.has_signal and data.has_signal):
-        kind = "counts" if layout.has_counts else "signal"
+    if not (grid.has_counts and data.has_counts) and not (grid.has_signal and data.has_signal):
+        kind = "counts" if grid.has_counts else "signal"
         raise ValueError(f"the query has no {kind}, which the reference was trained on. Add them under the same key.")
-    if not set(tracks.assays) & set(layout.assays) and not set(tracks.biosamples) & set(layout.biosamples):
+    if not set(tracks.assays) & set(grid.assays) and not set(tracks.biosamples) & set(grid.biosamples):
         raise ValueError(
             f"the query must share an assay with the reference; it has {listed(dict.fromkeys(tracks.assays))}, and "
-            f"the reference {listed(layout.assays)}. Label them alike, or train a model on both."
+            f"the reference {listed(grid.assays)}. Label them alike, or train a model on both."
         )
     return data
 
@@ -228,29 +228,29 @@ def join(
             "no region of the query is a region of the reference, so that nothing is known there of other biosamples: "
             "predictions have only the query's own tracks to go by. Use the regions of the reference if you can.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=levels_to_caller(),
         )
     n_known, n_tracks = reference.n_tracks, reference.n_tracks + query.n_tracks
     known, new = reference.read_rows(row_r[is_shared_r]), query.read(0, query.n_regions)
 
-    def beside(view: str, present: str) -> np.ndarray:
+    def beside(kind: ViewKind) -> np.ndarray:
         value_rt = np.full((query.n_regions, n_tracks), np.nan, dtype=np.float32)
         for block, rows, columns in (
             (known, is_shared_r, slice(n_known)),
             (new, slice(None), slice(n_known, None)),
         ):
-            if getattr(block, view) is not None:
-                value_rt[rows, columns] = np.where(getattr(block, present), getattr(block, view), np.nan)
+            if (entries := block.view(kind)) is not None:
+                value_rt[rows, columns] = entries.measured_rt
         return value_rt
 
-    counts_rt = beside("counts_rt", "counted_rt") if has_counts or keys.layer is not None else None
+    counts_rt = beside(ViewKind.COUNTS) if has_counts or keys.layer is not None else None
     layers = {}
     if counts_rt is not None and keys.layer is not None:
         layers[keys.layer] = counts_rt
     if counts_rt is not None and keys.observed_layer is not None:
         layers[keys.observed_layer] = np.isfinite(counts_rt).astype(np.uint8)
     if keys.signal_layer is not None:
-        layers[keys.signal_layer] = beside("signal_rt", "signalled_rt")
+        layers[keys.signal_layer] = beside(ViewKind.SIGNAL)
     x_rt = counts_rt if keys.layer is None else None
     return AnnData(X=x_rt, obs=obs.copy(), var=_join_var(reference.tracks, query.tracks, keys), layers=layers)
 
@@ -275,119 +275,58 @@ def _join_var(reference: Tracks, query: Tracks, keys: SetupKeys) -> pd.DataFrame
     return pd.DataFrame(columns, index=pd.Index(reference.names + query.names))
 
 
-def extend_start(reference: ChipVAE, layout: Layout, query: TrackData) -> Start:
+def extend_start(reference: ChipVAE, grid: Grid, query: TrackData) -> Initialisation:
     """Where the heads start: old cells as in the reference, measured ones of the query by its data, others by both.
 
     Rates stay at the central depth of the reference. No new cell is known, since none was trained on.
 
     Parameters
     ----------
-    reference, layout
+    reference, grid
         The trained module, and the grid with the query's tracks last.
     query
         Data of the query alone.
     """
-    n_biosamples, n_assays = reference.known_ba.shape
-    n_known = len(reference.assay_t)
+    known_ba = reference.known_array_ba
+    n_biosamples, n_assays = known_ba.shape
+    n_known = len(reference.log_depth_t)
     log_center = float(reference.log_center)
     if query.tracks.depth is None:  # where the reference added up its counts, all its tracks have one rate
-        new_log_depth_t = np.log(query.summary.counts.mean_t) - float(reference.log_rate_ba.mean())
+        log_rate = float(reference.view(ViewKind.COUNTS).level_ba.mean()) if reference.has_counts else 0.0
+        new_log_depth_t = np.log(query.summary.counts.mean_t) - log_rate
     else:
         new_log_depth_t = np.log(query.depth_t) - log_center
-    log_depth_t = np.r_[_array(reference.log_depth_t), new_log_depth_t]
-    log_depth_t = fill_depths(log_depth_t, layout.assay_t)
-    cell_t = (layout.biosample_t[:n_known], layout.assay_t[:n_known])
-    is_known_ba = _array(reference.known_ba).astype(bool)
-    measured_t = np.flatnonzero(has_data(query)) + n_known
+    log_depth_t = np.r_[reference.log_depth_t.cpu().numpy(), new_log_depth_t]
+    log_depth_t = fill_depths(log_depth_t, grid.assay_t)
+    cell_t = (grid.biosample_t[:n_known], grid.assay_t[:n_known])
+    measured_t = np.flatnonzero(query.measured_t) + n_known
     is_old_ba = np.ones((n_biosamples, n_assays), dtype=bool)
-    is_inside_t = (layout.biosample_t[measured_t] < n_biosamples) & (layout.assay_t[measured_t] < n_assays)
+    is_inside_t = (grid.biosample_t[measured_t] < n_biosamples) & (grid.assay_t[measured_t] < n_assays)
     inside_t = measured_t[is_inside_t]
-    is_old_ba[layout.biosample_t[inside_t], layout.assay_t[inside_t]] = False
-    cells = {}
-    for name, value_t in track_moments(query, log_depth_t[n_known:]).items():
-        old_ba = _array(getattr(reference, name))
-        old_t = np.where(is_known_ba[cell_t], old_ba[cell_t], np.nan)
-        cells[name] = fill_cells(np.r_[old_t, value_t], layout)
-        cells[name][:n_biosamples, :n_assays][is_old_ba] = old_ba[is_old_ba]
-    known_ba = np.zeros((len(layout.biosamples), len(layout.assays)), dtype=bool)
-    known_ba[:n_biosamples, :n_assays] = is_known_ba
-    return Start(log_center=log_center, log_depth_t=log_depth_t.astype(np.float32), known_ba=known_ba, **cells)
+    is_old_ba[grid.biosample_t[inside_t], grid.assay_t[inside_t]] = False
 
+    def extended(old_ba: np.ndarray, value_t: np.ndarray) -> np.ndarray:
+        old_t = np.where(known_ba[cell_t], old_ba[cell_t], np.nan)
+        cells_ba = fill_cells(np.r_[old_t, value_t], grid)
+        cells_ba[:n_biosamples, :n_assays][is_old_ba] = old_ba[is_old_ba]
+        return cells_ba
 
-def _array(values: Tensor) -> np.ndarray:
-    return values.cpu().numpy()
-
-
-@torch.no_grad()
-def take_weights(module: ChipVAE, reference: ChipVAE) -> None:
-    """Give a module that starts for a query the weights of its reference, in place.
-
-    A new biosample starts as the generic one, a new assay as the mean of the known ones; of its data, the encoder
-    sees nothing before it is trained.
-    """
-    state, old = module.state_dict(), reference.state_dict()
-    n_assays = reference.known_ba.shape[1]
-    for name, value in old.items():
-        if name not in (*_OF_LAYOUT, *_OF_START, _ENCODER_INPUT, _BIOSAMPLES):
-            if name in _ASSAYS:
-                state[name][n_assays:] = value.mean(dim=0)
-            state[name][tuple(slice(size) for size in value.shape)] = value
-    state[_SHARE][len(reference.known_ba) :, :n_assays] = old[_SHARE].mean(dim=0)
-    n_known = old[_BIOSAMPLES].shape[0] - 1
-    state[_BIOSAMPLES][:n_known] = old[_BIOSAMPLES][:-1]
-    state[_BIOSAMPLES][n_known:] = old[_BIOSAMPLES][-1]
-    n_features, n_rest = _encoder_inputs(reference)
-    state[_ENCODER_INPUT].zero_()
-    state[_ENCODER_INPUT][:, :n_features] = old[_ENCODER_INPUT][:, :n_features]
-    state[_ENCODER_INPUT][:, -n_rest:] = old[_ENCODER_INPUT][:, n_features:]
-
-
-def _encoder_inputs(module: ChipVAE) -> tuple[int, int]:
-    """Number of the encoder's inputs that are features of assays, assay by assay, and of those after them."""
-    n_rest = module.biosamples.vectors.embedding_dim + 1
-    return module.state_dict()[_ENCODER_INPUT].shape[1] - n_rest, n_rest
-
-
-def new_part(module: ChipVAE, size: ReferenceSize) -> Part:
-    """What training on a query may move: the vectors of new biosamples, and the weights of new assays.
-
-    Raises
-    ------
-    ValueError
-        If there are neither.
-    """
-    movable = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in module.named_parameters()}
-    movable[_BIOSAMPLES][size.n_biosamples : -1] = True
-    for name in _ASSAYS:
-        movable[name][size.n_assays :] = True
-    n_features, n_rest = _encoder_inputs(module)
-    n_old_features = n_features // module.known_ba.shape[1] * size.n_assays
-    movable[_ENCODER_INPUT][:, n_old_features:-n_rest] = True
-    movable = {name: mask for name, mask in movable.items() if mask.any()}
-    if not movable:
-        raise ValueError(
-            "the query has neither a new biosample nor a new assay, so there is nothing to train on it; it can predict "
-            "as it is. To learn from its tracks, train a model on all of them."
+    def start(kind: ViewKind, moments: TrackMoments) -> CellStart:
+        if kind not in grid.views:
+            level_ba = np.zeros((len(grid.biosamples), len(grid.assays)), dtype=np.float32)
+            return CellStart(level_ba, level_ba)
+        view = reference.view(kind)
+        return CellStart(
+            extended(view.level_ba.cpu().numpy(), moments.level_t),
+            extended(view.log_spread_ba.cpu().numpy(), moments.log_spread_t),
         )
-    return Part(movable, module.biosample_t[size.n_tracks :].unique())
 
-
-@torch.no_grad()
-def settle(module: ChipVAE, before: dict[str, Tensor], size: ReferenceSize, data: TrackData) -> None:
-    """After training on a query: its own cells are known, and those of the reference as they were, in place.
-
-    Parameters
-    ----------
-    module, data
-        What was trained, on what.
-    before
-        The module's state before.
-    size
-        Of the reference.
-    """
-    is_query_ba = module.track_ba >= size.n_tracks
-    for name, value in module.named_buffers():
-        if name.endswith("_ba"):
-            value[~is_query_ba] = before[name][~is_query_ba].to(value.device)
-    has_data_t = torch.as_tensor(has_data(data), device=is_query_ba.device)
-    module.known_ba |= is_query_ba & has_data_t[module.track_ba.clamp_min(0)]
+    extended_known_ba = np.zeros((len(grid.biosamples), len(grid.assays)), dtype=bool)
+    extended_known_ba[:n_biosamples, :n_assays] = known_ba
+    return Initialisation(
+        log_center=log_center,
+        log_depth_t=log_depth_t.astype(np.float32),
+        known_ba=extended_known_ba,
+        counts=start(ViewKind.COUNTS, count_moments(query, log_depth_t[n_known:])),
+        signal=start(ViewKind.SIGNAL, signal_moments(query)),
+    )

@@ -2,34 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from scvi.module.base import BaseModuleClass, LossOutput
-from torch import Tensor, nn
-from torch.distributions import Distribution, Normal, kl_divergence
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
 
-from ..data.grid import Layout, Start
-from ..nn import (
-    HALF_WIDTHS,
-    BiosampleEmbedding,
-    Decoder,
-    Encoder,
-    GaussianHead,
-    log_ratio,
-    log_update,
-    make_count_head,
-    window_means,
-)
+from ..data.grid import Grid, Initialisation
+from ..data.minibatch import Minibatch
+from ..data.track_data import ViewKind
+from ..nn import HALF_WIDTHS, BiosampleEmbedding, Decoder, Encoder, make_count_head
+from .calibration import BlendWeights
+from .features import TrackGrid, WindowOffsets
+from .inputs import Encoding, Example, Queries, ViewEncoding, ViewPrediction, Visible
+from .views import CountView, SignalView, TargetInputs, View
 
-NO_ASSAY = -1
-# of the average of the other biosamples in the mean of an experiment that training never saw, if nothing tells better:
-# where one biosample at most taught its assay, and where more did, so that the network knows when to follow the average
-_AVERAGE_SHARE, _AVERAGE_SHARE_LEARNT = 0.5, 0.25
-CALIBRATION = ("log_mean_factor_ba", "log_dispersion_factor_ba", "signal_shift_ba", "log_std_factor_ba")
-_CAUTION = 2.0  # log of how much narrower the prior of a rate starts than its track: own reads are noise at first
+_N_DECODER_HIDDEN, _N_EMBEDDING = 96, 16
+
+
+@dataclass(frozen=True)
+class ModuleOptions:
+    """Sizes and weights of :class:`ChipVAE`.
+
+    Parameters
+    ----------
+    n_latent
+        Size of the latent of a region in a biosample.
+    n_hidden
+        Width of the two hidden layers of the encoder.
+    dropout
+        Share of the encoder's hidden units dropped in training.
+    head, head_options
+        Count head by name (:data:`chipvi.nn.COUNT_HEADS`), and options of its constructor.
+    kl_weight
+        Weight of the KL divergence per assay. The full weight destroys imputation.
+    mean_weight
+        Weight of the mean-matching terms beside the likelihoods.
+    denoise_weight
+        Weight of the likelihood of the reads that data thinning held back.
+    """
+
+    n_latent: int = 32
+    n_hidden: int = 256
+    dropout: float = 0.1
+    head: str = "mean_dispersion"
+    head_options: Mapping[str, float | None] | None = None
+    kl_weight: float = 0.001
+    mean_weight: float = 1.0
+    denoise_weight: float = 1.0
 
 
 class ChipVAE(BaseModuleClass):
@@ -42,356 +66,270 @@ class ChipVAE(BaseModuleClass):
     or a biosample that was never seen uses the same weights with a generic embedding.
 
     A query (q) is a biosample and, at will, an assay that it is asked without; all regions of a minibatch share the
-    queries. Axes: rows read l, regions r, tracks t, queries q, assays a, targets of a query g, latents k, windows s.
+    queries. Axes: rows read l, regions r, tracks t, queries q, assays a, targets of a query g, latents k, windows s,
+    views v.
 
     Parameters
     ----------
-    layout, start
+    grid, start
         The grid of tracks and the numbers to start from.
-    n_latent, n_hidden, n_decoder_hidden, n_embedding
-        Sizes.
-    dropout
-        Share of the encoder's hidden units dropped in training.
-    head, head_options
-        Count head by name (:data:`chipvi.nn.COUNT_HEADS`), and options of its constructor.
-    kl_weight
-        Weight of the KL divergence per assay. The full weight destroys imputation.
-    mean_weight
-        Weight of the mean-matching terms beside the likelihoods.
-    denoise_weight
-        Weight of the likelihood of the reads that thinning set aside.
+    options
+        Sizes and weights.
+    n_covariates
+        Region covariates, which encoder and decoder see.
     """
 
+    log_center: Tensor
+    log_depth_t: Tensor
+    known_ba: Tensor
+    covariate_shift_c: Tensor
+    covariate_scale_c: Tensor
+
     def __init__(
-        self,
-        layout: Layout,
-        start: Start,
-        n_latent: int = 32,
-        n_hidden: int = 256,
-        n_decoder_hidden: int = 96,
-        n_embedding: int = 16,
-        dropout: float = 0.1,
-        head: str = "mean_dispersion",
-        head_options: dict[str, float | None] | None = None,
-        kl_weight: float = 0.001,
-        mean_weight: float = 1.0,
-        denoise_weight: float = 1.0,
+        self, grid: Grid, start: Initialisation, options: ModuleOptions | None = None, n_covariates: int = 0
     ) -> None:
         super().__init__()
-        self.has_counts, self.has_signal = layout.has_counts, layout.has_signal
-        self.n_latent = n_latent
-        self.kl_weight, self.mean_weight, self.denoise_weight = kl_weight, mean_weight, denoise_weight
-        n_biosamples, n_assays = len(layout.biosamples), len(layout.assays)
-        n_slot = (len(HALF_WIDTHS) + 1) * (self.has_counts + self.has_signal)
-        self.count_head = make_count_head(head, **(head_options or {}))
-        self.signal_head = GaussianHead()
-        # one more for counts: how far a target's own reads are believed
-        self.n_count_outputs = (self.count_head.n_outputs + 1) * self.has_counts
-        self.n_signal_outputs = self.signal_head.n_outputs * self.has_signal
-        n_outputs = self.n_count_outputs + self.n_signal_outputs
-        self.biosamples = BiosampleEmbedding(n_biosamples, n_embedding)
-        self.encoder = Encoder(2 * n_assays * n_slot, n_embedding, n_hidden, n_latent, dropout)
-        self.decoder = Decoder(n_assays, n_latent, n_embedding, 2 * n_slot, n_decoder_hidden, n_outputs)
-        # offsets of the mean: weights of the windows (softmax) and of the whole, for the average of the other
-        # biosamples (by view) and for the target's own counts
-        self.others_windows_vs = nn.Parameter(torch.zeros(2, len(HALF_WIDTHS)))
-        self.others_weight_v = nn.Parameter(torch.zeros(2))
-        self.own_windows_s = nn.Parameter(torch.zeros(len(HALF_WIDTHS)))
-        self.own_weight = nn.Parameter(torch.zeros(()))
-        self._register(layout, start)
-
-    def _register(self, layout: Layout, start: Start) -> None:
-        """Keep as buffers what prediction needs, so that a saved model carries it."""
-        self.register_buffer("assay_t", torch.as_tensor(layout.assay_t))
-        self.register_buffer("biosample_t", torch.as_tensor(layout.biosample_t))
-        self.register_buffer("track_ba", torch.as_tensor(layout.track_ba))
-        self.register_buffer("target_bg", torch.as_tensor(layout.target_bg))
+        self.options = options = ModuleOptions() if options is None else options
+        n_biosamples, n_assays = len(grid.biosamples), len(grid.assays)
+        # the offsets go first: the norm of the gradient is summed up in the order of the parameters
+        self.offsets = WindowOffsets()
+        views: dict[ViewKind, View] = {}
+        if grid.has_counts:
+            head = make_count_head(options.head, **(options.head_options or {}))
+            views[ViewKind.COUNTS] = CountView(head, start.counts)
+        if grid.has_signal:
+            views[ViewKind.SIGNAL] = SignalView(start.signal)
+        n_slot = (len(HALF_WIDTHS) + 1) * len(views)
+        self.biosamples = BiosampleEmbedding(n_biosamples, _N_EMBEDDING)
+        n_context = _N_EMBEDDING + n_covariates
+        self.encoder = Encoder(n_assays, 2 * n_slot, n_context, options.n_hidden, options.n_latent, options.dropout)
+        n_outputs = sum(view.n_outputs for view in views.values())
+        n_inputs = 2 * n_slot + n_covariates
+        self.decoder = Decoder(n_assays, options.n_latent, _N_EMBEDDING, n_inputs, _N_DECODER_HIDDEN, n_outputs)
+        self.by_kind = torch.nn.ModuleDict({str(kind): view for kind, view in views.items()})
+        self.blend = BlendWeights(start.known_ba)
+        # kept as buffers, so that a saved model carries what prediction needs
+        self.tracks = TrackGrid(
+            *(torch.as_tensor(x) for x in (grid.biosample_t, grid.assay_t, grid.track_ba, grid.target_bg))
+        )
         self.register_buffer("log_center", torch.tensor(start.log_center, dtype=torch.float64))
-        for name in ("log_depth_t", "log_rate_ba", "log_dispersion_ba", "signal_ba", "log_std_ba", "known_ba"):
-            self.register_buffer(name, torch.as_tensor(getattr(start, name)))
-        share_a = np.where(start.known_ba.sum(axis=0) >= 2, _AVERAGE_SHARE_LEARNT, _AVERAGE_SHARE)
-        share_ba = np.broadcast_to(share_a, start.known_ba.shape)
-        self.register_buffer("unseen_share_ba", torch.tensor(share_ba, dtype=torch.float32))
-        self.register_buffer("rate_a", torch.as_tensor(np.exp(start.log_rate_ba).mean(axis=0)))
-        self.register_buffer("feature_shift_va", torch.zeros(2, len(layout.assays)))
-        self.register_buffer("feature_scale_va", torch.ones(2, len(layout.assays)))
-        for name in CALIBRATION:
-            self.register_buffer(name, torch.zeros(start.log_rate_ba.shape))
+        self.register_buffer("log_depth_t", torch.as_tensor(start.log_depth_t))
+        self.register_buffer("known_ba", torch.as_tensor(start.known_ba))
+        self.register_buffer("covariate_shift_c", torch.zeros(n_covariates))
+        self.register_buffer("covariate_scale_c", torch.ones(n_covariates))
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views that the model knows, counts first."""
+        return tuple(self.by_kind.values())  # type: ignore[arg-type]
+
+    def view(self, kind: ViewKind) -> View:
+        """One of them."""
+        return self.by_kind[str(kind)]  # type: ignore[return-value]
+
+    @property
+    def has_counts(self) -> bool:
+        """Whether the model knows counts."""
+        return ViewKind.COUNTS in self.by_kind
+
+    @property
+    def log_depth_array_t(self) -> np.ndarray:
+        """Log depth of each track in training, less the centre; float64."""
+        return self.log_depth_t.double().cpu().numpy()
+
+    @property
+    def known_array_ba(self) -> np.ndarray:
+        """Which cells of the grid have data, bool."""
+        return self.known_ba.cpu().numpy()
 
     @torch.no_grad()
-    def fit_features(self, tensors: dict[str, Tensor]) -> None:
-        """Standardise the inputs of each assay by what they are in these regions, at the scale of single regions."""
-        for v, value_rts, present_rt in self._views(tensors):
-            value_rt = (torch.log1p(value_rts) if v == 0 else value_rts)[..., 0].double()
-            for a in range(self.feature_shift_va.shape[1]):
-                entries = value_rt[(present_rt > 0) & (self.assay_t == a)]
-                if len(entries) > 1:
-                    self.feature_shift_va[v, a] = entries.mean()
-                    self.feature_scale_va[v, a] = entries.std().clamp_min(0.05)
-
-    def _views(self, tensors: dict[str, Tensor]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Counts as rates (0) and signal (1): window means (r, t, s), and 1 where visible with any value (r, t)."""
-        for v, (has, values, present) in enumerate(
-            [(self.has_counts, "counts_lt", "counted_lt"), (self.has_signal, "signal_lt", "signalled_lt")]
-        ):
-            if has:
-                value_rts, any_rt = window_means(
-                    tensors[values], tensors[present], tensors["low_rs"], tensors["high_rs"]
-                )
-                if v == 0:
-                    value_rts = value_rts * torch.exp(-tensors["log_depth_t"] - tensors["log_keep"])[:, None]
-                yield v, value_rts, (any_rt & tensors["visible_rt"]).float()
-
-    def _own(
-        self, value_rts: Tensor, present_rt: Tensor, biosample_q: Tensor, leave_out_q: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """A biosample's own tracks, a slot per assay, and 1 where there is one that is visible."""
-        track_qa = self.track_ba[biosample_q]
-        assay_a = torch.arange(track_qa.shape[1], device=track_qa.device)
-        may_see_qa = (track_qa >= 0) & (assay_a != leave_out_q[:, None])
-        track_qa = track_qa.clamp_min(0)
-        present_rqa = present_rt[:, track_qa] * may_see_qa
-        return value_rts[:, track_qa] * present_rqa[..., None], present_rqa
-
-    def _average_of_others(self, value_rts: Tensor, present_rt: Tensor, biosample_q: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean of each assay over the other biosamples in which it is visible, and 1 where there is any."""
-        # summed over the others, never as a difference, so that not even rounding tells of the biosample's own track
-        is_other_qt = self.biosample_t != biosample_q[:, None]
-        is_assay_at = self.assay_t == torch.arange(self.track_ba.shape[1], device=self.assay_t.device)[:, None]
-        member_qat = (is_other_qt[:, None] & is_assay_at).float()
-        number_rqa = torch.einsum("rt,qat->rqa", present_rt, member_qat)
-        total_rqas = torch.einsum("rts,qat->rqas", value_rts * present_rt[..., None], member_qat)
-        return total_rqas / number_rqa.clamp_min(1)[..., None], (number_rqa > 0).float()
-
-    def _slots(self, v: int, value_rqas: Tensor, present_rqa: Tensor) -> Tensor:
-        """Standardised features and their presence; all 0 where there is nothing."""
-        feature_rqas = torch.log1p(value_rqas) if v == 0 else value_rqas
-        feature_rqas = (feature_rqas - self.feature_shift_va[v][:, None]) / self.feature_scale_va[v][:, None]
-        present_rqa1 = present_rqa[..., None]
-        return torch.cat([feature_rqas * present_rqa1, present_rqa1], dim=-1)
-
-    @staticmethod
-    def _pick(average_rqax: Tensor, assay_qg: Tensor) -> tuple[Tensor, ...]:
-        """What there is of each target's assay, each (r, q, g)."""
-        n_regions, _, _, n_kinds = average_rqax.shape
-        index_rqgx = assay_qg[None, :, :, None].expand(n_regions, -1, -1, n_kinds)
-        return average_rqax.gather(2, index_rqgx).unbind(dim=-1)
-
-    def _own_reads(
-        self, tensors: dict[str, Tensor], biosample_q: Tensor, leave_out_q: Tensor, log_keep: Tensor
-    ) -> Tensor:
-        """Reads of a biosample's own tracks in the region itself, whether they are visible, and their log depth."""
-        own_row_r = tensors["low_rs"][:, 0]
-        seen_rt = (tensors["counted_lt"][own_row_r] & tensors["visible_rt"]).float()
-        reads_rqa, seen_rqa = self._own(tensors["counts_lt"][own_row_r][..., None], seen_rt, biosample_q, leave_out_q)
-        log_depth_qa = (tensors["log_depth_t"] + log_keep)[self.track_ba[biosample_q].clamp_min(0)]
-        return torch.stack([reads_rqa[..., 0], seen_rqa, log_depth_qa.expand_as(seen_rqa)], dim=-1)
+    def standardise(self, minibatch: Minibatch) -> None:
+        """Standardise the inputs of each assay, and the covariates, by what they are in these regions."""
+        if minibatch.n_regions > 1:
+            self.covariate_shift_c.copy_(minibatch.covariates_rc.double().mean(dim=0))
+            self.covariate_scale_c.copy_(minibatch.covariates_rc.double().std(dim=0))
+            self.covariate_scale_c[self.covariate_scale_c == 0] = 1.0  # a constant carries nothing, and harms nothing
+        visible = Visible.everything(minibatch, self.log_depth_t)
+        for view in self.views:
+            view.standardise(visible, self.tracks.assay_t)
 
     # --- what scvi-tools asks for ---
 
-    def _get_inference_input(self, tensors: dict[str, Tensor], **_: Any) -> dict[str, Any]:
-        names = ("biosample_q", "embedding_q", "leave_out_q", "log_keep")
-        return {"tensors": tensors} | {name: tensors[name] for name in names}
-
-    def _get_generative_input(
-        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Any], **_: Any
-    ) -> dict[str, Any]:
-        names = ("biosample_q", "embedding_q", "assay_qg", "log_depth_rqg")
-        return {name: tensors[name] for name in names} | {
-            name: inference_outputs[name] for name in ("z_rqk", "others_rqaxv", "slots_rqai", "own_rqax")
-        }
-
-    def inference(
-        self,
-        tensors: dict[str, Tensor],
-        biosample_q: Tensor,
-        embedding_q: Tensor,
-        leave_out_q: Tensor,
-        log_keep: Tensor,
-        generator: torch.Generator | None = None,
-    ) -> dict[str, Any]:
-        """Latent of each query in each region, from visible data only.
+    def forward(
+        self, tensors: Example, generator: torch.Generator | None = None, kl_weight: float = 1.0
+    ) -> tuple[Encoding, dict[ViewKind, ViewPrediction], LossOutput]:
+        """Encode, predict and score an example; scvi-tools' own looks for keys of a dictionary.
 
         Parameters
         ----------
         tensors
-            A minibatch of :func:`chipvi.data.minibatch.take_regions`, with `log_depth_t` and `visible_rt`.
-        biosample_q, embedding_q
-            Biosample of each query, and the embedding to use for it.
-        leave_out_q
-            Assay that each query must not see of its own biosample; `NO_ASSAY` for none.
-        log_keep
-            Log of the share of the reads that the counts at hand are, 0 for all.
+            What is asked, and the truth.
         generator
-            Of the sample `z_rqk`; None for torch's own.
-
-        Returns
-        -------
-        `qz`, `z_rqk`, and for the decoder: `others_rqaxv`, the average of the other biosamples (x: over the windows by
-        learnt weights, of the region alone, whether there is any) as rates or signal; `slots_rqai`, the features of
-        that average and of the biosample's own data; and `own_rqax`, its own visible counts (x: reads of the region,
-        whether they are visible, the log depth they are at less the centre, rate over the windows, whether it is
-        visible).
+            Of the draw of the latent; None for torch's own.
+        kl_weight
+            Factor of the KL divergence, 0 to 1.
         """
-        own, reference, others, smooth = [], [], [], []
-        with torch.autocast(biosample_q.device.type, enabled=False):
-            for v, value_rts, present_rt in self._views(tensors):
-                own_rqas, visible_rqa = self._own(value_rts, present_rt, biosample_q, leave_out_q)
-                mean_rqas, has_rqa = self._average_of_others(value_rts, present_rt, biosample_q)
-                own.append(self._slots(v, own_rqas, visible_rqa))
-                reference.append(self._slots(v, mean_rqas, has_rqa))
-                others_rqa = (mean_rqas * torch.softmax(self.others_windows_vs[v], dim=-1)).sum(-1)
-                others.append(torch.stack([others_rqa, mean_rqas[..., 0], has_rqa], dim=-1))
-                if v == 0:
-                    smooth_rqa = (own_rqas * torch.softmax(self.own_windows_s, dim=-1)).sum(-1)
-                    smooth.append(torch.stack([smooth_rqa, visible_rqa], dim=-1))
-        own_rqai, reference_rqai = torch.cat(own, dim=-1), torch.cat(reference, dim=-1)
-        n_regions, n_queries = own_rqai.shape[:2]
-        slots_rqai = torch.cat([reference_rqai, own_rqai], dim=-1)
-        embedding_e = self.biosamples(embedding_q.expand(n_regions, -1).flatten())
-        log_keep_q = log_keep.expand(n_regions * n_queries)
-        mean, std = self.encoder(slots_rqai.flatten(2).flatten(0, 1), embedding_e, log_keep_q)
-        shape = (n_regions, n_queries, self.n_latent)
-        qz = Normal(mean.float().view(shape), std.float().view(shape), validate_args=False)
-        noise = torch.randn(shape, generator=generator, device=qz.loc.device)
+        encoding = self.inference(tensors.visible, tensors.queries, generator)
+        predicted = self.generative(encoding, tensors.queries, tensors.log_depth_rqg)
+        return encoding, predicted, self.loss(tensors, encoding, predicted, kl_weight)
+
+    def _get_inference_input(self, tensors: Example, **_: Any) -> dict[str, Any]:
+        return {"visible": tensors.visible, "queries": tensors.queries}
+
+    def _get_generative_input(self, tensors: Example, inference_outputs: Encoding, **_: Any) -> dict[str, Any]:
         return {
-            "qz": qz,
-            "z_rqk": qz.loc + qz.scale * noise,
-            "others_rqaxv": torch.stack(others, dim=-1),
-            "slots_rqai": slots_rqai,
-            "own_rqax": torch.cat([self._own_reads(tensors, biosample_q, leave_out_q, log_keep), *smooth], dim=-1),
+            "encoding": inference_outputs,
+            "queries": tensors.queries,
+            "log_depth_rqg": tensors.log_depth_rqg,
         }
 
-    def without_own(self, inference_outputs: dict[str, Any]) -> dict[str, Any]:
-        """Let the decoder know of a biosample's own data through the latent only, as a likelihood given it must."""
-        slots_rqai = inference_outputs["slots_rqai"].clone()
-        slots_rqai[..., slots_rqai.shape[-1] // 2 :] = 0
-        own_rqax = torch.zeros_like(inference_outputs["own_rqax"])
-        return inference_outputs | {"slots_rqai": slots_rqai, "own_rqax": own_rqax}
-
-    def generative(
-        self,
-        z_rqk: Tensor,
-        others_rqaxv: Tensor,
-        slots_rqai: Tensor,
-        own_rqax: Tensor,
-        biosample_q: Tensor,
-        embedding_q: Tensor,
-        assay_qg: Tensor,
-        log_depth_rqg: Tensor,
-    ) -> dict[str, Any]:
-        """Distributions of the targets of each query.
+    def inference(self, visible: Visible, queries: Queries, generator: torch.Generator | None = None) -> Encoding:
+        """Latent of each query in each region, from visible data only.
 
         Parameters
         ----------
-        z_rqk, others_rqaxv, slots_rqai, own_rqax
-            From :meth:`inference`.
-        biosample_q, embedding_q
-            Biosample of each query, and its embedding.
-        assay_qg
-            Assays to predict for each query.
+        visible, queries
+            What may be seen, and what is asked.
+        generator
+            Of the draw of the latent; None for torch's own.
+        """
+        views, own_counts = {}, None
+        with torch.autocast(queries.biosample_q.device.type, enabled=False):
+            for view in self.views:
+                means = view.means(visible)
+                own = self.tracks.own(means, queries)
+                others = self.tracks.average_of_others(means, queries)
+                views[view.kind] = ViewEncoding(
+                    others=view.slots(others),
+                    own=view.slots(own),
+                    average=self.offsets.average(others, view.number),
+                )
+                if view.kind is ViewKind.COUNTS:
+                    windows_rqa = self.offsets.own_over_windows(own)
+                    own_counts = self.tracks.own_counts(visible, queries, windows_rqa, own.present_rqa)
+        covariates_rc = (visible.minibatch.covariates_rc - self.covariate_shift_c) / self.covariate_scale_c
+        posterior = self._encode(views, covariates_rc, queries, visible.log_keep)
+        noise = torch.randn(posterior.loc.shape, generator=generator, device=posterior.loc.device)
+        return Encoding(posterior, posterior.loc + posterior.scale * noise, views, own_counts, covariates_rc)
+
+    def _encode(
+        self, views: Mapping[ViewKind, ViewEncoding], covariates_rc: Tensor, queries: Queries, log_keep: Tensor
+    ) -> Normal:
+        slots = [view.others for view in views.values()] + [view.own for view in views.values()]
+        features_rqai = torch.cat([one.packed_rqai for one in slots], dim=-1)
+        n_regions, n_queries = features_rqai.shape[:2]
+        embedding_rqe = self.biosamples(queries.embedding_q.expand(n_regions, -1))
+        context_rqe = torch.cat([embedding_rqe, covariates_rc.unsqueeze(1).expand(-1, n_queries, -1)], dim=-1)
+        mean, std = self.encoder(
+            features_rqai.flatten(2).flatten(0, 1),
+            context_rqe.flatten(0, 1),
+            log_keep.expand(n_regions * n_queries),
+        )
+        shape = (n_regions, n_queries, self.options.n_latent)
+        return Normal(mean.float().view(shape), std.float().view(shape), validate_args=False)
+
+    def generative(self, encoding: Encoding, queries: Queries, log_depth_rqg: Tensor) -> dict[ViewKind, ViewPrediction]:
+        """Distributions of the targets of each query, by view.
+
+        Parameters
+        ----------
+        encoding, queries
+            From :meth:`inference`, and as there.
         log_depth_rqg
             Log depth of each target, less the centre; broadcasts over regions.
-
-        Returns
-        -------
-        `counts`, a distribution of shape (r, q, g) or None, and `signal`, a normal distribution or None; and what their
-        heads were given, `count_inputs` and `signal_inputs`.
         """
-        raw_counts_rqgo, raw_signal_rqgo = self._decode(z_rqk, slots_rqai, embedding_q, assay_qg).split(
-            [self.n_count_outputs, self.n_signal_outputs], dim=-1
-        )
-        generated: dict[str, Any] = {"counts": None, "signal": None}
-        cell = (biosample_q[:, None], assay_qg)
-        if self.has_counts:
-            others_rqg, _, has_rqg = self._pick(others_rqaxv[..., 0], assay_qg)
-            log_ratio_rqg = log_ratio(others_rqg, self.rate_a[assay_qg])
-            reads_rqg, seen_rqg, log_input_rqg, smooth_rqg, visible_rqg = self._pick(own_rqax, assay_qg)
-            log_rate_rqg = (
-                self.log_rate_ba[cell]
-                + self.others_weight_v[0] * has_rqg * log_ratio_rqg
-                + self.own_weight * visible_rqg * log_ratio(smooth_rqg, self.rate_a[assay_qg])
-            )
-            log_dispersion_rqg = self.log_dispersion_ba[cell].expand_as(log_rate_rqg)
-            update_rqg = seen_rqg * log_update(
-                reads_rqg,
-                log_rate_rqg + raw_counts_rqgo[..., 0] + log_input_rqg,
-                log_dispersion_rqg + _CAUTION + raw_counts_rqgo[..., -1],
-            )
-            log_mean_rqg = log_depth_rqg + log_rate_rqg + update_rqg
-            count_inputs = (raw_counts_rqgo[..., :-1], log_mean_rqg, log_dispersion_rqg)
-            generated |= {"counts": self.count_head(*count_inputs), "count_inputs": count_inputs}
-        if self.has_signal:
-            others_rqg, _, has_rqg = self._pick(others_rqaxv[..., -1], assay_qg)
-            start_qg = self.signal_ba[cell]
-            mean_rqg = start_qg + self.others_weight_v[1] * has_rqg * (others_rqg - start_qg)
-            signal_inputs = (raw_signal_rqgo, mean_rqg, self.log_std_ba[cell])
-            generated |= {"signal": self.signal_head(*signal_inputs), "signal_inputs": signal_inputs}
-        return generated
+        raw_rqgo = self._decode(encoding, queries)
+        own = None if encoding.own_counts is None else encoding.own_counts.pick(queries.assay_qg)
+        predicted, first = {}, 0
+        for view in self.views:
+            raw_view_rqgo = raw_rqgo[..., first : first + view.n_outputs]
+            target = TargetInputs(encoding.views[view.kind].average.pick(queries.assay_qg), own, log_depth_rqg)
+            predicted[view.kind] = view.predict(raw_view_rqgo, queries, target, self.offsets)
+            first += view.n_outputs
+        return predicted
 
-    def _decode(self, z_rqk: Tensor, slots_rqai: Tensor, embedding_q: Tensor, assay_qg: Tensor) -> Tensor:
+    def _decode(self, encoding: Encoding, queries: Queries) -> Tensor:
         """Raw numbers for the heads of each target, shape (r, q, g, outputs)."""
+        z_rqk, assay_qg, views = encoding.z_rqk, queries.assay_qg, encoding.views.values()
         shape = (*z_rqk.shape[:2], assay_qg.shape[1])
-        slots_rqgi = slots_rqai.gather(2, assay_qg[None, :, :, None].expand(*shape, slots_rqai.shape[-1]))
+        slots = [view.others for view in views] + [view.own for view in views]
+        covariates_rqgc = encoding.covariates_rc[:, None, None].expand(*shape, -1)
+        features_rqgi = torch.cat([*(one.pick(assay_qg) for one in slots), covariates_rqgc], dim=-1)
         raw = self.decoder(
             z_rqk.flatten(0, 1),
-            self.biosamples(embedding_q.expand(shape[0], -1).flatten()),
+            self.biosamples(queries.embedding_q.expand(shape[0], -1).flatten()),
             assay_qg.expand(shape).flatten(0, 1),
-            slots_rqgi.flatten(0, 1),
+            features_rqgi.flatten(0, 1),
         )
         return raw.view(*shape, -1).float()
 
     def loss(
         self,
-        tensors: dict[str, Tensor],
-        inference_outputs: dict[str, Any],
-        generative_outputs: dict[str, Any],
+        tensors: Example,
+        inference_outputs: Encoding,
+        generative_outputs: Mapping[ViewKind, ViewPrediction],
         kl_weight: float = 1.0,
     ) -> LossOutput:
-        """Negative evidence lower bound per entry, hidden and set-aside entries in their own mean.
+        """Negative evidence lower bound per entry, hidden and thinned entries in their own mean.
 
         Parameters
         ----------
         tensors
-            With the targets: `target_counts_rqg` and `target_signal_rqg`, and their weights, 1 or 0, for hidden
-            (`hidden_counts_rqg`, `hidden_signal_rqg`) and for set-aside (`spared_counts_rqg`) entries.
+            What was asked, and the truth.
         inference_outputs, generative_outputs
             As returned.
         kl_weight
             Factor of the KL divergence, 0 to 1.
         """
-        kl_rq = kl_divergence(inference_outputs["qz"], Normal(0.0, 1.0)).sum(dim=-1)
+        kl_rq = kl_divergence(inference_outputs.posterior, Normal(0.0, 1.0)).sum(dim=-1)
         terms: dict[str, Tensor] = {}
-        loss = kl_weight * self.kl_weight / self.track_ba.shape[1] * kl_rq.mean()
-        counts, signal = generative_outputs["counts"], generative_outputs["signal"]
-        cell = (tensors["biosample_q"][:, None], tensors["assay_qg"])
-        if counts is not None:
-            target, hidden, spared = (tensors[f"{name}_counts_rqg"] for name in ("target", "hidden", "spared"))
-            nll, mismatch = self._count_losses(counts, target, tensors, cell)
-            terms["imp_count_loss"] = _mean(nll, hidden)
-            terms["obs_count_loss"] = _mean(nll, spared)
-            weight = hidden + self.denoise_weight * spared
-            loss = loss + terms["imp_count_loss"] + self.denoise_weight * terms["obs_count_loss"]
-            loss = loss + self.mean_weight * _mean(mismatch, weight)
-        if signal is not None:
-            target, hidden = tensors["target_signal_rqg"], tensors["hidden_signal_rqg"]
-            terms["imp_signal_loss"] = _mean(-signal.log_prob(target), hidden)
-            squared = ((target - signal.mean) / torch.exp(self.log_std_ba[cell])).square()
-            loss = loss + terms["imp_signal_loss"] + self.mean_weight * _mean(squared, hidden)
+        loss = kl_weight * self.options.kl_weight / self.tracks.track_ba.shape[1] * kl_rq.mean()
+        for view in self.views:
+            truth = tensors.truth[view.kind]
+            nll_rqg, mismatch_rqg = view.losses(
+                generative_outputs[view.kind], truth, tensors.queries, tensors.log_depth_rqg
+            )
+            terms[view.names.imputed_loss] = weighted_mean(nll_rqg, truth.hidden_rqg)
+            loss = loss + terms[view.names.imputed_loss]
+            weight_rqg = truth.hidden_rqg
+            if view.names.denoised_loss is not None:
+                terms[view.names.denoised_loss] = weighted_mean(nll_rqg, truth.thinned_rqg)
+                loss = loss + self.options.denoise_weight * terms[view.names.denoised_loss]
+                weight_rqg = weight_rqg + self.options.denoise_weight * truth.thinned_rqg
+            loss = loss + self.options.mean_weight * weighted_mean(mismatch_rqg, weight_rqg)
         return LossOutput(loss=loss, kl_local={"kl": kl_rq.mean()}, extra_metrics=terms, n_obs_minibatch=kl_rq.shape[0])
 
-    def _count_losses(
-        self, counts: Distribution, target_rqg: Tensor, tensors: dict[str, Tensor], cell: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Negative log-likelihood of each entry, and how far its mean is off.
+    # --- a query's module ---
 
-        The latter is quasi-Poisson: the likelihood hardly cares about the height of peaks where dispersion is low.
+    @torch.no_grad()
+    def extend_from(self, known: ChipVAE) -> None:
+        """Take the weights of a trained module whose biosamples, assays and tracks are the first of this one.
+
+        A new biosample starts as the generic one, a new assay as the mean of the known ones; of its data, the encoder
+        sees nothing before it is trained.
         """
-        excess_rqg = torch.exp(self.log_rate_ba[cell] + tensors["log_depth_rqg"] - self.log_dispersion_ba[cell])
-        mismatch_rqg = (counts.mean - target_rqg * torch.log(counts.mean)) / (1 + excess_rqg)
-        return -counts.log_prob(target_rqg), mismatch_rqg
+        self.offsets.load_state_dict(known.offsets.state_dict())
+        self.covariate_shift_c.copy_(known.covariate_shift_c)
+        self.covariate_scale_c.copy_(known.covariate_scale_c)
+        self.biosamples.extend_from(known.biosamples)
+        self.encoder.extend_from(known.encoder)
+        self.decoder.extend_from(known.decoder)
+        self.blend.extend_from(known.blend)
+        for view in self.views:
+            view.extend_from(known.view(view.kind))
+
+    def freeze_calibration(self, is_frozen_ba: Tensor) -> None:
+        """Keep what was learnt of these cells after training, whatever is trained next."""
+        for view in self.views:
+            view.calibration.freeze(is_frozen_ba)
+
+    @torch.no_grad()
+    def learn_tracks(self, columns: np.ndarray) -> None:
+        """Know the cells of these tracks from now on, beside those known before."""
+        t = torch.as_tensor(columns, device=self.known_ba.device)
+        self.known_ba[self.tracks.biosample_t[t], self.tracks.assay_t[t]] = True
 
 
-def _mean(value: Tensor, weight: Tensor) -> Tensor:
+def weighted_mean(value: Tensor, weight: Tensor) -> Tensor:
     """Weighted mean; 0 where all weights are."""
     return (value * weight).sum() / weight.sum().clamp_min(1)

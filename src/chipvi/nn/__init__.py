@@ -1,6 +1,6 @@
 """Networks and distributions, in plain torch: what a module is built from."""
 
-from ._coders import BiosampleEmbedding, Decoder, Encoder
+from ._coders import BiosampleEmbedding, Decoder, Encoder, TrainableEntries
 from ._context import HALF_WIDTHS, window_means
 from ._distributions import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from ._heads import (
@@ -30,6 +30,7 @@ __all__ = [
     "NegativeBinomial",
     "Poisson",
     "PoissonHead",
+    "TrainableEntries",
     "ZeroInflated",
     "ZeroInflatedNegativeBinomial",
     "log_ratio",

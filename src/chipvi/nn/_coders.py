@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias, cast
+
 import torch
 from torch import Tensor, nn
+
+TrainableEntries: TypeAlias = list[tuple[nn.Parameter, Tensor]]  # which entries of a parameter training may move, bool
 
 
 class BiosampleEmbedding(nn.Module):
@@ -25,24 +29,39 @@ class BiosampleEmbedding(nn.Module):
         """Vectors, shape (q, n_embedding); the index `generic` stands for any biosample."""
         return self.vectors(biosample_q)
 
+    @torch.no_grad()
+    def extend_from(self, known: BiosampleEmbedding) -> None:
+        """Take the vectors of known biosamples, the first of these; new ones start as the generic one."""
+        self.vectors.weight[: known.generic] = known.vectors.weight[: known.generic]
+        self.vectors.weight[known.generic :] = known.vectors.weight[known.generic]
+
+    def new_entries(self, n_known: int) -> TrainableEntries:
+        """The vectors of biosamples after the first `n_known`, but not the generic one."""
+        is_new = torch.zeros_like(self.vectors.weight, dtype=torch.bool)
+        is_new[n_known : self.generic] = True
+        return [(cast(nn.Parameter, self.vectors.weight), is_new)]
+
 
 class Encoder(nn.Module):
     """From what is visible of a biosample in a region, and of the others there, to the latent.
 
     Parameters
     ----------
-    n_input
-        Features of a query.
+    n_assays, n_slots
+        Features of a query: so many of each assay, assay by assay.
     n_embedding, n_hidden, n_latent
         Sizes.
     dropout
         Share of hidden units dropped in training.
     """
 
-    def __init__(self, n_input: int, n_embedding: int, n_hidden: int, n_latent: int, dropout: float) -> None:
+    def __init__(
+        self, n_assays: int, n_slots: int, n_embedding: int, n_hidden: int, n_latent: int, dropout: float
+    ) -> None:
         super().__init__()
+        self.n_slots, self.n_features = n_slots, n_assays * n_slots
         self.layers = nn.Sequential(
-            nn.Linear(n_input + n_embedding + 1, n_hidden),
+            nn.Linear(self.n_features + n_embedding + 1, n_hidden),
             nn.LayerNorm(n_hidden),
             nn.GELU(),
             nn.Dropout(dropout),
@@ -60,6 +79,28 @@ class Encoder(nn.Module):
         """Mean and standard deviation of the latent, each (q, n_latent)."""
         hidden_qh = self.layers(torch.cat([features_qi, embedding_qe, log_keep_q[:, None]], dim=-1))
         return self.mean(hidden_qh), torch.exp(0.5 * self.log_variance(hidden_qh).clamp(-12, 4))
+
+    @property
+    def input_weight_hi(self) -> nn.Parameter:
+        """Weights of the first layer: of the features, then of the embedding and the share of the reads."""
+        return cast(nn.Parameter, self.layers[0].weight)
+
+    @torch.no_grad()
+    def extend_from(self, known: Encoder) -> None:
+        """Take the weights of an encoder that knows the first of these assays; what is new is not looked at."""
+        of_known, own = known.state_dict(), self.state_dict()
+        for name, value in of_known.items():
+            if own[name].shape == value.shape:
+                own[name].copy_(value)
+        self.input_weight_hi.zero_()
+        self.input_weight_hi[:, : known.n_features] = known.input_weight_hi[:, : known.n_features]
+        self.input_weight_hi[:, self.n_features :] = known.input_weight_hi[:, known.n_features :]
+
+    def new_entries(self, n_known: int) -> TrainableEntries:
+        """The weights of features of assays after the first `n_known`."""
+        is_new = torch.zeros_like(self.input_weight_hi, dtype=torch.bool)
+        is_new[:, n_known * self.n_slots : self.n_features] = True
+        return [(self.input_weight_hi, is_new)]
 
 
 class Decoder(nn.Module):
@@ -104,3 +145,25 @@ class Decoder(nn.Module):
         per_assay_qao = torch.einsum("qk,ako->qao", z_qk, self.weight_ako) + self.bias_ao
         index_qgo = assay_qg[..., None].expand(*assay_qg.shape, per_assay_qao.shape[-1])
         return self.shared(inputs_qgi) + per_assay_qao.gather(1, index_qgo)
+
+    @property
+    def _of_assays(self) -> list[nn.Parameter]:
+        """What has a row for each assay."""
+        return [cast(nn.Parameter, self.assays.weight), self.weight_ako, self.bias_ao]
+
+    @torch.no_grad()
+    def extend_from(self, known: Decoder) -> None:
+        """Take the weights of a decoder that knows the first of these assays; a new one starts as their mean."""
+        self.shared.load_state_dict(known.shared.state_dict())
+        for own, of_known in zip(self._of_assays, known._of_assays, strict=True):
+            own[: len(of_known)] = of_known
+            own[len(of_known) :] = of_known.mean(dim=0)
+
+    def new_entries(self, n_known: int) -> TrainableEntries:
+        """The weights of assays after the first `n_known`."""
+        entries = []
+        for parameter in self._of_assays:
+            is_new = torch.zeros_like(parameter, dtype=torch.bool)
+            is_new[n_known:] = True
+            entries.append((parameter, is_new))
+        return entries

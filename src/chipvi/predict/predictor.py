@@ -2,47 +2,141 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions import Distribution, Normal
 
-from ..data.grid import Layout, has_data
+from ..data.grid import Grid
 from ..data.loader import FixedMinibatches
-from ..data.track_data import TrackData
-from ..data.tracks import Targets
-from ..module.vae import NO_ASSAY, ChipVAE
-from ..nn import NegativeBinomial
+from ..data.track_data import TrackData, ViewKind
+from ..data.tracks import Targets, parse_targets
+from ..module.inputs import NO_ASSAY, Encoding, Queries, Visible
+from ..module.vae import ChipVAE
 
 _MOST_QUERIES = 16_384  # regions times queries in one pass through the network
 _MOST_TARGETS = 256
 _MOST_REGIONS = 2_048
 
+Latents: TypeAlias = Callable[[Normal], Iterable[Tensor]]
+"""Draws of the latent, shape (r, q, k) each, given its posterior."""
+
+
+def posterior_mean(posterior: Normal) -> list[Tensor]:
+    """One draw, which is the mean."""
+    return [posterior.loc]
+
+
+def shared_draws(noise_sk: Tensor) -> Latents:
+    """Draws by standard normal numbers that all regions and queries share: none depends on what else is asked."""
+
+    def draw(posterior: Normal) -> list[Tensor]:
+        return [posterior.loc + posterior.scale * noise_k for noise_k in noise_sk.to(posterior.loc.device)]
+
+    return draw
+
+
+def independent_draws(n_draws: int, generator: torch.Generator) -> Latents:
+    """Draws of every region and query by itself."""
+
+    def draw(posterior: Normal) -> Iterator[Tensor]:
+        for _ in range(n_draws):
+            noise_rqk = torch.randn(posterior.loc.shape, generator=generator, device=posterior.loc.device)
+            yield posterior.loc + posterior.scale * noise_rqk
+
+    return draw
+
 
 @dataclass(frozen=True, eq=False)
-class Queries:
-    """What to ask the module for a list of targets.
+class TargetQueries:
+    """What to ask the module for some targets (n).
 
     Parameters
     ----------
     target_n
         Which targets these are.
-    biosample_q, embedding_q, leave_out_q, assay_qg
-        As in :class:`chipvi.module.ChipVAE`.
+    queries
+        As the module takes them.
     query_n, place_n
-        Where among (q, g) each target stands.
+        Where among the queries and their targets each target stands.
     """
 
     target_n: Tensor
-    biosample_q: Tensor
-    embedding_q: Tensor
-    leave_out_q: Tensor
-    assay_qg: Tensor
+    queries: Queries
     query_n: Tensor
     place_n: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ViewAnswer:
+    """One view of targets: draws of the latent x regions x targets.
+
+    Parameters
+    ----------
+    mean_srn, spread_srn
+        Mean, and dispersion of the counts or standard deviation of the signal.
+    network_mean_srn
+        Mean by the network alone, without the share of the average of the other biosamples.
+    average_rn
+        That average, at the depth of the target.
+    may_blend_rn
+        1 where there is such an average, and no visible reads of the target that would say more.
+    """
+
+    mean_srn: Tensor
+    spread_srn: Tensor
+    network_mean_srn: Tensor
+    average_rn: Tensor
+    may_blend_rn: Tensor
+
+    def beside(self, others: list[ViewAnswer]) -> ViewAnswer:
+        """These targets, and those of other answers after them."""
+        every = [self, *others]
+        return ViewAnswer(
+            torch.cat([one.mean_srn for one in every], dim=2),
+            torch.cat([one.spread_srn for one in every], dim=2),
+            torch.cat([one.network_mean_srn for one in every], dim=2),
+            torch.cat([one.average_rn for one in every], dim=1),
+            torch.cat([one.may_blend_rn for one in every], dim=1),
+        )
+
+
+Answer: TypeAlias = Mapping[ViewKind, ViewAnswer]
+"""What is predicted of targets, by view."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImputedTrack:
+    """One view of a measured track in some regions, and what is imputed of it without its own data; float64.
+
+    Parameters
+    ----------
+    column, kind
+        Which track, and which view.
+    rows
+        The regions in which it was measured, ascending.
+    measured_r
+        The data.
+    mean_r, spread_r
+        Mean, and dispersion or standard deviation.
+    network_r
+        Mean by the network alone.
+    average_r
+        Average of the other biosamples where there is one, or else as the network has it.
+    """
+
+    column: int
+    kind: ViewKind
+    rows: np.ndarray
+    measured_r: np.ndarray
+    mean_r: np.ndarray
+    spread_r: np.ndarray
+    network_r: np.ndarray
+    average_r: np.ndarray
 
 
 class Predictor:
@@ -50,10 +144,10 @@ class Predictor:
 
     Parameters
     ----------
-    module, layout
+    module, grid
         Trained, and its grid.
     data
-        Where to predict; its tracks are those of the layout.
+        Where to predict; its tracks are those of the grid.
     targets
         What to predict.
     log_depth_t, log_depth_n
@@ -63,22 +157,23 @@ class Predictor:
     def __init__(
         self,
         module: ChipVAE,
-        layout: Layout,
+        grid: Grid,
         data: TrackData,
         targets: Targets,
         log_depth_t: np.ndarray,
         log_depth_n: np.ndarray,
     ) -> None:
         self._module, self._data = module, data
-        self._device = module.assay_t.device
+        self._device = module.known_ba.device
         self._log_depth_t = torch.as_tensor(log_depth_t, dtype=torch.float32, device=self._device)
         self.log_depth_n = log_depth_n
         self._log_depth_n = torch.as_tensor(log_depth_n, dtype=torch.float32, device=self._device)
-        self._biosample_n = self._indices([layout.biosamples.index(label) for label in targets.biosamples])
-        self._assay_n = self._indices([layout.assays.index(label) for label in targets.assays])
-        is_known_n = module.known_ba[self._biosample_n, self._assay_n]
-        self._share_n = torch.where(is_known_n, 0.0, module.unseen_share_ba[self._biosample_n, self._assay_n])
-        is_measured_n = (targets.columns >= 0) & has_data(data)[targets.columns]
+        self._biosample_n = self._indices([grid.biosamples.index(label) for label in targets.biosamples])
+        self._assay_n = self._indices([grid.assays.index(label) for label in targets.assays])
+        cells_n = (self._biosample_n, self._assay_n)
+        is_known_n = module.known_ba[cells_n]
+        self._blend_n = torch.where(is_known_n, 0.0, module.blend.weight_ba[cells_n])
+        is_measured_n = (targets.columns >= 0) & data.measured_t[targets.columns]
         self._is_measured_n = torch.as_tensor(is_measured_n, device=self._device)
         # a never-seen combination would make the biosample's own vector extrapolate
         generic = torch.full_like(self._biosample_n, module.biosamples.generic)
@@ -87,26 +182,29 @@ class Predictor:
     def _indices(self, values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
 
-    def without_own_data(self) -> list[Queries]:
+    def without_own_data(self) -> list[TargetQueries]:
         """Ask for each target without its own counts and signal."""
         everything = torch.arange(len(self._assay_n), device=self._device)
         return [
-            Queries(
+            TargetQueries(
                 target_n=part_n,
-                biosample_q=self._biosample_n[part_n],
-                embedding_q=self._embedding_n[part_n],
-                leave_out_q=self._assay_n[part_n],
-                assay_qg=self._assay_n[part_n][:, None],
+                queries=Queries(
+                    biosample_q=self._biosample_n[part_n],
+                    embedding_q=self._embedding_n[part_n],
+                    leave_out_q=self._assay_n[part_n],
+                    assay_qg=self._assay_n[part_n].unsqueeze(1),
+                ),
                 query_n=torch.arange(len(part_n), device=self._device),
                 place_n=torch.zeros_like(part_n),
             )
             for part_n in everything.split(_MOST_TARGETS)
         ]
 
-    def with_own_data(self) -> list[Queries]:
+    def with_own_data(self) -> list[TargetQueries]:
         """Ask for all targets of a biosample together, with all of its data."""
         both_n2 = torch.stack([self._biosample_n, self._embedding_n], dim=1)
         both_q2, query_n = both_n2.unique(dim=0, return_inverse=True)
+        biosample_q, embedding_q = both_q2.unbind(dim=1)
         place_n = torch.zeros_like(query_n)
         for q in range(len(both_q2)):
             is_here_n = query_n == q
@@ -114,12 +212,9 @@ class Predictor:
         assay_qg = torch.zeros(len(both_q2), int(place_n.max()) + 1, dtype=torch.int64, device=self._device)
         assay_qg[query_n, place_n] = self._assay_n
         return [
-            Queries(
+            TargetQueries(
                 target_n=torch.arange(len(query_n), device=self._device),
-                biosample_q=both_q2[:, 0],
-                embedding_q=both_q2[:, 1],
-                leave_out_q=torch.full_like(both_q2[:, 0], NO_ASSAY),
-                assay_qg=assay_qg,
+                queries=Queries(biosample_q, embedding_q, torch.full_like(biosample_q, NO_ASSAY), assay_qg),
                 query_n=query_n,
                 place_n=place_n,
             )
@@ -133,164 +228,147 @@ class Predictor:
         n_queries = max(1, min(len(self._assay_n), _MOST_TARGETS))
         return batch_size or max(32, min(_MOST_REGIONS, _MOST_QUERIES // n_queries))
 
-    def batches(self, rows: np.ndarray, batch_size: int | None) -> Iterator[dict[str, Tensor]]:
+    def batches(self, rows: np.ndarray, batch_size: int | None) -> Iterator[Visible]:
         """Minibatches of ascending rows, ready for the module."""
         for minibatch in FixedMinibatches(self._data, rows, self._size(batch_size)):
-            tensors = {name: values.to(self._device) for name, values in minibatch.items()}
-            tensors["visible_rt"] = torch.ones(
-                len(tensors["low_rs"]), len(self._log_depth_t), dtype=torch.bool, device=self._device
-            )
-            yield tensors | {"log_depth_t": self._log_depth_t, "log_keep": torch.zeros((), device=self._device)}
-
-    def impute(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """What :meth:`predict` gives for all targets in ascending rows, without their own data: float64."""
-        queries = self.without_own_data()
-        return _stack([self.predict(tensors, queries) for tensors in self.batches(rows, None)])
+            yield Visible.everything(minibatch.to(self._device), self._log_depth_t)
 
     @torch.no_grad()
-    def impute_apart(self, rows: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """As :meth:`impute`, from the network alone; and the means from the average alone, where there is one."""
-        network, average = [], []
-        queries = self.without_own_data()
-        for tensors in self.batches(rows, None):
-            network_parts, average_parts = [], []
-            for part in queries:
-                inferred = self._infer(tensors, part, None)
-                network_parts.append(self._ask_network(inferred, inferred["qz"].loc, part))
-                average_parts.append(self._blend(network_parts[-1], inferred, part, torch.ones_like(self._share_n)))
-            network.append(_beside(network_parts))
-            average.append(_beside(average_parts))
-        return _stack(network), _stack(average)
-
-    @torch.no_grad()
-    def predict(
-        self, tensors: dict[str, Tensor], queries: list[Queries], generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
-        """Moments of the targets.
+    def predict(self, visible: Visible, asked: list[TargetQueries], latents: Latents = posterior_mean) -> Answer:
+        """Predict the targets.
 
         Parameters
         ----------
-        tensors
-            Of :meth:`batches`.
-        queries
+        visible
+            One of :meth:`batches`.
+        asked
             Of :meth:`without_own_data` or :meth:`with_own_data`.
-        generator
-            Draws the latent; None takes its posterior mean, and leaves torch's own random state alone.
-
-        Returns
-        -------
-        `mean` and `dispersion` of the negative binomial with the moments of the counts, `signal` and `signal_std`: as
-        far as the module has them, each (regions, targets).
+        latents
+            Draws of the latent: :func:`posterior_mean`, :func:`shared_draws` or :func:`independent_draws`.
         """
-        parts = []
-        for part in queries:
-            inferred = self._infer(tensors, part, generator)
-            latent_rqk = inferred["qz"].loc if generator is None else inferred["z_rqk"]
-            parts.append(self._moments(inferred, latent_rqk, part))
-        return _beside(parts)
+        answers = [self._answer(visible, part, latents) for part in asked]
+        return {kind: first.beside([answer[kind] for answer in answers[1:]]) for kind, first in answers[0].items()}
 
-    @torch.no_grad()
-    def predict_draws(self, tensors: dict[str, Tensor], queries: list[Queries], noise_sk: Tensor) -> dict[str, Tensor]:
-        """Moments of the targets for each of several draws of the latent.
+    def _answer(self, visible: Visible, part: TargetQueries, latents: Latents) -> dict[ViewKind, ViewAnswer]:
+        # the draw that comes with the encoding is not looked at; torch's own random state is left alone
+        encoding = self._module.inference(visible, part.queries, torch.Generator(self._device))
+        draws = [self._ask_network(encoding.with_latent(z_rqk), part) for z_rqk in latents(encoding.posterior)]
+        answers = {}
+        for view in self._module.views:
+            distributions = [draw[view.kind] for draw in draws]
+            average_rn, may_blend_rn = self._average(encoding, part, view.kind)
+            network_srn = torch.stack([one.mean for one in distributions])
+            # so as not to extrapolate where training never saw the combination
+            weight_rn = self._blend_n[part.target_n] * may_blend_rn
+            answers[view.kind] = ViewAnswer(
+                mean_srn=torch.lerp(network_srn, average_rn.expand_as(network_srn), weight_rn.expand_as(network_srn)),
+                spread_srn=torch.stack([view.spread(one) for one in distributions]),
+                network_mean_srn=network_srn,
+                average_rn=average_rn,
+                may_blend_rn=may_blend_rn,
+            )
+        return answers
 
-        Parameters
-        ----------
-        tensors, queries
-            As in :meth:`predict`.
-        noise_sk
-            Standard normal numbers, draws x latents. All regions and queries share them, so that what comes out for
-            one depends on no other.
-
-        Returns
-        -------
-        As :meth:`predict`, each (draws, regions, targets).
-        """
-        parts = []
-        for part in queries:
-            inferred = self._infer(tensors, part, None)
-            posterior = inferred["qz"]
-            draws = [
-                self._moments(inferred, posterior.loc + posterior.scale * noise_k, part)
-                for noise_k in noise_sk.to(self._device)
-            ]
-            parts.append({name: torch.stack([draw[name] for draw in draws]) for name in draws[0]})
-        return {name: torch.cat([part[name] for part in parts], dim=2) for name in parts[0]}
-
-    def _infer(self, tensors: dict[str, Tensor], queries: Queries, generator: torch.Generator | None) -> dict[str, Any]:
-        noise = generator or torch.Generator(self._device)
-        return self._module.inference(
-            tensors, queries.biosample_q, queries.embedding_q, queries.leave_out_q, tensors["log_keep"], noise
-        )
-
-    def _moments(self, inferred: dict[str, Any], latent_rqk: Tensor, queries: Queries) -> dict[str, Tensor]:
-        """What the latent says of the targets, recalibrated, with the share of the average in the means."""
-        network = self._ask_network(inferred, latent_rqk, queries)
-        # so as not to extrapolate where training never saw the combination
-        return network | self._blend(network, inferred, queries, self._share_n)
-
-    def _ask_network(self, inferred: dict[str, Any], latent_rqk: Tensor, queries: Queries) -> dict[str, Tensor]:
-        """What the latent says of the targets, recalibrated."""
-        n, q, g = queries.target_n, queries.query_n, queries.place_n
-        log_depth_qg = torch.zeros(queries.assay_qg.shape, device=self._device)
+    def _ask_network(self, encoding: Encoding, part: TargetQueries) -> dict[ViewKind, Distribution]:
+        """Distributions of the targets given the latent, recalibrated, shape (r, n)."""
+        n, q, g = part.target_n, part.query_n, part.place_n
+        log_depth_qg = torch.zeros(part.queries.assay_qg.shape, device=self._device)
         log_depth_qg[q, g] = self._log_depth_n[n]
-        generated = self._module.generative(
-            latent_rqk,
-            inferred["others_rqaxv"],
-            inferred["slots_rqai"],
-            inferred["own_rqax"],
-            queries.biosample_q,
-            queries.embedding_q,
-            queries.assay_qg,
-            log_depth_qg[None],
-        )
-        predicted = {}
-        if generated["counts"] is not None:
-            mean_rn = generated["counts"].mean[:, q, g]
-            dispersion_rn = NegativeBinomial.from_moments(mean_rn, generated["counts"].variance[:, q, g]).theta
-            predicted["mean"] = mean_rn * torch.exp(self._calibrated("log_mean_factor_ba", queries))
-            factor_n = torch.exp(self._calibrated("log_dispersion_factor_ba", queries))
-            predicted["dispersion"] = dispersion_rn * factor_n
-        if generated["signal"] is not None:
-            predicted["signal"] = generated["signal"].mean[:, q, g] + self._calibrated("signal_shift_ba", queries)
-            std_factor_n = torch.exp(self._calibrated("log_std_factor_ba", queries))
-            predicted["signal_std"] = generated["signal"].stddev[:, q, g] * std_factor_n
-        return predicted
+        predicted = self._module.generative(encoding, part.queries, log_depth_qg[None])
+        cells_n = (self._biosample_n[n], self._assay_n[n])
+        # recalibration is of imputation: a target that is predicted with its own data is left alone
+        is_imputed_n = (part.queries.leave_out_q[q] == self._assay_n[n]) | ~self._is_measured_n[n]
+        return {
+            view.kind: view.calibration(view.collect(predicted[view.kind].distribution, q, g), cells_n, is_imputed_n)
+            for view in self._module.views
+        }
 
-    def _blend(
-        self, network: dict[str, Tensor], inferred: dict[str, Any], queries: Queries, share_n: Tensor
-    ) -> dict[str, Tensor]:
-        """The means with a share of the average of the other biosamples, where there is one."""
-        n, q = queries.target_n, queries.query_n
-        _, average_rnv, has_rnv = inferred["others_rqaxv"][:, q, self._assay_n[n]].unbind(dim=2)
-        share_rnv = share_n[n, None] * has_rnv
-        blended = {}
-        if "mean" in network:
-            average_rn = average_rnv[..., 0] * torch.exp(self._log_depth_n[n])
-            seen_rn = inferred["own_rqax"][:, q, self._assay_n[n], 1]  # its own reads say more than the average
-            blended["mean"] = torch.lerp(network["mean"], average_rn, share_rnv[..., 0] * (1 - seen_rn))
-        if "signal" in network:
-            blended["signal"] = torch.lerp(network["signal"], average_rnv[..., -1], share_rnv[..., -1])
-        return blended
+    def _average(self, encoding: Encoding, part: TargetQueries, kind: ViewKind) -> tuple[Tensor, Tensor]:
+        """Average of the other biosamples in the region, at the depth of each target, and where it may be used."""
+        n, q = part.target_n, part.query_n
+        average = encoding.views[kind].average
+        average_rn = average.region_rqa[:, q, self._assay_n[n]]
+        may_blend_rn = average.has_rqa[:, q, self._assay_n[n]]
+        if kind is ViewKind.COUNTS and encoding.own_counts is not None:
+            # its own reads say more than the average
+            may_blend_rn = may_blend_rn * (1 - encoding.own_counts.is_seen_rqa[:, q, self._assay_n[n]])
+        return self._module.view(kind).at_depth(average_rn, self._log_depth_n[n]), may_blend_rn
 
-    def _calibrated(self, name: str, queries: Queries) -> Tensor:
-        """What recalibration found for each target; 0 where a target is predicted with its own data."""
-        n = queries.target_n
-        value_n = getattr(self._module, name)[self._biosample_n[n], self._assay_n[n]]
-        is_without_n = (queries.leave_out_q[queries.query_n] == self._assay_n[n]) | ~self._is_measured_n[n]
-        return torch.where(is_without_n, value_n, 0.0)
+
+def impute_measured(
+    module: ChipVAE,
+    grid: Grid,
+    data: TrackData,
+    rows: np.ndarray,
+    columns: np.ndarray | None = None,
+    seen: TrackData | None = None,
+    log_depth_t: np.ndarray | None = None,
+    target_log_depth_t: np.ndarray | None = None,
+    batch_size: int | None = None,
+) -> list[ImputedTrack]:
+    """Impute measured tracks without their own data, view by view.
+
+    Parameters
+    ----------
+    module, grid
+        Trained, and its grid.
+    data
+        What to compare with.
+    rows
+        Ascending rows.
+    columns
+        Tracks; None for all but the controls.
+    seen
+        What to impute from, if not `data`.
+    log_depth_t, target_log_depth_t
+        Log depth of each track less the centre, as it is and to impute at; None for that of training, and for the same.
+    batch_size
+        Regions at a time; None chooses.
+
+    Returns
+    -------
+    Those that were measured in any of these rows, counts before signal.
+    """
+    log_depth_t = module.log_depth_array_t if log_depth_t is None else log_depth_t
+    names = None if columns is None else [data.tracks.names[t] for t in columns]
+    targets = parse_targets(names, data.tracks)
+    log_depth_n = (log_depth_t if target_log_depth_t is None else target_log_depth_t)[targets.columns]
+    predictor = Predictor(module, grid, data if seen is None else seen, targets, log_depth_t, log_depth_n)
+    asked = predictor.without_own_data()
+    answers = [predictor.predict(visible, asked) for visible in predictor.batches(rows, batch_size)]
+    block, found = data.read_rows(rows), []
+    for kind in grid.views:
+        if (entries := block.view(kind)) is not None:
+            imputed = [answer[kind] for answer in answers]
+            mean_rn = _stacked([one.mean_srn[0] for one in imputed])
+            spread_rn = _stacked([one.spread_srn[0] for one in imputed])
+            network_rn = _stacked([one.network_mean_srn[0] for one in imputed])
+            average_rn = _stacked(
+                [torch.lerp(one.network_mean_srn[0], one.average_rn, one.may_blend_rn) for one in imputed]
+            )
+            for n, t in enumerate(targets.columns):
+                if (present_r := entries.present_rt[:, t]).any():
+                    found.append(
+                        ImputedTrack(
+                            column=int(t),
+                            kind=kind,
+                            rows=rows[present_r],
+                            measured_r=entries.value_rt[present_r, t].astype(np.float64),
+                            mean_r=mean_rn[present_r, n],
+                            spread_r=spread_rn[present_r, n],
+                            network_r=network_rn[present_r, n],
+                            average_r=average_rn[present_r, n],
+                        )
+                    )
+    return found
+
+
+def _stacked(batches: list[Tensor]) -> np.ndarray:
+    """Batches below each other, float64, on the CPU."""
+    return torch.cat(batches).double().cpu().numpy()
 
 
 def log_depths(module: ChipVAE, data: TrackData) -> np.ndarray:
-    """Log depth of each track less the module's centre: of the data where they tell, else as in training."""
+    """Log depth of each track less the module's centre: of the data where they have one, else as in training."""
     given_t = np.log(data.depth_t) - float(module.log_center)
-    return np.where(np.isfinite(given_t), given_t, module.log_depth_t.double().cpu().numpy())
-
-
-def _beside(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Targets of several queries, beside each other."""
-    return {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
-
-
-def _stack(batches: list[dict[str, Tensor]]) -> dict[str, np.ndarray]:
-    """Rows of several batches below each other, float64."""
-    return {name: torch.cat([batch[name] for batch in batches]).double().cpu().numpy() for name in batches[0]}
+    return np.where(np.isfinite(given_t), given_t, module.log_depth_array_t)

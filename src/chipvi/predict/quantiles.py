@@ -53,3 +53,13 @@ def latent_noise(n_samples: int | None, n_latent: int) -> np.ndarray:
     random = np.random.default_rng(0)
     interval_ks = random.permuted(np.tile(np.arange(n_samples), (n_latent, 1)), axis=1)
     return ndtri((interval_ks.T + random.random((n_samples, n_latent))) / n_samples).astype(np.float32)
+
+
+def tails(level: float) -> tuple[float, float]:
+    """Probabilities at the ends of the central interval of that level.
+
+    >>> tails(0.5)
+    (0.25, 0.75)
+    """
+    tail = (1 - level) / 2
+    return tail, 1 - tail

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
 
 from .. import _keys
 from .._messages import listed
-from ..data.grid import has_data
+from ..data.grid import Grid
 from ..data.track_data import TrackData
 from ..data.tracks import Targets, parse_targets
+from ..module.inputs import Visible
+from ..module.vae import ChipVAE
 from .predictor import Predictor
-
-if TYPE_CHECKING:
-    from ..data.grid import Layout
-    from ..module.vae import ChipVAE
 
 _LONG = 20  # batches from which on a progress bar is shown
 
 TracksArgument: TypeAlias = Sequence[str] | pd.DataFrame | None
 Indices: TypeAlias = Sequence[int] | np.ndarray | None
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +35,8 @@ class Request:
     ----------
     data, targets, predictor
         Where, what, and by whom.
+    depth_n
+        Reads that each target is predicted at.
     rows, back
         Ascending regions without repeats, and the position of each region asked for among them.
     """
@@ -45,92 +44,88 @@ class Request:
     data: TrackData
     targets: Targets
     predictor: Predictor
+    depth_n: np.ndarray
     rows: np.ndarray
     back: np.ndarray
 
+    @classmethod
+    def of(
+        cls,
+        module: ChipVAE,
+        grid: Grid,
+        data: TrackData,
+        log_depth_t: np.ndarray,
+        indices: Indices,
+        tracks: TracksArgument,
+        depth: float | None,
+    ) -> Request:
+        """Check what is asked of a trained module.
 
-class RequestMixin:
-    """What :class:`chipvi.ChipVI` does with a request, whatever the question."""
-
-    if TYPE_CHECKING:
-        adata: AnnData
-        module: ChipVAE
-        _layout: Layout
-
-        def _check_if_trained(self, warn: bool = True) -> None: ...
-        def _open_data(self, adata: AnnData | None) -> TrackData: ...
-        def _log_depths(self, data: TrackData) -> np.ndarray: ...
-
-    def _request(self, adata: AnnData | None, indices: Indices, tracks: TracksArgument, depth: float | None) -> Request:
-        self._check_if_trained(warn=False)
-        data = self._open_data(adata)
+        Parameters
+        ----------
+        module, grid
+            Trained, and its grid.
+        data, log_depth_t
+            Where to predict, and the log depth of its tracks less the module's centre.
+        indices, tracks, depth
+            As of :class:`chipvi.model.imputation.ImputationMixin`.
+        """
         targets = parse_targets(tracks, data.tracks)
+        log_center = float(module.log_center)
+        log_depth_n = _target_depths(targets, grid, log_depth_t, log_center)
         if depth is not None:
-            depth = require_depth(depth)
-        log_depth_t = self._log_depths(data)
-        log_depth_n = self._target_depths(targets, log_depth_t, depth)
-        self.module.eval()
-        predictor = Predictor(self.module, self._layout, data, targets, log_depth_t, log_depth_n)
+            log_depth_n = np.full(len(targets), np.log(require_depth(depth)) - log_center)
+        predictor = Predictor(module, grid, data, targets, log_depth_t, log_depth_n)
         rows, back = np.unique(asked_rows(indices, data.n_regions), return_inverse=True)
-        return Request(data, targets, predictor, rows, back)
+        return cls(data, targets, predictor, np.exp(log_depth_n + log_center), rows, back)
 
-    def _counts_request(self, *arguments: Any) -> Request:
-        self._require_counts()
-        request = self._request(*arguments)
-        self._require_others(request)
-        return request
-
-    def _target_depths(self, targets: Targets, log_depth_t: np.ndarray, depth: float | None) -> np.ndarray:
-        """Log depth of each target less the centre."""
-        log_center = float(self.module.log_center)
-        own_n = log_depth_t[targets.columns]
-        for n in np.flatnonzero(targets.columns < 0):
-            same_assay_t = self._layout.assay_t == self._layout.assays.index(targets.assays[n])
-            own_n[n] = np.log(np.median(np.exp(log_depth_t[same_assay_t])))
-        asked_n = np.where(np.isnan(targets.depth), own_n, np.log(targets.depth) - log_center)
-        return asked_n if depth is None else np.full(len(targets), np.log(depth) - log_center)
-
-    def _require_counts(self) -> None:
-        if not self._layout.has_counts:
-            raise ValueError("the model was trained on signal only; use get_imputed_pvalues, or give it counts.")
-
-    def _require_others(self, request: Request) -> None:
-        has_data_t, columns = has_data(request.data), request.targets.columns
-        others_n = has_data_t.sum() - np.where(columns >= 0, has_data_t[columns], False)
+    def require_others(self) -> None:
+        """Refuse targets that no other track with data could be imputed from."""
+        measured_t, columns = self.data.measured_t, self.targets.columns
+        others_n = measured_t.sum() - np.where(columns >= 0, measured_t[columns], False)
         if not others_n.any():
             raise ValueError(
-                f"no track but {listed(request.targets.names)} has data, so there is nothing to go by in imputation. "
+                f"no track but {listed(self.targets.names)} has data, so there is nothing to go by in imputation. "
                 "Add other tracks, or denoise with get_normalized_expression."
             )
 
-    def _run(
-        self,
-        request: Request,
-        answer: Callable[[Predictor, dict[str, Tensor]], dict[str, np.ndarray]],
-        batch_size: int | None,
-    ) -> Iterator[dict[str, np.ndarray]]:
+    def run(self, answer: Callable[[Visible], T], batch_size: int | None) -> Iterator[T]:
         """Answer batch by batch, in ascending order of the regions."""
         require_batch_size(batch_size)
-        n_batches = request.predictor.n_batches(len(request.rows), batch_size)
-        batches = request.predictor.batches(request.rows, batch_size)
+        n_batches = self.predictor.n_batches(len(self.rows), batch_size)
+        batches = self.predictor.batches(self.rows, batch_size)
         console = Console(stderr=True)  # standard output belongs to results
         hidden = n_batches < _LONG
-        for tensors in track(batches, "Predicting", total=n_batches, console=console, disable=hidden, transient=True):
-            yield answer(request.predictor, tensors)
+        for visible in track(batches, "Predicting", total=n_batches, console=console, disable=hidden, transient=True):
+            yield answer(visible)
 
-    def _frame(self, request: Request, values: np.ndarray, return_numpy: bool) -> pd.DataFrame | np.ndarray:
+    def collect(self, answer: Callable[[Visible], np.ndarray], batch_size: int | None) -> np.ndarray:
+        """Arrays of all batches below each other, in the order asked for."""
+        return np.concatenate(list(self.run(answer, batch_size)))[self.back]
+
+    def frame(self, values: np.ndarray, return_numpy: bool) -> Any:
+        """Values as a table, regions x targets, unless an array is wanted."""
         if return_numpy:
             return values
-        names = request.data.region_names[request.rows[request.back]]
-        return pd.DataFrame(values, index=names, columns=list(request.targets.names))
+        names = self.data.region_names[self.rows[self.back]]
+        return pd.DataFrame(values, index=names, columns=list(self.targets.names))
 
-    def _target_table(self, request: Request) -> pd.DataFrame:
-        targets = request.targets
-        depth = np.exp(request.predictor.log_depth_n + float(self.module.log_center))
+    def target_table(self, with_depth: bool) -> pd.DataFrame:
+        """A row for each target: biosample, assay, and the depth it is predicted at."""
+        targets = self.targets
         columns: dict[str, Any] = {_keys.BIOSAMPLE: list(targets.biosamples), _keys.ASSAY: list(targets.assays)}
-        if self._layout.has_counts:
-            columns[_keys.DEPTH] = depth
+        if with_depth:
+            columns[_keys.DEPTH] = self.depth_n
         return pd.DataFrame(columns, index=list(targets.names))
+
+
+def _target_depths(targets: Targets, grid: Grid, log_depth_t: np.ndarray, log_center: float) -> np.ndarray:
+    """Log depth of each target less the centre: as asked, else its own, else the median of its assay."""
+    own_n = log_depth_t[targets.columns]
+    for n in np.flatnonzero(targets.columns < 0):
+        same_assay_t = grid.assay_t == grid.assays.index(targets.assays[n])
+        own_n[n] = np.log(np.median(np.exp(log_depth_t[same_assay_t])))
+    return np.where(np.isnan(targets.depth), own_n, np.log(targets.depth) - log_center)
 
 
 def asked_rows(indices: Indices, n_regions: int) -> np.ndarray:
@@ -152,8 +147,10 @@ def asked_rows(indices: Indices, n_regions: int) -> np.ndarray:
             "indices must be a list of row numbers, or a boolean mask; "
             f"got shape {rows.shape} of dtype {rows.dtype}. For names, use adata.obs_names.get_indexer(names)."
         )
-    if rows.min() < -n_regions or rows.max() >= n_regions:
-        raise IndexError(f"indices reach from {rows.min()} to {rows.max()}, but there are {n_regions} regions.")
+    lowest, highest = int(rows.min()), int(rows.max())
+    if lowest < -n_regions or highest >= n_regions:
+        raise IndexError(f"indices reach from {lowest} to {highest}, but there are {n_regions} regions.")
+    rows = rows.astype(np.int64)  # in a narrow type, the number of regions would not fit
     return np.where(rows < 0, rows + n_regions, rows)
 
 
@@ -186,14 +183,3 @@ def require_samples(n_samples: Any) -> None:
     raise ValueError(
         f"n_samples must be a whole number of at least 1, or None for the latent's posterior mean; got {n_samples!r}."
     )
-
-
-def to_numpy(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    """Arrays in place of tensors, wherever these are."""
-    return {name: values.cpu().numpy() for name, values in tensors.items()}
-
-
-def stack(parts: Iterator[dict[str, np.ndarray]], back: np.ndarray) -> dict[str, np.ndarray]:
-    """Put batches below each other, in the order asked for."""
-    collected = list(parts)
-    return {name: np.concatenate([part[name] for part in collected])[back] for name in collected[0]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -63,7 +63,7 @@ def make_page(
     if not model.is_trained_:
         raise ValueError("the model is not trained, so there is nothing to report. Call model.train first.")
     source = model.adata if adata is None else adata
-    data = model._open_data(adata)
+    data = model.open_data(adata)
     tracks = describe_tracks(data)
     rows, stretches, is_scattered = _choose_rows(source, data, indices)
     tell(f"Judging {len(rows):,} of {data.n_regions:,} regions.")
@@ -97,7 +97,7 @@ def make_page(
         "n_stretches": len(stretches),
         "middle": middle,
         "length": loci.LENGTH,
-        "has_counts": model._layout.has_counts,
+        "has_counts": model.grid.has_counts,
     }
     return render(content)
 
@@ -111,7 +111,7 @@ def _choose_rows(source: AnnData, data: TrackData, indices: Indices) -> tuple[np
 
 
 def _overview(model: ChipVI, data: TrackData, tracks: Sequence[Any]) -> dict[str, Any]:
-    layout, largest = model._layout, max((t.depth for t in tracks if np.isfinite(t.depth)), default=np.nan)
+    layout, largest = model.grid, max((t.depth for t in tracks if np.isfinite(t.depth)), default=np.nan)
     n_measured = sum(track.kind in (MEASURED, PART) for track in tracks)
     cells = fill_matrix(layout, list(tracks))
     return {
@@ -139,7 +139,7 @@ def _count_steps(model: ChipVI, settings: Mapping[str, Any]) -> tuple[int, bool]
 
 
 def _training(model: ChipVI, steps: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    options = {name: value for name, value in model._module_options.items() if value is not None}
+    options = {name: value for name, value in asdict(model.module_options).items() if value is not None}
     setup = {name: value for name, value in model.registry_["setup_args"].items() if value is not None}
     # what the model itself knows wins over what it was asked for
     known = {name: value for name, value in settings.items() if value is not None} | options | setup
@@ -206,7 +206,7 @@ class _LocusDrawer:
     """Draws stretches of a result."""
 
     def __init__(self, model: ChipVI, source: AnnData, result: AnnData, is_scattered: bool) -> None:
-        self._keys, self._source, self._result = model._setup_keys, source, result
+        self._keys, self._source, self._result = model.setup_keys, source, result
         self._is_scattered = is_scattered
 
     def __call__(self, stretch: loci.Stretch, is_best: bool) -> tuple[str, float, Picture]:

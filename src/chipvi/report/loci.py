@@ -102,10 +102,10 @@ def find_gains(model: ChipVI, data: TrackData, rows: np.ndarray, result: AnnData
     labels = data.tracks.biosamples, data.tracks.assays
     has_counts = _keys.DISPERSION in result.layers
     if has_counts:
-        value_rt, there_rt, scale_t = block.counts_rt, block.counted_rt, np.exp(model._log_depths(data))
+        value_rt, there_rt, scale_t = block.counts.value_rt, block.counts.present_rt, np.exp(model._log_depths(data))
     else:
-        assert block.signal_rt is not None and block.signalled_rt is not None  # a model of signal only
-        value_rt, there_rt, scale_t = block.signal_rt, block.signalled_rt, np.ones(data.n_tracks)
+        assert block.signal is not None  # a model of signal only
+        value_rt, there_rt, scale_t = block.signal.value_rt, block.signal.present_rt, np.ones(data.n_tracks)
     average_rt = scale_t * leave_one_out_average(value_rt / scale_t, there_rt, *labels)
     truth_rn = np.where(there_rt, value_rt, np.nan)[:, columns].astype(np.float64)
     result.layers[_keys.AVERAGE] = average_rt[:, columns]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.grid import Layout, has_data
+from ..data.grid import Grid
 from ..data.track_data import TrackData
 from ..pl._style import assay_colour
 
@@ -37,7 +37,7 @@ class Track:
 
 def describe_tracks(data: TrackData) -> list[Track]:
     """Every track, in the order of the columns."""
-    tracks, is_there_t = data.tracks, has_data(data)
+    tracks, is_there_t = data.tracks, data.measured_t
     share_t = np.maximum(data.counted_share_t, data.signalled_share_t)
     depth_t, mean_t = data.depth_t, data.summary.counts.mean_t
     found = []
@@ -57,20 +57,20 @@ def describe_tracks(data: TrackData) -> list[Track]:
     return found
 
 
-def fill_matrix(layout: Layout, tracks: list[Track]) -> list[list[Cell]]:
+def fill_matrix(grid: Grid, tracks: list[Track]) -> list[list[Cell]]:
     """Lay the tracks out: a row per biosample, a column per assay.
 
     A cell without a track can be imputed if its assay is measured in some biosample, and no control.
     """
-    is_target_a = np.zeros(len(layout.assays), dtype=bool)
+    is_target_a = np.zeros(len(grid.assays), dtype=bool)
     for t, track in enumerate(tracks):
-        is_target_a[layout.assay_t[t]] |= track.kind in (MEASURED, PART)
+        is_target_a[grid.assay_t[t]] |= track.kind in (MEASURED, PART)
     return [
         [
             _cell(tracks[t]) if t >= 0 and tracks[t].kind != IMPUTABLE else _empty_cell(bool(is_target_a[a]))
             for a, t in enumerate(row)
         ]
-        for row in layout.track_ba
+        for row in grid.track_ba
     ]
 
 

@@ -1,26 +1,31 @@
-"""What a single step tells about the health of the model: clamps, dispersion, latents, gradients."""
+"""Signs of the health of the model in a single step: clamps, dispersion, latents, gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal, kl_divergence
 
+from ..data.track_data import ViewKind
+from ..module.inputs import Truth, ViewPrediction
 from ..module.vae import ChipVAE
 
 ACTIVE = 0.01  # nat: a latent with less carries nothing
+_GRADIENTS = {ViewKind.COUNTS: "grad_norm_count_head", ViewKind.SIGNAL: "grad_norm_signal_head"}
 
 
 @torch.no_grad()
-def watch_heads(module: ChipVAE, inputs: dict[str, Tensor], generative: dict[str, Any]) -> dict[str, float]:
+def watch_heads(
+    module: ChipVAE, truth: Mapping[ViewKind, Truth], predicted: Mapping[ViewKind, ViewPrediction]
+) -> dict[str, float]:
     """Share of the target entries at a clamp, bound or floor, and geometric means of dispersion and spread.
 
     Parameters
     ----------
-    module, inputs, generative
+    module, truth, predicted
         The module, what :func:`apply_task` made of the minibatch, and what came of it.
 
     Returns
@@ -29,17 +34,19 @@ def watch_heads(module: ChipVAE, inputs: dict[str, Tensor], generative: dict[str
     the moments of the entries' tracks), `floored_std` and `signal_std`. Without target entries nothing.
     """
     values: dict[str, Tensor] = {}
-    if generative["counts"] is not None:
-        weight_rqg = inputs["hidden_counts_rqg"] + inputs["spared_counts_rqg"]
-        at_bounds = module.count_head.at_bounds(*generative["count_inputs"])
+    for view in module.views:
+        weight_rqg, one = truth[view.kind].scored_rqg, predicted[view.kind]
+        at_bounds = view.head.at_bounds(
+            one.head_inputs.raw_rqgo, one.head_inputs.start_rqg, one.head_inputs.log_spread_rqg
+        )
+        if view.kind is ViewKind.SIGNAL:
+            values["floored_std"] = _mean(at_bounds["std"], weight_rqg)
+            values["signal_std"] = _mean(one.distribution.stddev.log(), weight_rqg).exp()
+            continue
         values |= {f"clamped_{name}": _mean(is_held, weight_rqg) for name, is_held in at_bounds.items()}
-        if hasattr(generative["counts"], "theta"):
-            values["dispersion"] = _mean(generative["counts"].theta.log(), weight_rqg).exp()
-            values["moment_dispersion"] = _mean(generative["count_inputs"][2], weight_rqg).exp()
-    if generative["signal"] is not None:
-        weight_rqg = inputs["hidden_signal_rqg"]
-        values["floored_std"] = _mean(module.signal_head.at_bounds(*generative["signal_inputs"])["std"], weight_rqg)
-        values["signal_std"] = _mean(generative["signal"].stddev.log(), weight_rqg).exp()
+        if hasattr(one.distribution, "theta"):
+            values["dispersion"] = _mean(one.distribution.theta.log(), weight_rqg).exp()
+            values["moment_dispersion"] = _mean(one.head_inputs.log_spread_rqg, weight_rqg).exp()
     return {name: value for name, value in _to_floats(values).items() if value == value}
 
 
@@ -53,16 +60,15 @@ def watch_latents(qz: Distribution) -> dict[str, float]:
 
 def watch_gradients(module: ChipVAE) -> dict[str, float]:
     """Norm of the gradient that reaches the trunk, and each head's own rows of the decoder."""
+    norms = {"grad_norm_trunk": norm([p.grad for p in module.encoder.parameters()])}
     shared_oh, own_ako = cast(nn.Linear, module.decoder.shared[-1]).weight.grad, module.decoder.weight_ako.grad
-    rows = {}
-    if module.has_counts:
-        rows["count_head"] = slice(module.n_count_outputs)
-    if module.has_signal:
-        rows["signal_head"] = slice(module.n_count_outputs, None)
-    branches: dict[str, list[Tensor | None]] = {"trunk": [p.grad for p in module.encoder.parameters()]}
-    for name, o in rows.items():  # no gradient at all is one of 0
-        branches[name] = [] if shared_oh is None or own_ako is None else [shared_oh[o], own_ako[..., o]]
-    return {f"grad_norm_{name}": float(norm(gradients)) for name, gradients in branches.items()}
+    first = 0
+    for view in module.views:
+        o = slice(first, first + view.n_outputs)
+        gradients = [] if shared_oh is None or own_ako is None else [shared_oh[o], own_ako[..., o]]
+        norms[_GRADIENTS[view.kind]] = norm(gradients)  # no gradient at all is one of 0
+        first = o.stop
+    return {name: float(value) for name, value in norms.items()}
 
 
 def norm(gradients: Sequence[Tensor | None]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -11,16 +11,20 @@ import lightning.pytorch as pl
 import pandas as pd
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from scvi.module.base import LossOutput
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from .._messages import listed
+from ..data.minibatch import Minibatch
+from ..data.track_data import ViewKind
+from ..module.inputs import Encoding, Example, ViewPrediction
 from ..module.vae import ChipVAE
 from .advice import Advisor, judge_kl_weight, tell
 from .masking import apply_task, choose_most_hidden, draw_task
 from .monitors import norm, watch_gradients, watch_heads, watch_latents
 from .recorder import FitScores, to_tables
-from .trainable import Part
+from .trainable import TrainableMask
 
 _Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
@@ -80,8 +84,8 @@ class TrainingPlan(pl.LightningModule):
         Names of all tracks, for the history.
     n_regions
         Number of regions to learn from.
-    part
-        Of the module, if not all of it is trained.
+    mask
+        What of the module may move, if not all of it is trained.
     """
 
     def __init__(
@@ -92,7 +96,7 @@ class TrainingPlan(pl.LightningModule):
         options: PlanOptions,
         track_names: Sequence[str],
         n_regions: int,
-        part: Part | None = None,
+        mask: TrainableMask | None = None,
     ) -> None:
         super().__init__()
         self.module = module
@@ -100,11 +104,11 @@ class TrainingPlan(pl.LightningModule):
         self.advice: list[str] = []
         self.was_interrupted = False
         self._advisor = Advisor()
-        self._part = part
+        self._mask = mask
         self._n_steps, self._seed, self._options = n_steps, seed, options
         given = options.most_hidden
         self._most_hidden = choose_most_hidden(n_regions) if given is None else given
-        is_target_t = torch.isin(torch.arange(len(track_names)), module.target_bg.cpu())
+        is_target_t = module.tracks.is_target_t.cpu()
         self._target_names = {t: name for t, name in enumerate(track_names) if is_target_t[t]}
         self.average = AveragedModel(module, multi_avg_fn=self._average_weights, use_buffers=False)
 
@@ -112,26 +116,36 @@ class TrainingPlan(pl.LightningModule):
         """Make the generators and sums where the module is."""
         self._task_generator = torch.Generator().manual_seed(self._seed)
         self._split_generator = torch.Generator(self.device).manual_seed(self._seed)
-        n_tracks = len(self.module.assay_t)
-        self._scores = {name: FitScores(n_tracks, self.device) for name in ("imp_count", "obs_count", "imp_pval")}
+        n_tracks = len(self.module.tracks.assay_t)
+        names = [name for name, _, _ in self._scored()]
+        self._scores = {name: FitScores(n_tracks, self.device) for name in names}
         self._losses: dict[str, list[Tensor]] = {}
         self._seen: dict[str, float] = {}
         # counted on the device: to look at it after every step would halt a GPU
         self._nonfinite = torch.zeros((), dtype=torch.int64, device=self.device)
 
-    def training_step(self, tensors: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def _scored(self) -> list[tuple[str, ViewKind, bool]]:
+        """Name in the history, view, and whether of thinned entries rather than hidden ones, of each kind of score."""
+        found = []
+        for view in self.module.views:
+            found.append((view.names.imputed, view.kind, False))
+            if view.names.denoised is not None:
+                found.append((view.names.denoised, view.kind, True))
+        return found
+
+    def training_step(self, minibatch: Minibatch, batch_idx: int) -> Tensor:
         """Loss of one minibatch."""
         task = draw_task(
             self.module,
-            len(tensors["low_rs"]),
+            minibatch.n_regions,
             self._options.biosamples_per_step,
             self._task_generator,
             self._most_hidden,
-            among_q=None if self._part is None else self._part.biosample_q,
+            among_q=None if self._mask is None else self._mask.biosample_q,
         )
-        inputs = apply_task(self.module, tensors, task, self._split_generator)
-        inferred, generative, losses = self.module(inputs, loss_kwargs={"kl_weight": self._kl_weight()})
-        self._note(inputs, inferred, generative, losses)
+        example = apply_task(self.module, minibatch, task, self._split_generator)
+        encoding, predicted, losses = self.module(example, kl_weight=self._kl_weight())
+        self._note(example, encoding, predicted, losses, is_thinned=task.keep < 1)
         return losses.loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -150,24 +164,27 @@ class TrainingPlan(pl.LightningModule):
         return min(1.0, self.global_step / max(1.0, self._options.kl_warmup * self._n_steps))
 
     def _note(
-        self, inputs: dict[str, Tensor], inferred: dict[str, Any], generative: dict[str, Any], losses: Any
+        self,
+        example: Example,
+        encoding: Encoding,
+        predicted: Mapping[ViewKind, ViewPrediction],
+        losses: LossOutput,
+        is_thinned: bool,
     ) -> None:
         """Add a step to the sums for the history; look closer when it is time to log."""
+        of_thinned = {view.names.denoised_loss for view in self.module.views}
         parts = {"train_loss": losses.loss, "kl": losses.kl_local["kl"], **losses.extra_metrics}
         for name, value in parts.items():
             # a minibatch without thinned reads has no such loss, rather than one of 0
-            if name != "obs_count_loss" or inputs["log_keep"] < 0:
+            if is_thinned or name not in of_thinned:
                 self._losses.setdefault(name, []).append(value.detach())
-        for name, view, weight in (
-            ("imp_count", "counts", "hidden"),
-            ("obs_count", "counts", "spared"),
-            ("imp_pval", "signal", "hidden"),
-        ):
-            if generative[view] is not None:
-                truth, weight_rqg = inputs[f"target_{view}_rqg"], inputs[f"{weight}_{view}_rqg"]
-                self._scores[name].add(truth, generative[view].mean.detach(), weight_rqg, inputs["track_qg"])
+        for name, kind, wants_thinned in self._scored():
+            truth = example.truth[kind]
+            weight_rqg = truth.thinned_rqg if wants_thinned else truth.hidden_rqg
+            mean_rqg = predicted[kind].distribution.mean.detach()
+            self._scores[name].add(truth.value_rqg, mean_rqg, weight_rqg, example.track_qg)
         if self._is_time():
-            self._seen = watch_heads(self.module, inputs, generative) | watch_latents(inferred["qz"])
+            self._seen = watch_heads(self.module, example.truth, predicted) | watch_latents(encoding.posterior)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradient, stop if it is not finite, and log when it is time."""
@@ -186,7 +203,7 @@ class TrainingPlan(pl.LightningModule):
         self.record(values)
         if has_diverged:
             raise FloatingPointError(self._divergence(values))
-        if self._part is None:  # of a part alone, gradients of 0 are as they should be
+        if self._mask is None:  # of a part alone, gradients of 0 are as they should be
             self.advise(self._advisor.add({"step": self.global_step} | values))
 
     def _is_time(self) -> bool:
@@ -269,7 +286,7 @@ class TrainingPlan(pl.LightningModule):
 
     def on_train_end(self) -> None:
         """Look back; not after an interrupt."""
-        if self.module.kl_weight > 0:
+        if self.module.options.kl_weight > 0:
             self.advise(judge_kl_weight(self._kl_weight(), self.global_step))
 
     def stop_if_diverged(self) -> None:
@@ -282,32 +299,29 @@ class TrainingPlan(pl.LightningModule):
         self._validation_generator = torch.Generator().manual_seed(0)
         self._validation_noise = torch.Generator(self.device).manual_seed(0)
         self._validation_losses: dict[str, list[Tensor]] = {}
-        n_tracks = len(self.module.assay_t)
-        self._validation_scores = {name: FitScores(n_tracks, self.device) for name in ("counts", "signal")}
+        n_tracks = len(self.module.tracks.assay_t)
+        self._validation_scores = {view.kind: FitScores(n_tracks, self.device) for view in self.module.views}
 
-    def validation_step(self, tensors: dict[str, Tensor], batch_idx: int) -> None:
+    def validation_step(self, minibatch: Minibatch, batch_idx: int) -> None:
         """Imputation loss of one minibatch of held-out regions."""
-        n_biosamples = len(self.module.track_ba)
-        module = cast(ChipVAE, self.average.module)
-        n_regions, generator = len(tensors["low_rs"]), self._validation_generator
-        task = draw_task(module, n_regions, n_biosamples, generator, self._most_hidden, vary=False)
-        inputs = apply_task(module, tensors, task, None)
-        _, generative, losses = module(inputs, inference_kwargs={"generator": self._validation_noise})
-        for name in ("imp_count_loss", "imp_signal_loss"):
-            if name in losses.extra_metrics:
-                self._validation_losses.setdefault(name, []).append(losses.extra_metrics[name])
-        for view, scores in self._validation_scores.items():
-            if generative[view] is not None:
-                truth, weight = inputs[f"target_{view}_rqg"], inputs[f"hidden_{view}_rqg"]
-                scores.add(truth, generative[view].mean, weight, inputs["track_qg"])
+        module, generator = cast(ChipVAE, self.average.module), self._validation_generator
+        n_biosamples = len(module.tracks.track_ba)
+        task = draw_task(module, minibatch.n_regions, n_biosamples, generator, self._most_hidden, vary=False)
+        example = apply_task(module, minibatch, task, None)
+        _, predicted, losses = module(example, self._validation_noise)
+        for view in module.views:
+            name, truth = view.names.imputed_loss, example.truth[view.kind]
+            self._validation_losses.setdefault(name, []).append(losses.extra_metrics[name])
+            mean_rqg = predicted[view.kind].distribution.mean
+            self._validation_scores[view.kind].add(truth.value_rqg, mean_rqg, truth.hidden_rqg, example.track_qg)
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss that early stopping watches."""
         losses = {f"validation_{k}": float(torch.stack(v).mean()) for k, v in self._validation_losses.items()}
         losses["validation_loss"] = sum(losses.values())
-        for view, name in (("counts", "imp_count"), ("signal", "imp_pval")):
-            taken = self._validation_scores[view].take()
-            losses |= {f"validation_{name}_{kind}": taken[kind] for kind in ("r2", "pcc") if taken}
+        for view in self.module.views:
+            taken = self._validation_scores[view.kind].take()
+            losses |= {f"validation_{view.names.imputed}_{score}": taken[score] for score in ("r2", "pcc") if taken}
         self.record(losses)
         if not math.isfinite(losses["validation_loss"]):
             raise FloatingPointError(self._divergence(losses))
@@ -321,7 +335,7 @@ class TrainingPlan(pl.LightningModule):
         for name, parameter in self.module.named_parameters():
             is_matrix = parameter.ndim >= 2 and id(parameter) not in embeddings and "bias" not in name
             # decay would move what has no gradient
-            (decayed if is_matrix and self._part is None else plain).append(parameter)
+            (decayed if is_matrix and self._mask is None else plain).append(parameter)
         groups = [
             {"params": decayed, "weight_decay": self._options.weight_decay},
             {"params": plain, "weight_decay": 0.0},

@@ -20,7 +20,7 @@ class StepProgress(pl.Callback):
         Names of the trainings that are watched, one after the other; the last one goes for all that follow, too.
     """
 
-    watches_rehearsal = True  # the trainings that follow the first take it along
+    watches_calibration = True  # the trainings that follow the first take it along
 
     def __init__(self, phases: tuple[str, ...] = ("Training", "Held-out-track calibration")) -> None:
         self._phases = phases

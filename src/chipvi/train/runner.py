@@ -7,8 +7,9 @@ import math
 import signal
 import threading
 import warnings
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,20 +17,21 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from scvi.train import Trainer
 
+from .._messages import levels_to_caller
 from ..data.loader import FixedMinibatches, RegionLoader
-from ..data.splits import Split, spread
-from ..data.track_data import TrackData
+from ..data.splits import MOST_VALIDATED, Split, draw_blocks
+from ..data.track_data import TrackData, ViewKind
 from ..module.vae import ChipVAE
 from .advice import judge_depths
 from .checkpoint import Checkpoints
 from .plan import PlanOptions, TrainingPlan
-from .trainable import Part
+from .trainable import TrainableMask
 
 _CHECKS = 20  # validations in a run
 _PATIENCE = 8
-_MOST_VALIDATED = 8192
 
 
 class KeepBest(pl.Callback):
@@ -79,37 +81,55 @@ def choose_accelerator(name: str) -> str:
     return name
 
 
+@dataclass(frozen=True)
+class FitOptions:
+    """How to train.
+
+    Parameters
+    ----------
+    n_steps, batch_size, seed
+        Length, regions in a minibatch, order and masks.
+    early_stopping
+        Stop when the validation loss no longer falls, and return to the best weights.
+    plan
+        Options of the training plan.
+    accelerator, devices
+        Of :class:`scvi.train.Trainer`.
+    checkpoint
+        File to save training to once a minute, and to go on from if it is there.
+    trainer
+        Further arguments of :class:`scvi.train.Trainer`.
+    """
+
+    n_steps: int
+    batch_size: int
+    seed: int
+    early_stopping: bool = False
+    plan: PlanOptions = field(default_factory=PlanOptions)
+    accelerator: str = "auto"
+    devices: Any = "auto"
+    checkpoint: Path | None = None
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def callbacks(self) -> list[pl.Callback]:
+        """Callbacks that the user gave."""
+        return list(self.trainer.get("callbacks", []))
+
+
 def fit(
-    module: ChipVAE,
-    data: TrackData,
-    split: Split,
-    n_steps: int,
-    batch_size: int,
-    seed: int,
-    early_stopping: bool,
-    options: PlanOptions,
-    accelerator: str,
-    devices: Any,
-    part: Part | None = None,
-    checkpoint: Path | None = None,
-    **trainer_kwargs: Any,
+    module: ChipVAE, data: TrackData, split: Split, options: FitOptions, mask: TrainableMask | None = None
 ) -> TrainingPlan:
-    """Train a module in place; if it is interrupted, the module keeps what it has learnt; if it fails, what it had.
+    """Train a module in place; if it is interrupted, it keeps what it has learnt; if it fails, it is of no use.
 
     Parameters
     ----------
     module, data, split
         What to train, on which rows of which data.
-    n_steps, batch_size, seed, options
-        Length, regions in a minibatch, order and masks, and the plan's options.
-    early_stopping
-        Stop when the validation loss no longer falls, and return to the best weights.
-    accelerator, devices, trainer_kwargs
-        Of :class:`scvi.train.Trainer`.
-    part
+    options
+        How.
+    mask
         What may move; None for all of the module.
-    checkpoint
-        File to save training to once a minute, and to go on from if it is there.
 
     Returns
     -------
@@ -122,52 +142,45 @@ def fit(
     FloatingPointError
         If the gradient or the validation loss is no longer finite.
     KeyboardInterrupt
-        If it is interrupted and there is a checkpoint to go on from; the module then keeps what it had.
+        If it is interrupted and there is a checkpoint to go on from.
+    InterruptedError
+        If the process is asked to end (SIGTERM).
     """
-    accelerator = choose_accelerator(accelerator)
-    module.train()  # a module that was trained before is left in evaluation mode
-    plan = TrainingPlan(module, n_steps, seed, options, data.tracks.names, len(split.train), part)
-    loader = RegionLoader(data, split.train, batch_size, n_steps, np.random.default_rng(seed))
-    callbacks = list(trainer_kwargs.pop("callbacks", []))
-    best = KeepBest()
-    validation = FixedMinibatches(data, spread(split.validation, _MOST_VALIDATED), batch_size)
-    if len(validation) and early_stopping:
+    accelerator = choose_accelerator(options.accelerator)
+    module.train()  # a module that was trained before is in evaluation mode
+    plan = TrainingPlan(module, options.n_steps, options.seed, options.plan, data.tracks.names, len(split.train), mask)
+    random = np.random.default_rng(options.seed)
+    loader = RegionLoader(data, split.train, options.batch_size, options.n_steps, random)
+    validation = FixedMinibatches(data, draw_blocks(split.validation, MOST_VALIDATED), options.batch_size)
+    callbacks, best = options.callbacks, KeepBest()
+    if len(validation) and options.early_stopping:
         callbacks += [best, EarlyStopping("validation_loss", patience=_PATIENCE)]
-    checkpoints = None
-    if checkpoint is not None:
-        identity = _identify(module, data, split, early_stopping, options)
-        identity = {"steps": n_steps, "batch size": batch_size, "seed": seed, **identity}
-        checkpoints = Checkpoints(checkpoint, identity)
+    resumed = None
+    if options.checkpoint is not None:
+        checkpoints = Checkpoints(options.checkpoint, _identify(module, data, split, options))
         callbacks.append(checkpoints)
-    resumed = None if checkpoints is None else checkpoints.resumed
+        resumed = checkpoints.resumed
     defaults = {
         "benchmark": False,
         "simple_progress_bar": False,
         "check_val_every_n_epoch": 1,
-        "val_check_interval": max(1, n_steps // _CHECKS),
+        "val_check_interval": max(1, options.n_steps // _CHECKS),
         "logger": False,  # scvi's own would keep the history a second time, slowly
     }
     trainer = Trainer(
         accelerator=accelerator,
-        devices=1 if devices == "auto" else devices,
+        devices=1 if options.devices == "auto" else options.devices,
         max_epochs=1,
-        callbacks=callbacks,
-        **(defaults | trainer_kwargs),
+        **(defaults | dict(options.trainer) | {"callbacks": callbacks}),
     )
     if trainer.world_size > 1:
-        raise ValueError(f"devices must be one device, got {devices!r}, which are {trainer.world_size}.")
+        raise ValueError(f"devices must be one device, got {options.devices!r}, which are {trainer.world_size}.")
     _advise_on_depths(plan, data)
-    before = copy.deepcopy(module.state_dict())
-    try:
-        with nullcontext() if part is None else part.alone(module):
-            _run(trainer, plan, loader, validation, resumed, keep=checkpoint is None)
-        plan.stop_if_diverged()
-        best.restore(plan)
-    except (Exception, KeyboardInterrupt):
-        module.load_state_dict(before)
-        raise
-    finally:
-        module.to(trainer.strategy.root_device).eval()
+    with nullcontext() if mask is None else mask.alone(module):
+        _run(trainer, plan, loader, validation, resumed, keep=options.checkpoint is None)
+    plan.stop_if_diverged()
+    best.restore(plan)
+    module.to(trainer.strategy.root_device).eval()
     return plan
 
 
@@ -178,20 +191,21 @@ def _advise_on_depths(plan: TrainingPlan, data: TrackData) -> None:
         plan.advise(judge_depths(tracks.names, tracks.assays, tracks.depth, counts.mean_t, counts.total_t))
 
 
-def _identify(
-    module: ChipVAE, data: TrackData, split: Split, early_stopping: bool, options: PlanOptions
-) -> dict[str, Any]:
-    """What tells one training from another, but for its length and seed."""
+def _identify(module: ChipVAE, data: TrackData, split: Split, options: FitOptions) -> dict[str, Any]:
+    """What makes one training another one."""
     counts, signal = data.summary.counts, data.summary.signal
     return {
-        "early stopping": early_stopping,
-        "options": asdict(options),
+        "steps": options.n_steps,
+        "batch size": options.batch_size,
+        "seed": options.seed,
+        "early stopping": options.early_stopping,
+        "options": asdict(options.plan),
         "tracks": list(data.tracks.names),
         "regions": data.n_regions,
         "regions to train on": [len(split.train), int(split.train.sum())],
         "reads": counts.total_t.tolist(),
         "entries with signal": signal.number_t.tolist(),
-        "head": type(module.count_head).__name__ if module.has_counts else None,
+        "head": type(module.view(ViewKind.COUNTS).head).__name__ if module.has_counts else None,
         "weights": {name: list(value.shape) for name, value in module.state_dict().items()},
     }
 
@@ -215,6 +229,10 @@ def _run(
             # small data are trained on without validation
             warnings.filterwarnings("ignore", message=".*`validation_step` but have no `val_dataloader`.*")
             trainer.fit(plan, loader, validation if len(validation) else None, ckpt_path=resumed)
+    except SIGTERMException as error:
+        raise InterruptedError(
+            f"training was ended by SIGTERM at step {trainer.global_step}; the model is as it was before."
+        ) from error
     except (SystemExit, KeyboardInterrupt) as error:
         # the trainer turns an interrupt into an exit
         if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__context__, KeyboardInterrupt):
@@ -225,7 +243,7 @@ def _run(
         warnings.warn(
             f"training was interrupted at step {trainer.global_step}; the model keeps what it has learnt so far.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=levels_to_caller(),
         )
     finally:
         if on_interrupt is not None and threading.current_thread() is threading.main_thread():

@@ -84,11 +84,11 @@ def prepare(
     weights = _weights(truth.obs.iloc[match.truth_rows], promoters, genes, enhancers)
     block = data.read_rows(match.truth_rows)
     if of_signal:
-        assert block.signal_rt is not None and block.signalled_rt is not None
-        values_rt, there_rt, depth_t = block.signal_rt, block.signalled_rt, np.ones(data.n_tracks)
+        assert block.signal is not None
+        values_rt, there_rt, depth_t = block.signal.value_rt, block.signal.present_rt, np.ones(data.n_tracks)
         weights["variance"] = metrics.leave_one_out_variance(values_rt, there_rt, *labels)[:, columns]
     else:
-        values_rt, there_rt, depth_t = block.counts_rt, block.counted_rt, data.depth_t
+        values_rt, there_rt, depth_t = block.counts.value_rt, block.counts.present_rt, data.depth_t
     average_rt = metrics.leave_one_out_average(values_rt / depth_t, there_rt, *labels) * depth_t
     measured_rt = np.where(there_rt, values_rt, np.nan)
     measured, average = (pd.DataFrame(x_rt[:, columns], columns=match.tracks) for x_rt in (measured_rt, average_rt))

@@ -1,0 +1,59 @@
+"""What every question to a trained model shares: is it trained, on which data is it asked, at which depth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from anndata import AnnData
+
+from ..data.grid import Grid
+from ..data.track_data import TrackData
+from ..predict.predictor import log_depths
+from ..predict.request import Indices, Request, TracksArgument
+
+if TYPE_CHECKING:
+    from ..module.vae import ChipVAE
+
+
+class RequestMixin:
+    """What :class:`chipvi.ChipVI` does with a request, whatever the question."""
+
+    if TYPE_CHECKING:
+        adata: AnnData
+        module: ChipVAE
+
+        @property
+        def grid(self) -> Grid: ...  # noqa: D102
+        def open_data(self, adata: AnnData | None = None) -> TrackData: ...  # noqa: D102
+        def _check_if_trained(self, warn: bool = True) -> None: ...
+
+    def _request(
+        self,
+        adata: AnnData | None,
+        indices: Indices,
+        tracks: TracksArgument = None,
+        depth: float | None = None,
+    ) -> Request:
+        """Any request."""
+        self._check_if_trained(warn=False)
+        data = self.open_data(adata)
+        self.module.eval()
+        return Request.of(self.module, self.grid, data, self._log_depths(data), indices, tracks, depth)
+
+    def _counts_request(
+        self, adata: AnnData | None, indices: Indices, tracks: TracksArgument, depth: float | None
+    ) -> Request:
+        """A request for imputed counts."""
+        self._require_counts()
+        request = self._request(adata, indices, tracks, depth)
+        request.require_others()
+        return request
+
+    def _require_counts(self) -> None:
+        if not self.grid.has_counts:
+            raise ValueError("the model was trained on signal only; use get_imputed_pvalues, or give it counts.")
+
+    def _log_depths(self, data: TrackData) -> np.ndarray:
+        """Log depth of each track less the centre: of the data if they give depth, else as in training."""
+        return self.module.log_depth_array_t if data.tracks.depth is None else log_depths(self.module, data)

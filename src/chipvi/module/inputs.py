@@ -1,0 +1,273 @@
+"""What goes through the network: what is visible, what is asked, what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Normal
+
+from ..data.minibatch import Minibatch
+from ..data.track_data import ViewKind
+
+NO_ASSAY = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Visible:
+    """What the encoder may see of a minibatch.
+
+    Parameters
+    ----------
+    minibatch
+        Counts and signal of all tracks; counts may be thinned.
+    visible_rt
+        Which tracks are not hidden in which region, bool.
+    log_depth_t
+        Log depth of each track less the model's centre.
+    log_keep
+        Log of the share of the reads that the counts at hand are; 0 for all. No axis.
+    """
+
+    minibatch: Minibatch
+    visible_rt: Tensor
+    log_depth_t: Tensor
+    log_keep: Tensor
+
+    @classmethod
+    def everything(cls, minibatch: Minibatch, log_depth_t: Tensor) -> Visible:
+        """All tracks, with all of their reads."""
+        shape, device = (minibatch.n_regions, len(log_depth_t)), log_depth_t.device
+        return cls(
+            minibatch, torch.ones(shape, dtype=torch.bool, device=device), log_depth_t, torch.zeros((), device=device)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """What is asked: biosamples (q), each with some targets (g); all regions of a minibatch share them.
+
+    Parameters
+    ----------
+    biosample_q
+        Index of each biosample.
+    embedding_q
+        Embedding to use for it: its own, or the generic one.
+    leave_out_q
+        Assay that a query must not see of its own biosample; `NO_ASSAY` for none.
+    assay_qg
+        Assays to predict.
+    """
+
+    biosample_q: Tensor
+    embedding_q: Tensor
+    leave_out_q: Tensor
+    assay_qg: Tensor
+
+    @property
+    def cell_qg(self) -> tuple[Tensor, Tensor]:
+        """Cell of the grid of each target, as an index of its two axes."""
+        return self.biosample_q[:, None], self.assay_qg
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What one view of the targets is held against: values, and weights of 1 or 0 for kinds of entries.
+
+    Parameters
+    ----------
+    value_rqg
+        Reads to predict (of a visible target those that thinning held back), or signal.
+    hidden_rqg
+        Targets that the encoder does not see.
+    thinned_rqg
+        Visible targets whose reads were split in two.
+    observed_rqg
+        All measured entries.
+    """
+
+    value_rqg: Tensor
+    hidden_rqg: Tensor
+    thinned_rqg: Tensor
+    observed_rqg: Tensor
+
+    @property
+    def scored_rqg(self) -> Tensor:
+        """1 for what the loss is over."""
+        return self.hidden_rqg + self.thinned_rqg
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A minibatch turned into a question with its answer.
+
+    Parameters
+    ----------
+    visible, queries
+        What the encoder sees, and what is asked.
+    track_qg
+        Track of each target.
+    log_depth_rqg
+        Log depth to predict each target at, less the centre; broadcasts over regions.
+    truth
+        The answer, by view.
+    """
+
+    visible: Visible
+    queries: Queries
+    track_qg: Tensor
+    log_depth_rqg: Tensor
+    truth: Mapping[ViewKind, Truth]
+
+
+@dataclass(frozen=True, eq=False)
+class Slots:
+    """One view of every assay, standardised: window means, and 1 where there is anything; 0 where there is nothing."""
+
+    feature_rqas: Tensor
+    present_rqa: Tensor
+
+    @property
+    def packed_rqai(self) -> Tensor:
+        """All numbers of an assay behind each other (i), as a linear layer takes them."""
+        return torch.cat([self.feature_rqas, self.present_rqa.unsqueeze(-1)], dim=-1)
+
+    def pick(self, assay_qg: Tensor) -> Tensor:
+        """The same of each target's assay, shape (r, q, g, i)."""
+        packed_rqai = self.packed_rqai
+        index_rqgi = assay_qg[None, :, :, None].expand(len(packed_rqai), -1, -1, packed_rqai.shape[-1])
+        return packed_rqai.gather(2, index_rqgi)
+
+    def zeros(self) -> Slots:
+        """As if there were nothing."""
+        return Slots(torch.zeros_like(self.feature_rqas), torch.zeros_like(self.present_rqa))
+
+
+@dataclass(frozen=True, eq=False)
+class Average:
+    """One view of every assay in the other biosamples, as rates or signal; by assay (a) or by target (g).
+
+    Parameters
+    ----------
+    windows_rqa
+        Average over the windows, by learnt weights.
+    region_rqa
+        Average in the region itself.
+    has_rqa
+        1 where any other biosample has the assay.
+    """
+
+    windows_rqa: Tensor
+    region_rqa: Tensor
+    has_rqa: Tensor
+
+    def pick(self, assay_qg: Tensor) -> Average:
+        """The same of each target's assay."""
+        return Average(*(_pick(x, assay_qg) for x in (self.windows_rqa, self.region_rqa, self.has_rqa)))
+
+
+@dataclass(frozen=True, eq=False)
+class OwnCounts:
+    """Visible counts of a biosample's own tracks; by assay (a) or by target (g).
+
+    Parameters
+    ----------
+    reads_rqa, is_seen_rqa
+        Reads in the region itself, and 1 where they are visible.
+    log_depth_rqa
+        Log depth that these are at, less the centre.
+    windows_rqa, has_rqa
+        Rate over the windows by learnt weights, and 1 where any of it is visible.
+    """
+
+    reads_rqa: Tensor
+    is_seen_rqa: Tensor
+    log_depth_rqa: Tensor
+    windows_rqa: Tensor
+    has_rqa: Tensor
+
+    def pick(self, assay_qg: Tensor) -> OwnCounts:
+        """The same of each target's assay."""
+        every = (self.reads_rqa, self.is_seen_rqa, self.log_depth_rqa, self.windows_rqa, self.has_rqa)
+        return OwnCounts(*(_pick(x, assay_qg) for x in every))
+
+    def zeros(self) -> OwnCounts:
+        """As if nothing were visible."""
+        every = (self.reads_rqa, self.is_seen_rqa, self.log_depth_rqa, self.windows_rqa, self.has_rqa)
+        return OwnCounts(*map(torch.zeros_like, every))
+
+
+def _pick(x_rqa: Tensor, assay_qg: Tensor) -> Tensor:
+    return x_rqa.gather(2, assay_qg.expand(len(x_rqa), -1, -1))
+
+
+@dataclass(frozen=True, eq=False)
+class ViewEncoding:
+    """What the decoder may look up of one view: features of the others and of a biosample's own, and the average."""
+
+    others: Slots
+    own: Slots
+    average: Average
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """What is known of each query in each region.
+
+    Parameters
+    ----------
+    posterior
+        Of the latent, shape (r, q, k).
+    z_rqk
+        A draw of it.
+    views
+        What the decoder may look up, by view.
+    own_counts
+        Visible counts of the biosample's own tracks; None for a model without counts.
+    covariates_rc
+        Standardised region covariates.
+    """
+
+    posterior: Normal
+    z_rqk: Tensor
+    views: Mapping[ViewKind, ViewEncoding]
+    own_counts: OwnCounts | None
+    covariates_rc: Tensor
+
+    def with_latent(self, z_rqk: Tensor) -> Encoding:
+        """The same with another draw of the latent."""
+        return replace(self, z_rqk=z_rqk)
+
+    def without_own(self) -> Encoding:
+        """A biosample's own data known through the latent only, as a likelihood given it must."""
+        views = {kind: replace(view, own=view.own.zeros()) for kind, view in self.views.items()}
+        return replace(self, views=views, own_counts=None if self.own_counts is None else self.own_counts.zeros())
+
+
+@dataclass(frozen=True, eq=False)
+class HeadInputs:
+    """What a head is given: the decoder's raw numbers (o), and where it starts.
+
+    Parameters
+    ----------
+    raw_rqgo
+        Decoder outputs.
+    start_rqg
+        Log of the mean count at the wanted depth, or mean of the signal, to start from.
+    log_spread_rqg
+        Log of the dispersion, or of the standard deviation, to start from.
+    """
+
+    raw_rqgo: Tensor
+    start_rqg: Tensor
+    log_spread_rqg: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ViewPrediction:
+    """Distribution of one view of the targets, shape (r, q, g), and what its head was given."""
+
+    distribution: Distribution
+    head_inputs: HeadInputs
