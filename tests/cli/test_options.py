@@ -145,7 +145,7 @@ for command in [[], *([name] for name in {names})]:
         app([*command, "--help"])
     except SystemExit as end:
         assert not end.code, end
-heavy = {{"anndata", "lightning", "matplotlib", "pandas", "scanpy", "scipy", "scvi", "torch", "zarr"}}
+heavy = {{"anndata", "lightning", "matplotlib", "numpy", "pandas", "scanpy", "scipy", "scvi", "torch", "zarr"}}
 print(json.dumps(sorted(heavy & set(sys.modules))))
 """
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
-import numpy as np
 import typer
 
 from .._messages import counted, listed, unknown
@@ -32,6 +31,7 @@ from .settings import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from anndata import AnnData
     from rich.console import Console
@@ -212,6 +212,8 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     ValueError
         For a file that is no AnnData, and settings out of range.
     """
+    import numpy as np
+
     from ..data.segments import find_segments
     from ..data.splits import split_regions
     from ..io.inputs import read_anndata
@@ -299,6 +301,8 @@ def _train(model: ChipVI, training: Training, checkpoint: Path) -> None:
 
 def draw_validation(model: ChipVI, size: float, seed: int) -> np.ndarray:
     """Rows that a training with this share and seed held out of the model's data, drawn once more."""
+    import numpy as np
+
     from ..data.segments import find_segments
     from ..data.splits import split_regions
 
@@ -314,6 +318,8 @@ def _judge(model: ChipVI, settings: Settings, console: Console) -> pd.DataFrame 
     except ValueError as error:
         console.print(f"Quality cannot be told: {error}", highlight=False)
         return None
+    import numpy as np
+
     which = "Held-out regions" if len(held_out) else "Regions of training"
     shown = plain_table(f"{which}, imputed without the track's own data", "track")
     several = diagnosis.table["quantity"].nunique() > 1
