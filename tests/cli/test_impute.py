@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from chipvi import ChipVI, datasets
 from chipvi.cli.app import app
 from chipvi.cli.impute import find_regions
+from chipvi.data import check
 
 UNSEEN = "cell2.H3K4me3"
 N_REGIONS = 320
@@ -137,6 +138,22 @@ def test_a_dry_run_tells_and_writes_nothing(folder, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("options", "most"), [([], 1), (["--data"], 0)], ids=["data of training", "data named"])
+def test_beyond_loading_the_data_are_gone_through_once_at_most_before_imputing(
+    folder, tmp_path, monkeypatch, options, most
+):
+    passes = []
+    survey = check.survey
+    monkeypatch.setattr(check, "survey", lambda *args: passes.append(1) or survey(*args))
+    load(folder)
+    n_loading = len(passes)
+    passes.clear()
+    named = [folder / "data.h5ad"] if options else []
+    arguments = ["impute", folder / "model", "-o", tmp_path / "out.h5ad", "--tracks", UNSEEN, "--dry-run"]
+    assert call(*arguments, *options, *named).exit_code == 0
+    assert len(passes) == n_loading + most
+
+
 # data
 
 
@@ -202,8 +219,8 @@ def test_what_cannot_be_imputed_is_told_in_one_line_and_nothing_is_written(folde
     assert not list(tmp_path.iterdir())
 
 
-def test_where_to_write_must_be_said_free_and_of_a_known_ending(folder, tmp_path):
-    assert "say where to write" in one_line(call("impute", folder / "model"))
+def test_what_to_write_must_be_named_free_and_of_a_known_ending(folder, tmp_path):
+    assert "name what to write" in one_line(call("impute", folder / "model"))
     assert "must end in .h5ad or .zarr" in one_line(call("impute", folder / "model", "-o", tmp_path / "out.csv"))
     (tmp_path / "out.h5ad").touch()
     result = call("impute", folder / "model", "-o", tmp_path / "out.h5ad")

@@ -61,7 +61,7 @@ def test_data_that_changed_since_training_are_refused_unless_named(trained, refu
     data.unlink()
     assert "are not there any more; name them with --data" in refused(trained)
     (trained / "settings.toml").unlink()
-    assert "does not say what it was trained on; name the data with --data" in refused(trained)
+    assert "has no record of what it was trained on; name the data with --data" in refused(trained)
 
 
 def test_a_folder_without_a_model_is_refused(refused, tmp_path):

@@ -1,5 +1,7 @@
 """The command that trains: what it finds by itself, what it stores, how it goes on, and what it refuses."""
 
+import os
+import signal
 import tomllib
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from chipvi import ChipVI, datasets
-from chipvi.cli import train
+from chipvi import pl as pictures
 from chipvi.cli.app import app
 from chipvi.data.splits import split_regions
 from chipvi.train import checkpoint, runner
@@ -214,7 +216,7 @@ def test_a_model_is_replaced_only_when_asked_and_only_by_a_whole_one(data, tmp_p
         raise OSError("the disk is full.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.pl, "training", fail)
+        patch.setattr(pictures, "training", fail)
         result = call("train", data, "-o", out, "--steps", 2, "--seed", 9, "--overwrite")
     assert one_line(result, exit_code=1) == "Error: the disk is full."
     assert (out / "model.pt").read_bytes() == first
@@ -237,15 +239,17 @@ def test_a_folder_that_is_no_model_is_never_replaced(data, tmp_path):
 
 @pytest.fixture
 def cut(monkeypatch):
-    """Lets the next training end at a step, with an error."""
+    """Lets the next training end at a step, with an error or a signal to the process."""
     monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
 
-    def at(step: int, error: BaseException):
+    def at(step: int, end: BaseException | signal.Signals):
         class Stopping(checkpoint.Checkpoints):
             def on_train_batch_end(self, trainer: pl.Trainer, *rest):
                 super().on_train_batch_end(trainer, *rest)
                 if trainer.global_step == step:
-                    raise error
+                    if isinstance(end, BaseException):
+                        raise end
+                    os.kill(os.getpid(), end)
 
         patch = pytest.MonkeyPatch()
         patch.setattr(runner, "Checkpoints", Stopping)
@@ -301,6 +305,27 @@ def test_what_cannot_go_on_leaves_nothing(data, tmp_path, cut, monkeypatch, erro
     assert result.exit_code == exit_code, result.output
     assert ("no checkpoint yet" in result.stdout) == (not has_checkpoint)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_training_that_is_terminated_fails_and_goes_on(data, tmp_path, cut):
+    out = tmp_path / "model"
+    patch = cut(3, signal.SIGTERM)
+    result = call("train", data, "-o", out, "--steps", 5)
+    patch.undo()
+    assert result.exit_code == 128 + 15
+    assert f"chipvi train --resume -o {out}" in result.stdout.replace("\n", "")
+    assert call("train", "--resume", "-o", out).exit_code == 0
+
+
+@pytest.mark.filterwarnings("ignore:Category 0 in adata.obs:UserWarning")
+def test_one_of_each_is_singular(tmp_path):
+    adata = make_data(n_regions=1, n_biosamples=1, n_assays=2, n_chromosomes=1, controls=False, missing=[])
+    adata.X[:], adata.var["depth"] = 3, 50.0
+    adata.write_h5ad(tmp_path / "one.h5ad")
+    result = call("train", tmp_path / "one.h5ad", "-o", tmp_path / "model", "--steps", 1, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("one.h5ad: 1 region in 1 stretch x 2 tracks of 1 biosample.")
+    assert ", 1 step, seed 0." in result.stdout
 
 
 def test_without_a_checkpoint_there_is_nothing_to_resume(data, tmp_path):

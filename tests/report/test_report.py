@@ -5,6 +5,7 @@ import html
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ from typer.testing import CliRunner
 
 import chipvi
 from chipvi import ChipVI, _files, datasets
-from chipvi.cli import open_model
 from chipvi.cli.app import app
-from chipvi.cli.settings import fingerprint
+from chipvi.cli.report import find_validated
+from chipvi.cli.saved import Saved
+from chipvi.cli.settings import Made, fingerprint, write_settings
 from chipvi.data.segments import Segments
 from chipvi.evaluate.diagnosis import Diagnosis
 from chipvi.evaluate.verdicts import Intervals, Level, Spread, Standing, TrackVerdict
@@ -156,7 +158,8 @@ def test_the_command_finds_data_and_seed_in_the_settings_of_the_model(saved, tmp
     folder, data = saved
     copy = tmp_path / "model"
     shutil.copytree(folder, copy)
-    (copy / "settings.toml").write_text(f'seed = 17\nsteps = 5\n\n[made]\ndata = "{data}"\n')
+    made = Made.of(data, ChipVI.load(folder, read_anndata(data), accelerator="cpu").data)
+    write_settings(copy, {"seed": 17, "steps": 5}, made)
     result = call("report", copy, "-o", tmp_path / "a.html")
     assert result.exit_code == 0, result.output
     assert "Steps: 5. Seed: 17." in text_of(tmp_path / "a.html")
@@ -168,11 +171,14 @@ def test_the_command_judges_on_what_training_held_out(saved, tmp_path, monkeypat
     monkeypatch.setattr(ChipVI, "fit_split", lambda self, data, split, *_, **__: splits.append(split))
     model = ChipVI.load(folder, read_anndata(data), accelerator="cpu")
     model.train(max_steps=1, validation_size=0.3, seed=8)
-    settings = {"validation_size": 0.3, "seed": 8, "fingerprint": fingerprint(model.data)}
-    np.testing.assert_array_equal(open_model.find_validated(model, settings), splits[0].validation)
+    settings, made = {"validation_size": 0.3, "seed": 8}, Made.of(data, model.data)
+    saved_model = Saved(folder, [], settings, made)
+    np.testing.assert_array_equal(find_validated(saved_model, model), splits[0].validation)
     assert 0 < len(splits[0].validation) < 250
-    for other in ({"validation_size": 0.0}, {"fingerprint": "of other data"}, {"seed": None}):
-        assert open_model.find_validated(model, settings | other) is None
+    assert fingerprint(model.data) == made.fingerprint != "of other data"
+    for other in ({"settings": settings | {"validation_size": 0.0}}, {"settings": {}}, {"made": None}):
+        assert find_validated(replace(saved_model, **other), model) is None
+    assert find_validated(replace(saved_model, made=replace(made, fingerprint="of other data")), model) is None
 
 
 @pytest.mark.parametrize(

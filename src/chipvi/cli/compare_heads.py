@@ -1,22 +1,24 @@
-"""The command: read, compare, print and write."""
+"""chipvi compare-heads: the count heads side by side on one's own data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import pandas as pd
-from rich.console import Console
+import typer
 
-from .._messages import Place
-from ..compare.comparison import HeadComparison, carry_out
-from ..compare.plan import plan_comparison
-from ..compare.words import describe
-from ..io.inputs import read_anndata
-from ..model.chipvi import ChipVI
-from .console import plain_table, tell_files
+from .._messages import Place, counted
+from .console import open_console, plain_table, print_files, print_line
+from .options import Keys, require_folder
+from .settings import setup_keys
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from ..compare.comparison import HeadComparison
 
 FILES = {
     "heads.csv": "a row per head: means over the seeds, and their spread",
@@ -25,53 +27,48 @@ FILES = {
 }
 
 
-def run(
-    path: Path,
-    setup: dict[str, Any],
-    heads: Sequence[str] | None,
-    steps: int,
-    seeds: Sequence[int],
-    out: Path,
-    console: Console,
-) -> None:
-    """Compare the count heads on the data of a file; print table and verdict, and write them.
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of the command."""
 
-    Parameters
-    ----------
-    path
-        AnnData to train on, ending in `.h5ad` or `.zarr`.
-    setup
-        Arguments of `setup_anndata`.
-    heads, steps, seeds
-        As in :func:`compare_heads`.
-    out
-        Folder to write to; made if need be.
-    console
-        Where to print.
+    data: Annotated[Path, typer.Argument(help="Regions x tracks, .h5ad or .zarr.", show_default=False)]
+    keys: Keys
+    heads: Annotated[str | None, typer.Option(help="Heads, by commas; by default all.")] = None
+    steps: Annotated[int, typer.Option(help="Training steps of each run.", min=1)] = 1_000
+    seeds: Annotated[int, typer.Option(help="Runs of each head; their spread shows what is chance.", min=1)] = 3
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("chipvi-heads")
 
-    Raises
-    ------
-    ValueError
-        As :func:`compare_heads`, and for a file that is no AnnData.
-    OSError
-        If `out` cannot be written to.
-    """
-    adata = read_anndata(path)
-    ChipVI.setup_anndata(adata, **setup)
-    plan = plan_comparison(adata, heads, steps, seeds)
+
+def run(options: Options) -> None:
+    """Compare the count heads on your own data, on held-out regions."""
+    from ..compare.comparison import carry_out
+    from ..compare.plan import plan_comparison
+    from ..io.inputs import read_anndata
+    from ..model.chipvi import ChipVI
+
+    out, console = options.out, open_console()
+    require_folder(out)
+    adata = read_anndata(options.data)
+    ChipVI.setup_anndata(adata, **asdict(setup_keys(options.keys)))
+    heads = None if options.heads is None else [name.strip() for name in options.heads.split(",")]
+    plan = plan_comparison(adata, heads, options.steps, range(options.seeds))
     out.mkdir(parents=True, exist_ok=True)
-    console.print(f"{path.name}: {adata.n_obs:,} regions x {adata.n_vars} tracks; {plan.n_held_out:,} are held out.")
-    numbers = {"head": len(plan.heads), "seed": len(plan.seeds), "step": steps}
-    console.print("To train:", " x ".join(f"{n:,} {what}{'' if n == 1 else 's'}" for what, n in numbers.items()))
+    size = f"{counted(adata.n_obs, 'region')} x {counted(adata.n_vars, 'track')}"
+    held_out = f"{plan.n_held_out:,} {'is' if plan.n_held_out == 1 else 'are'} held out"
+    print_line(f"{options.data.name}: {size}; {held_out}.", console)
+    numbers = {"head": len(plan.heads), "seed": len(plan.seeds), "step": options.steps}
+    print_line(f"To train: {' x '.join(counted(number, what) for what, number in numbers.items())}", console)
     comparison = carry_out(plan)
     _print(comparison, console)
     comparison.table.to_csv(out / "heads.csv", float_format="%.6g")
     comparison.runs.to_csv(out / "runs.csv", index=False, float_format="%.6g")
     comparison.plot(save=out / "heads.png")
-    tell_files(out, FILES, console)
+    print_files(out, FILES, console)
 
 
 def _print(comparison: HeadComparison, console: Console) -> None:
+    from ..compare.words import describe
+
     table = comparison.table
     scores = {"R²": "r2", "Pearson": "pearson", "NLL": "nll", "CRPS": "crps"}
     cells = {title: [_with_spread(row, name) for _, row in table.iterrows()] for title, name in scores.items()}
@@ -89,16 +86,16 @@ def _print(comparison: HeadComparison, console: Console) -> None:
     cells = {title: [_plain(value, form) for value in trained[name]] for title, (name, form) in formats.items()}
     _print_table("Calibration, and how training went", list(trained.index), cells, console)
     for sentence in describe(comparison.findings, Place.COMMAND_LINE):
-        console.print(f"- {sentence}", highlight=False, markup=False)
+        print_line(f"- {sentence}", console)
 
 
 def _with_spread(row: pd.Series, name: str) -> str:
     spread = row[f"{name}_sd"]
-    return _plain(row[name], ".3f") + ("" if np.isnan(spread) else f" ±{spread:.3f}")
+    return _plain(row[name], ".3f") + ("" if math.isnan(spread) else f" ±{spread:.3f}")
 
 
 def _plain(value: float, form: str) -> str:
-    return "-" if np.isnan(value) else format(value, form)
+    return "-" if math.isnan(value) else format(value, form)
 
 
 def _print_table(title: str, rows: list[str], cells: dict[str, list[str]], console: Console) -> None:

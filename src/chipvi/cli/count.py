@@ -1,59 +1,105 @@
-"""The command that turns a sample sheet into counts: plan, read, tell and write."""
+"""chipvi count: from a sample sheet to counts of regions x tracks."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import pandas as pd
-from anndata import AnnData
-from rich.console import Console
-from scipy import sparse
+import typer
 
-from .. import _keys, io
-from .._files import require_writable
-from ..io.sheets import assemble
-from .console import plain_table
+from .. import _keys
+from .._messages import counted
+from .console import open_console, plain_table, print_line
+from .options import DryRun, Genome, Out
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from rich.console import Console
+
+    from ..io.sheets.assemble import SheetPlan
 
 
-def run(
-    sheet: Path,
-    places: dict[str, Any],
-    counting: dict[str, Any],
-    merge_replicates: bool,
-    out: Path,
-    dry_run: bool,
-    console: Console,
-) -> None:
-    """Count the files of a sample sheet, print what came of each track, and write the result.
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of the command."""
 
-    Parameters
-    ----------
-    sheet
-        CSV or TSV.
-    places
-        Arguments `genome`, `bin_size`, `chromosomes` and `regions` of :func:`chipvi.io.count_sheet`.
-    counting
-        Its further arguments.
-    merge_replicates
-        Whether to add up replicates.
-    out
-        File to write, `.h5ad` or `.zarr`.
-    dry_run
-        Only check, and print what would be read and written.
-    console
-        Where to print.
-    """
+    sheet: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV or TSV with the columns biosample, assay, file, and perhaps kind, control, replicate.",
+            show_default=False,
+        ),
+    ]
+    out: Out
+    genome: Genome = None
+    bin_size: Annotated[int | None, typer.Option("--bin", help="Width of the bins, in bp.", min=1)] = None
+    chromosomes: Annotated[
+        str | None, typer.Option(help="Names or patterns, by commas; by default autosomes and sex chromosomes.")
+    ] = None
+    regions: Annotated[Path | None, typer.Option(help="BED file of regions; with --bin each is cut into bins.")] = None
+    blacklist: Annotated[Path | None, typer.Option(help="BED file; regions that overlap it are left out.")] = None
+    rule: Annotated[str, typer.Option(help="Where a read counts: shifted, five_prime, center or overlap.")] = "shifted"
+    fragment_length: Annotated[int, typer.Option(help="Of single-end reads, in bp, for shifted.", min=1)] = 150
+    min_mapq: Annotated[int, typer.Option(help="Lowest mapping quality that counts.", min=0)] = 0
+    duplicates: Annotated[bool, typer.Option("--duplicates", help="Count reads marked as duplicates, too.")] = False
+    strand_shift: Annotated[
+        tuple[int, int], typer.Option(help="Added to 5' ends on + and - strand, in bp; 4 -5 for ATAC.")
+    ] = (0, 0)
+    merge_replicates: Annotated[
+        bool, typer.Option("--merge-replicates", help="Add up replicates, instead of keeping them apart.")
+    ] = False
+    uncovered_zero: Annotated[
+        bool, typer.Option("--uncovered-zero", help="Take what a bigWig file does not cover as 0, not as missing.")
+    ] = False
+    processes: Annotated[int | None, typer.Option(help="Files to read at a time; by default one per core.", min=1)] = (
+        None
+    )
+    dry_run: DryRun = False
+
+
+def run(options: Options) -> None:
+    """Count the alignments of a sample sheet into regions x tracks, and read its bigWig files to the same regions."""
+    from .. import io
+    from .._files import require_writable
+    from ..io.counting.rules import CountingRule
+    from ..io.sheets.assemble import plan_sheet, write_whole
+
+    out, console = options.out, open_console()
     require_writable(out)
-    if dry_run:
-        plan = assemble.plan_sheet(sheet, merge_replicates=merge_replicates, blacklist=counting["blacklist"], **places)
+    CountingRule(options.rule, options.fragment_length, options.strand_shift)  # refuses what is none before any work
+    if options.dry_run:
+        plan = plan_sheet(
+            options.sheet,
+            regions=options.regions,
+            genome=options.genome,
+            bin_size=options.bin_size,
+            chromosomes=options.chromosomes,
+            blacklist=options.blacklist,
+            merge_replicates=options.merge_replicates,
+        )
         _print_plan(plan, out, console)
         return
-    adata = io.count_sheet(sheet, merge_replicates=merge_replicates, **places, **counting)
+    adata = io.count_sheet(
+        options.sheet,
+        regions=options.regions,
+        genome=options.genome,
+        bin_size=options.bin_size,
+        chromosomes=options.chromosomes,
+        blacklist=options.blacklist,
+        merge_replicates=options.merge_replicates,
+        uncovered="zero" if options.uncovered_zero else "missing",
+        rule=options.rule,
+        fragment_length=options.fragment_length,
+        min_mapq=options.min_mapq,
+        duplicates=options.duplicates,
+        strand_shift=options.strand_shift,
+        processes=options.processes,
+    )
     _print_tracks(describe(adata), console)
-    assemble.write_whole(adata, out)
-    console.print(f"Wrote: {out}, {adata.n_obs:,} regions x {adata.n_vars} tracks.", soft_wrap=True)
+    write_whole(adata, out)
+    print_line(f"Wrote: {out}, {counted(adata.n_obs, 'region')} x {counted(adata.n_vars, 'track')}.", console)
 
 
 def describe(adata: AnnData) -> pd.DataFrame:
@@ -69,14 +115,18 @@ def describe(adata: AnnData) -> pd.DataFrame:
     One row per track, NaN where it has no such data: `reads` of its files, those `kept` by the filters, the sum of
     counts `in_regions`, and the shares of regions without a count (`zero`) and with a p-value (`signal`).
     """
-    counted = adata.var[_keys.DEPTH].notna()
+    import numpy as np
+    import pandas as pd
+    from scipy import sparse
+
+    is_counted = adata.var[_keys.DEPTH].notna()
     n_nonzero = adata.X.getnnz(axis=0) if sparse.issparse(adata.X) else np.count_nonzero(adata.X, axis=0)
     table = pd.DataFrame(index=adata.var_names)
     table["reads"] = adata.var["n_records"] if "n_records" in adata.var else np.nan
     table["kept"] = adata.var[_keys.DEPTH]
     in_regions = np.asarray(adata.X.sum(axis=0, dtype=np.int64)).ravel()
-    table["in_regions"] = np.where(counted, in_regions, np.nan)
-    table["zero"] = np.where(counted, 1 - n_nonzero / adata.n_obs, np.nan)
+    table["in_regions"] = np.where(is_counted, in_regions, np.nan)
+    table["zero"] = np.where(is_counted, 1 - n_nonzero / adata.n_obs, np.nan)
     if _keys.SIGNAL in adata.layers:
         table["signal"] = np.isfinite(adata.layers[_keys.SIGNAL]).mean(axis=0)
     return table
@@ -93,15 +143,13 @@ def _print_tracks(table: pd.DataFrame, console: Console) -> None:
     console.print(shown)
 
 
-def _print_plan(plan: assemble.SheetPlan, out: Path, console: Console) -> None:
+def _print_plan(plan: SheetPlan, out: Path, console: Console) -> None:
     shown = plain_table("Would read", "track")
     shown.add_column("files", overflow="fold")
     for track in plan.tracks:
         control = " (control)" if track.is_control else ""
         shown.add_row(f"{track.name}{control}", "\n".join(track.files))
     console.print(shown)
-    chroms = plan.regions[_keys.CHROM].nunique()
-    console.print(
-        f"Would write: {out}, {len(plan.regions):,} regions on {chroms} chromosomes x {len(plan.tracks)} tracks.",
-        soft_wrap=True,
-    )
+    regions = counted(len(plan.regions), "region")
+    chromosomes = counted(plan.regions[_keys.CHROM].nunique(), "chromosome")
+    print_line(f"Would write: {out}, {regions} on {chromosomes} x {counted(len(plan.tracks), 'track')}.", console)

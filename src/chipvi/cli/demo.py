@@ -1,25 +1,27 @@
-"""The demo: a model trained in a minute or two, and judged on regions that it has not seen."""
+"""chipvi demo: a model trained in a minute or two on example data, and judged on regions that it has not seen."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-import pandas as pd
-from anndata import AnnData
-from rich.console import Console
+import typer
 
-from .. import _keys, datasets, metrics, pl
-from .._messages import unknown
+from .. import _keys
+from .._messages import counted, unknown
 from .._quiet import quiet_lightning
-from ..data.segments import find_segments
-from ..data.track_data import find_present
-from ..model.chipvi import ChipVI
-from .console import plain_table, tell_files
-from .options import DEMO_DATA
+from .console import open_console, plain_table, print_files, print_line
+from .options import Seed, require_folder
 
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from anndata import AnnData
+    from rich.console import Console
+
+DATA = ("simulated", "roadmap-tss")
 _SPLIT = "split"
 _NEVER_MEASURED = "cell2.H3K4me3"
 _N_REGIONS, _N_CHROMOSOMES = 40_000, 10
@@ -41,7 +43,7 @@ class Example:
     setup
         Arguments of `setup_anndata`.
     truth_rt
-        Counts, those withheld from `adata` included; NaN where nobody knows.
+        Counts, those held out of `adata` included; NaN where unknown.
     held_out
         What the test regions are, in words.
     shown
@@ -57,55 +59,15 @@ class Example:
     @property
     def test(self) -> np.ndarray:
         """Rows to judge on."""
-        return np.flatnonzero(self.adata.obs[_SPLIT] == "test")
+        return self._rows("test")
 
     @property
     def train(self) -> np.ndarray:
         """Rows to train on."""
-        return np.flatnonzero(self.adata.obs[_SPLIT] == "train")
+        return self._rows("train")
 
-
-def run(data: str, out: Path, steps: int | None, seed: int, console: Console) -> None:
-    """Train, impute and judge; print the scores and write them, the imputed tracks and pictures.
-
-    Parameters
-    ----------
-    data
-        One of `DEMO_DATA`.
-    out
-        Folder to write to; made if need be.
-    steps
-        Training steps; None for as many as fit into three minutes on two cores.
-    seed
-        Of the simulation and of the training.
-    console
-        Where to print.
-    """
-    if data not in DEMO_DATA:
-        raise ValueError(unknown("data", data, DEMO_DATA, "the data of the demo"))
-    example = _simulated(seed) if data == "simulated" else _roadmap_tss()
-    out.mkdir(parents=True, exist_ok=True)
-    adata = example.adata
-    console.print(f"{data}: {adata.n_obs:,} regions x {adata.n_vars} tracks; judged on {example.held_out}.")
-    with quiet_lightning():
-        ChipVI.setup_anndata(adata, **example.setup)
-        model = ChipVI(adata)
-        if model.has_gaps:
-            console.print(
-                "Two short trainings without some of the tracks follow the first, for held-out-track calibration."
-            )
-        model.train(max_steps=steps or _STEPS, split_key=_SPLIT, seed=seed)
-        result = model.impute(indices=example.test)
-    assert isinstance(result, AnnData)  # without `out`
-    scores = score(example, result)
-    _print_scores(scores, console)
-
-    result.write_h5ad(out / "imputed.h5ad")
-    scores.to_csv(out / "scores.csv", float_format="%.4f")
-    pl.tracks(adata, result, example.shown, rows=_liveliest(result.obs_names, adata), save=out / "tracks.png")
-    pl.quality(scores, save=out / "quality.png")
-    pl.training(model, save=out / "training.png")
-    tell_files(out, _FILES, console)
+    def _rows(self, part: str) -> np.ndarray:
+        return (self.adata.obs[_SPLIT] == part).to_numpy().nonzero()[0]
 
 
 _FILES = {
@@ -117,8 +79,57 @@ _FILES = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of the command."""
+
+    data: Annotated[str, typer.Option(help=f"Data to train on: {' or '.join(DATA)}.")] = DATA[0]
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("chipvi-demo")
+    steps: Annotated[int | None, typer.Option(help="Training steps; by default 2,000, for a minute or two.", min=1)] = (
+        None
+    )
+    seed: Seed = 0
+
+
+def run(options: Options) -> None:
+    """Train on example data, impute held-out regions, and judge the result."""
+    from anndata import AnnData
+
+    from .. import pl
+    from ..model.chipvi import ChipVI
+
+    out, console = options.out, open_console()
+    require_folder(out)
+    if options.data not in DATA:
+        raise ValueError(unknown("data", options.data, DATA, "the data of the demo"))
+    example = _simulated(options.seed) if options.data == "simulated" else _roadmap_tss()
+    out.mkdir(parents=True, exist_ok=True)
+    adata = example.adata
+    size = f"{counted(adata.n_obs, 'region')} x {counted(adata.n_vars, 'track')}"
+    print_line(f"{options.data}: {size}; judged on {example.held_out}.", console)
+    with quiet_lightning():
+        ChipVI.setup_anndata(adata, **example.setup)
+        model = ChipVI(adata)
+        if model.has_gaps:
+            print_line("Held-out-track calibration follows: two short trainings without some of the tracks.", console)
+        model.train(max_steps=options.steps or _STEPS, split_key=_SPLIT, seed=options.seed)
+        result = model.impute(indices=example.test)
+    assert isinstance(result, AnnData)  # without `out`
+    scores = score(example, result)
+    _print_scores(scores, console)
+
+    result.write_h5ad(out / "imputed.h5ad")
+    scores.to_csv(out / "scores.csv", float_format="%.4f")
+    pl.tracks(adata, result, example.shown, rows=_liveliest(result.obs_names, adata), save=out / "tracks.png")
+    pl.quality(scores, save=out / "quality.png")
+    pl.training(model, save=out / "training.png")
+    print_files(out, _FILES, console)
+
+
 def _simulated(seed: int) -> Example:
     """Three biosamples, one track of which is missing; a chromosome is held out."""
+    from .. import datasets
+
     sizes: dict[str, Any] = {"n_regions": _N_REGIONS, "n_chromosomes": _N_CHROMOSOMES, "seed": seed}
     adata = datasets.simulate(**sizes, missing=[_NEVER_MEASURED])
     *_, valid, test = (f"chr{c + 1}" for c in range(_N_CHROMOSOMES))
@@ -136,6 +147,11 @@ def _simulated(seed: int) -> Example:
 
 def _roadmap_tss() -> Example:
     """Two biosamples; the genes of the second split are held out, and some of the first are to validate on."""
+    import numpy as np
+    import pandas as pd
+
+    from .. import datasets
+
     adata = datasets.roadmap_tss(splits=("train", "valid"))
     gene_r, _ = pd.factorize(adata.obs["gene_id"])
     to_validate_r = gene_r % _EVERY_GENE == 0
@@ -163,6 +179,11 @@ def score(example: Example, result: AnnData) -> pd.DataFrame:
     with the raw counts, and with those smoothed by the Gaussian that suits the track best, chosen in the knowledge of
     the truth. A track without data has only the first.
     """
+    import numpy as np
+
+    from .. import metrics
+    from ..data.segments import find_segments
+
     adata, test = example.adata, example.test
     names, truth_rt = adata.var_names, example.truth_rt[test]
     columns = ["r2", "pearson", "nll"]
@@ -188,11 +209,18 @@ def score(example: Example, result: AnnData) -> pd.DataFrame:
 
 
 def _observed(adata: AnnData) -> np.ndarray:
+    from ..data.track_data import find_present
+
     return find_present(adata.X, adata.layers[_keys.OBSERVED] == 1 if _keys.OBSERVED in adata.layers else None)
 
 
 def _average(example: Example) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Average of the other biosamples, and the likelihood around it: a dispersion per track, and a mean above zero."""
+    import numpy as np
+    import pandas as pd
+
+    from .. import metrics
+
     adata = example.adata
     depth_t, observed_rt = adata.var[_keys.DEPTH].to_numpy(), _observed(adata)
     labels = adata.var[_keys.BIOSAMPLE], adata.var[_keys.ASSAY]
@@ -211,7 +239,9 @@ def _average(example: Example) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _liveliest(names: pd.Index, adata: AnnData) -> slice:
-    """Rows of the result where the counts of most tracks vary most; the fit has no say in it."""
+    """Rows of the result where the counts of most tracks vary most; whatever the fit."""
+    import numpy as np
+
     counts_rt = adata[names].X
     starts = range(0, max(1, len(names) - _SHOWN + 1), _SHOWN)
     spread_wt = np.array([counts_rt[start : start + _SHOWN].std(axis=0) for start in starts])
@@ -231,16 +261,18 @@ def _print_scores(scores: pd.DataFrame, console: Console) -> None:
 
 
 def _print_table(scores: pd.DataFrame, title: str, groups: dict[str, dict[str, str]], console: Console) -> None:
+    from rich.text import Text
+
     table = plain_table(title, "track")
     for group, columns in groups.items():
         for kind in columns:
             table.add_column(f"{group}\n{kind}", justify="right")
     for track, row in scores.iterrows():
-        cells = []
+        cells: list[str | Text] = []
         for group, columns in groups.items():
-            values = row[list(columns.values())].to_numpy(dtype=float)
-            best = np.nan if np.isnan(values).all() else (np.nanmin if group == "NLL" else np.nanmax)(values)
-            cells += ["-" if np.isnan(v) else f"[bold]{v:.2f}[/bold]" if v == best else f"{v:.2f}" for v in values]
+            values = row[list(columns.values())]
+            best = values.min() if group == "NLL" else values.max()
+            cells += ["-" if math.isnan(v) else Text(f"{v:.2f}", style="bold" if v == best else "") for v in values]
         is_mean = track == "macro_mean"
         table.add_row("mean" if is_mean else str(track), *cells, style="italic" if is_mean else None)
     console.print(table)

@@ -1,151 +1,135 @@
-"""The command that imputes with a saved model, to a file, to bigWig files, or both."""
+"""chipvi impute: tracks from a saved model, to a file, to bigWig files, or both."""
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
-import numpy as np
-import pandas as pd
-from rich.console import Console
+import typer
 
-from .. import _keys, io
-from .._files import require_new
-from .._messages import and_more, listed, unknown
+from .. import _keys
+from .._messages import and_more, counted, listed, unknown
 from .._quiet import quiet_lightning
-from ..io.inputs import read_anndata, read_bed
-from ..model.chipvi import ChipVI
-from .console import tell_files
+from .console import open_console, print_files, print_line
+from .options import Accelerator, DryRun, Genome, Model, require_folder
 from .saved import find_saved, load_saved
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from rich.console import Console
+
+    from ..model.chipvi import ChipVI
 
 _PLACE = re.compile(r"(?P<chrom>[^:]+)(:(?P<start>[\d,]+)-(?P<end>[\d,]+))?")
 
 
-@dataclass(frozen=True)
-class Output:
-    """What to write.
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of the command."""
 
-    Parameters
-    ----------
-    file
-        `.h5ad` or `.zarr` to stream to, or None.
-    bigwigs
-        Folder for bigWig files, or None.
-    genome
-        Name or file of chromosome sizes for them.
+    model: Model
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write, .h5ad or .zarr.", show_default=False)
+    ] = None
+    bigwig: Annotated[Path | None, typer.Option(help="Folder for a bigWig file of each track.")] = None
+    genome: Genome = None
+    data: Annotated[Path | None, typer.Option(help="Regions x tracks to impute in; by default those of training.")] = (
+        None
+    )
+    tracks: Annotated[
+        str | None, typer.Option(help="By commas: names, or biosample.assay for what nobody has run; by default all.")
+    ] = None
+    regions: Annotated[
+        str | None, typer.Option(help="chr1:1,001-2,000 as in a browser, or a BED file; by default all.")
+    ] = None
+    depth: Annotated[float | None, typer.Option(help="Reads to impute at; by default each track's own.", min=1)] = None
+    level: Annotated[float, typer.Option(help="Probability of the interval.")] = 0.95
+    accelerator: Accelerator = "auto"
+    dry_run: DryRun = False
+
+
+def run(options: Options) -> None:
+    """Impute tracks with a model: expected counts, intervals and denoised counts, to a file, bigWig files or both.
+
+    With --genome hg19, hg38, mm10 or mm39 the bigWig files come with a track hub and a session of IGV.
+
+    Tracks in --data that the model has not seen are taken as input, and imputed too.
     """
+    from ..predict.request import require_level
 
-    file: Path | None
-    bigwigs: Path | None
-    genome: str | None
-
-
-def run(
-    folder: Path,
-    data: Path | None,
-    tracks: str | None,
-    regions: str | None,
-    depth: float | None,
-    level: float,
-    accelerator: str,
-    output: Output,
-    dry_run: bool,
-    console: Console,
-) -> None:
-    """Impute tracks with a model, and write them.
-
-    Parameters
-    ----------
-    folder
-        That `chipvi train` wrote, or `model.save`.
-    data
-        AnnData to impute in; None for that of training. Tracks that the model has not seen make a query of it.
-    tracks
-        Names, or biosamples and assays as `biosample.assay` or `biosample:assay`, by commas; None for all.
-    regions
-        A place as genome browsers write it, several by blanks, or a BED file; None for all.
-    depth
-        Reads to impute at; None for each track's own.
-    level
-        Probability of the interval.
-    accelerator
-        Where to compute.
-    output
-        What to write.
-    dry_run
-        Only tell what would be done.
-    console
-        Where to print.
-
-    Raises
-    ------
-    ValueError
-        For a folder that holds no model, data that do not fit it, and tracks or regions that are not there.
-    OSError
-        If the output is there already or cannot be written.
-    """
-    _require_writable(output)
-    model, told = _open(folder, data, accelerator)
-    for line in told:
-        console.print(line, soft_wrap=True, highlight=False)
-    targets = find_tracks(tracks, model) if tracks is not None else _default_targets(model)
-    rows = None if regions is None else find_regions(regions, model.adata.obs)
-    if output.bigwigs is not None:
+    _require_writable(options)
+    require_level(options.level)
+    console = open_console()
+    model, lines = _open(options.model, options.data, options.accelerator)
+    for line in lines:
+        print_line(line, console)
+    targets = _default_targets(model) if options.tracks is None else find_tracks(options.tracks, model)
+    rows = None if options.regions is None else find_regions(options.regions, model.adata.obs)
+    if options.bigwig is not None:
         _require_places(model.adata.obs)
-    n_regions = model.adata.n_obs if rows is None else len(rows)
-    verb = "Would impute" if dry_run else "Imputing"
-    at = "" if depth is None else f" at a depth of {depth:,.0f} reads"
-    console.print(f"{verb} {n_regions:,} regions x {listed(targets.index)}{at}.", soft_wrap=True, highlight=False)
-    if dry_run:
-        for path in filter(None, (output.file, output.bigwigs)):
-            console.print(f"Would write: {path}", soft_wrap=True)
+    verb = "Would impute" if options.dry_run else "Imputing"
+    regions = counted(model.adata.n_obs if rows is None else len(rows), "region")
+    at = "" if options.depth is None else f" at a depth of {counted(round(options.depth), 'read')}"
+    print_line(f"{verb} {regions} x {listed(targets.index)}{at}.", console)
+    if options.dry_run:
+        for path in filter(None, (options.out, options.bigwig)):
+            print_line(f"Would write: {path}", console)
         return
-    options: dict[str, Any] = {"indices": rows, "tracks": targets, "depth": depth, "level": level}
-    _write(model, options, output, console)
+    asked: dict[str, Any] = {"indices": rows, "tracks": targets, "depth": options.depth, "level": options.level}
+    _write(model, asked, options, console)
 
 
-def _write(model: ChipVI, options: dict[str, Any], output: Output, console: Console) -> None:
+def _write(model: ChipVI, asked: dict[str, Any], options: Options, console: Console) -> None:
+    from .. import io
+
     scratch = None
-    if output.file is None:
-        assert output.bigwigs is not None
-        scratch = output.bigwigs.with_name(f".{output.bigwigs.name}.{uuid4().hex[:8]}.h5ad")
-    path = output.file or scratch
+    if options.out is None:
+        assert options.bigwig is not None
+        scratch = options.bigwig.with_name(f".{options.bigwig.name}.{uuid4().hex[:8]}.h5ad")
+    path = options.out or scratch
     assert path is not None
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with quiet_lightning():
-            model.impute(out=path, **options)
-        if output.file is not None:
-            console.print(f"Wrote: {path}, imputed counts, intervals and denoised counts.", soft_wrap=True)
-        if output.bigwigs is not None:
-            files = io.write_tracks(path, output.bigwigs, genome=output.genome)
-            _tell_bigwigs(files, output.bigwigs, console)
+            model.impute(out=path, **asked)
+        if options.out is not None:
+            print_line(f"Wrote: {path}, imputed counts, intervals and denoised counts.", console)
+        if options.bigwig is not None:
+            _print_bigwigs(io.write_tracks(path, options.bigwig, genome=options.genome), options.bigwig, console)
     finally:
         if scratch is not None:
             scratch.unlink(missing_ok=True)
 
 
-def _tell_bigwigs(files: pd.DataFrame, folder: Path, console: Console) -> None:
-    names = {f"*.{kind}.bw": f"{len(part)} tracks" for kind, part in files.groupby("kind", sort=False)}
+def _print_bigwigs(files: pd.DataFrame, folder: Path, console: Console) -> None:
+    names = {f"*.{kind}.bw": counted(len(part), "track") for kind, part in files.groupby("kind", sort=False)}
     more = {"hub.txt": "a track hub for UCSC", "igv_session.xml": "a session for IGV"}
-    tell_files(folder, names | {name: what for name, what in more.items() if (folder / name).exists()}, console)
+    print_files(folder, names | {name: what for name, what in more.items() if (folder / name).exists()}, console)
 
 
-def _require_writable(output: Output) -> None:
-    if output.file is None and output.bigwigs is None:
-        raise ValueError("say where to write: --out with a file that ends in .h5ad or .zarr, --bigwig with a folder.")
-    if output.genome is not None and output.bigwigs is None:
+def _require_writable(options: Options) -> None:
+    from .. import io
+    from .._files import require_new
+
+    if options.out is None and options.bigwig is None:
+        raise ValueError(
+            "name what to write: --out with a file that ends in .h5ad or .zarr, --bigwig with a folder, or both."
+        )
+    if options.genome is not None and options.bigwig is None:
         raise ValueError("--genome is for bigWig files; name their folder with --bigwig.")
-    if output.file is not None:
-        require_new(output.file)
-    if output.bigwigs is not None and output.bigwigs.exists() and not output.bigwigs.is_dir():
-        raise FileExistsError(f"{output.bigwigs} is no folder. Name another for the bigWig files.")
-    if output.genome is not None:
-        io.chrom_sizes(output.genome)
+    if options.out is not None:
+        require_new(options.out)
+        require_folder(options.out.parent)
+    if options.bigwig is not None:
+        require_folder(options.bigwig)
+    if options.genome is not None:
+        io.chrom_sizes(options.genome)
 
 
 def _require_places(obs: pd.DataFrame) -> None:
@@ -157,7 +141,10 @@ def _require_places(obs: pd.DataFrame) -> None:
 
 
 def _open(folder: Path, path: Path | None, accelerator: str) -> tuple[ChipVI, list[str]]:
-    """The model on the data to impute in, and what to say about it."""
+    """The model on the data to impute in, and what to print about it."""
+    from ..io.inputs import read_anndata
+    from ..model.chipvi import ChipVI
+
     saved = find_saved(folder)
     if path is None:
         return load_saved(saved, None, accelerator), []
@@ -176,23 +163,30 @@ def _open(folder: Path, path: Path | None, accelerator: str) -> tuple[ChipVI, li
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         query = ChipVI.load_query_data(adata[:, new].copy(), reference)
-    told = [
+    lines = [
         f"New to the model: {listed(new)}. They are input and may be imputed; what the model knows was not changed."
     ]
-    told += [f"Warning: {one.message}" for one in caught if "of the query" in str(one.message)]
-    return query, told
+    return query, lines + [f"Warning: {one.message}" for one in caught if "of the query" in str(one.message)]
+
+
+def _label_tracks(model: ChipVI) -> pd.DataFrame:
+    """Biosample and assay of every track, by name."""
+    import pandas as pd
+
+    grid = model.grid
+    labels = {
+        _keys.BIOSAMPLE: [grid.biosamples[b] for b in grid.biosample_t],
+        _keys.ASSAY: [grid.assays[a] for a in grid.assay_t],
+    }
+    return pd.DataFrame(labels, index=list(map(str, model.adata.var_names)))
 
 
 def _default_targets(model: ChipVI) -> pd.DataFrame:
     """All tracks but the controls; of a query, those of the biosamples that it brought."""
-    tracks = model.data.tracks
+    tracks = _label_tracks(model)
     first = 0 if model.reference_size_ is None else model.reference_size_.n_tracks
-    new = set(tracks.biosamples[first:])
-    chosen = [t for t in range(len(tracks)) if not tracks.is_control[t] and tracks.biosamples[t] in new]
-    labels = {_keys.BIOSAMPLE: tracks.biosamples, _keys.ASSAY: tracks.assays}
-    return pd.DataFrame(
-        {key: [values[t] for t in chosen] for key, values in labels.items()}, [tracks.names[t] for t in chosen]
-    )
+    is_new_t = tracks[_keys.BIOSAMPLE].isin(tracks[_keys.BIOSAMPLE].iloc[first:])
+    return tracks[model.grid.is_target_t & is_new_t]
 
 
 def find_tracks(asked: str, model: ChipVI) -> pd.DataFrame:
@@ -207,10 +201,12 @@ def find_tracks(asked: str, model: ChipVI) -> pd.DataFrame:
     ValueError
         For what is neither, with the nearest name.
     """
-    tracks = model.data.tracks
-    labels = dict(zip(tracks.names, zip(tracks.biosamples, tracks.assays, strict=True), strict=True))
+    import pandas as pd
+
+    tracks = _label_tracks(model)
+    labels = dict(zip(tracks.index, tracks.itertuples(index=False, name=None), strict=True))
     names = {pair: name for name, pair in labels.items()}
-    grid = [(b, a) for b in dict.fromkeys(tracks.biosamples) for a in dict.fromkeys(tracks.assays)]
+    grid = [(b, a) for b in model.grid.biosamples for a in model.grid.assays]
     pairs = {f"{b}{mark}{a}": (b, a) for mark in ".:" for b, a in grid} | labels
     rows = {}
     for one in filter(None, (part.strip() for part in asked.split(","))):
@@ -218,6 +214,11 @@ def find_tracks(asked: str, model: ChipVI) -> pd.DataFrame:
             near = [*labels, *(f"{b}.{a}" for b, a in grid if (b, a) not in names)]
             raise ValueError(unknown("track", one, near, "the model's tracks and combinations of biosample and assay"))
         rows[names.get(pairs[one], ".".join(pairs[one]))] = pairs[one]
+    controls = [name for name in rows if name in tracks.index[~model.grid.is_target_t]]
+    if controls:
+        raise ValueError(
+            f"track {controls[0]} is a control, which is input only; leave it out of the tracks to impute."
+        )
     if not rows:
         raise ValueError("tracks name no track; leave the option out for all.")
     return pd.DataFrame(list(rows.values()), index=list(rows), columns=[_keys.BIOSAMPLE, _keys.ASSAY])
@@ -231,6 +232,10 @@ def find_regions(asked: str, obs: pd.DataFrame) -> np.ndarray:
     ValueError
         If a place cannot be read, or no region lies there.
     """
+    import numpy as np
+
+    from ..io.inputs import read_bed
+
     _require_places(obs)
     path = Path(asked)
     if path.exists():
@@ -240,6 +245,8 @@ def find_regions(asked: str, obs: pd.DataFrame) -> np.ndarray:
         raise ValueError(f"there is no {path}.")
     else:
         places = [_read_place(one) for one in asked.split()]
+    if not places:
+        raise ValueError("regions name no place; leave the option out for all.")
     chrom, start, end = obs[_keys.CHROM].astype(str).to_numpy(), obs[_keys.START], obs[_keys.END]
     known = list(dict.fromkeys(chrom))
     is_chosen_r = np.zeros(len(obs), dtype=bool)
@@ -265,7 +272,7 @@ def _read_place(text: str) -> tuple[str, int, float]:
     if found is None:
         raise ValueError(f"regions must be a BED file, or a place such as chr1:1,001-2,000 or chr1; got {text!r}.")
     if found["start"] is None:
-        return found["chrom"], 0, np.inf
+        return found["chrom"], 0, math.inf
     start, end = (int(found[name].replace(",", "") or 0) for name in ("start", "end"))
     if not 0 < start <= end:
         raise ValueError(f"a place counts from 1 and ends where it starts or later; got {text!r}.")

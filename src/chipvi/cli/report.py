@@ -1,55 +1,111 @@
-"""The command: open, judge, draw and write."""
+"""chipvi report: a page about a saved model."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
+import typer
 
+from .._messages import listed, unknown
 from .._quiet import quiet_lightning
-from ..report.contents import make_page, require_path
-from ..report.page import write_whole
-from .open_model import find_held_out, find_validated, open_model
+from .console import open_console, print_line
+from .options import Model
+from .saved import Saved, find_saved, load_saved
+from .settings import fingerprint
+from .train import draw_validation
+
+if TYPE_CHECKING:
+    import numpy as np
+    from anndata import AnnData
+
+    from ..model.chipvi import ChipVI
+
+_JUDGED = ("test", "valid", "validation", "val")
 
 
-def run(folder: Path, out: Path, data: Path | None, split_key: str | None, console: Console) -> None:
-    """Write a page about a saved model.
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of the command."""
 
-    Parameters
-    ----------
-    folder
-        That `chipvi train` or `model.save` wrote.
-    out
-        File to write, `.html`.
-    data
-        AnnData of the model's tracks; None for the data of training.
-    split_key
-        Column of obs that labels regions to judge on "test", or else "valid"; None to judge on those that
-        `chipvi train` held out, or else on all.
-    console
-        Where to print.
+    model: Model
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write, .html.")] = Path("report.html")
+    data: Annotated[
+        Path | None, typer.Option(help="Regions x tracks, .h5ad or .zarr; by default those of training.")
+    ] = None
+    split_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of obs that labels regions to judge on test, or else valid; by default those that training "
+            "held out, or else all."
+        ),
+    ] = None
+
+
+def run(options: Options) -> None:
+    """Write a page for a lab meeting: data, training, quality by track, best and worst loci, what to beware of.
+
+    It is one file with all pictures inside, and opens in any browser. Name regions that were held out from training
+    with --split-key for an honest judgement.
+    """
+    from ..io.inputs import read_anndata
+    from ..report.contents import make_page, require_path
+    from ..report.page import write_whole
+
+    folder, console = options.model, open_console()
+    require_path(options.out)
+    print_line(f"Opening {folder}.", console)
+    saved = find_saved(folder)
+    model = load_saved(saved, None if options.data is None else read_anndata(options.data), accelerator="cpu")
+    if options.split_key is None:
+        rows = find_validated(saved, model)
+        where = None if rows is None else "held out from training, which only calibrated the spread on them"
+    else:
+        rows, where = find_held_out(model.adata, options.split_key)
+    settings = saved.settings
+    if saved.made is not None:
+        settings = settings | {"data": saved.made.data, "trained with chipvi": saved.made.chipvi}
+    if options.data is not None:
+        settings = settings | {"data": str(options.data)}
+    with quiet_lightning():
+        page = make_page(
+            model, folder.resolve().name, None, rows, where, settings, progress=lambda line: print_line(line, console)
+        )
+    write_whole(page, options.out)
+    print_line(f"Wrote: {options.out}, {len(page) / 1e6:.1f} MB; open it in a browser.", console)
+
+
+def find_validated(saved: Saved, model: ChipVI) -> np.ndarray | None:
+    """Rows that `chipvi train` held out of these data, drawn once more with its seed; None if it held out none.
+
+    Of other data than those of training nothing was held out.
+    """
+    size, seed = saved.settings.get("validation_size"), saved.settings.get("seed")
+    if not size or seed is None or saved.made is None or saved.made.fingerprint != fingerprint(model.data):
+        return None
+    rows = draw_validation(model, size, seed)
+    return rows if len(rows) else None
+
+
+def find_held_out(adata: AnnData, key: str) -> tuple[np.ndarray, str]:
+    """Rows labelled "test", or else those to validate on, and what they are, in words.
 
     Raises
     ------
     ValueError
-        For a folder without a model, and data that do not fit it.
-    OSError
-        If the page cannot be written.
+        If there is no such column, or no such label in it.
     """
-    require_path(out)
+    import numpy as np
 
-    def tell(what: str) -> None:
-        console.print(what, soft_wrap=True, highlight=False)
-
-    tell(f"Opening {folder}.")
-    model, settings = open_model(folder, data)
-    if split_key is None:
-        rows = find_validated(model, settings)
-        where = None if rows is None else "held out from training, which only calibrated the spread on them"
-    else:
-        rows, where = find_held_out(model.adata, split_key)
-    del settings["fingerprint"]  # of no use to a reader
-    with quiet_lightning():
-        page = make_page(model, folder.resolve().name, None, rows, where, settings, tell)
-    write_whole(page, out)
-    console.print(f"Wrote: {out}, {len(page) / 1e6:.1f} MB; open it in a browser.", soft_wrap=True)
+    if key not in adata.obs:
+        raise ValueError(unknown("column", key, list(adata.obs), "the data's obs"))
+    label_r = adata.obs[key].astype(str).to_numpy()
+    label = next((label for label in _JUDGED if (label_r == label).any()), None)
+    if label is None:
+        raise ValueError(
+            f"column {key!r} of obs must label regions test or valid, to judge on; "
+            f"it holds {listed(np.unique(label_r))}."
+        )
+    rows = np.flatnonzero(label_r == label)
+    return rows, f"regions that column {key} labels {label}, held out if that column was the split of training"

@@ -5,22 +5,22 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
-
-import numpy as np
-from anndata import AnnData
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any, cast
 
 from .._quiet import quiet_lightning
-from ..data.splits import split_regions
-from ..io.inputs import read_anndata
-from ..model.chipvi import ChipVI
-from ..train.runner import choose_accelerator
-from .settings import SETTINGS_FILE, Settings, fingerprint, read_made
+from .settings import SETTINGS_FILE, Made, Settings, fingerprint, read_stored
+from .train import KNOWN, require_accelerator
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from ..model.chipvi import ChipVI
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What a folder with a model tells before the model is loaded.
+    """What a folder with a model holds, before the model is loaded.
 
     Parameters
     ----------
@@ -29,13 +29,13 @@ class Saved:
     tracks
         Names of the tracks that the model was trained on, in its order.
     settings, made
-        How it was trained, and on what; empty if `model.save` wrote the folder.
+        How it was trained, and on what; empty and None if `model.save` wrote the folder.
     """
 
     folder: Path
     tracks: list[str]
     settings: Settings
-    made: Settings
+    made: Made | None
 
 
 def find_saved(folder: Path) -> Saved:
@@ -44,8 +44,10 @@ def find_saved(folder: Path) -> Saved:
     Raises
     ------
     ValueError
-        If it holds no model of chipvi, or one that cannot be read.
+        If it holds no model of chipvi, or one that cannot be read, or settings that cannot.
     """
+    from ..model.chipvi import ChipVI
+
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}. Name one that chipvi train or model.save wrote.")
     if not (folder / "model.pt").is_file():
@@ -53,12 +55,18 @@ def find_saved(folder: Path) -> Saved:
     try:
         with quiet_lightning():
             fields = ChipVI.load_registry(folder)["field_registries"]
+        tracks = list(fields["tracks"]["state_registry"]["names"]) if "tracks" in fields else None
     except Exception as error:  # noqa: BLE001 - whatever unpickling may raise
         raise _unreadable(folder, error) from error
-    if "tracks" not in fields:
+    if tracks is None:
         raise ValueError(f"{folder} holds a model of another kind, not of chipvi.")
-    settings, made = read_made(folder) if (folder / SETTINGS_FILE).exists() else ({}, {})
-    return Saved(folder, list(fields["tracks"]["state_registry"]["names"]), settings, made)
+    if not (folder / SETTINGS_FILE).exists():
+        return Saved(folder, tracks, {}, None)
+    try:
+        settings, made = read_stored(folder, KNOWN)
+    except ValueError as error:
+        raise ValueError(f"{error} Remove the file and name the data with --data, or train again.") from error
+    return Saved(folder, tracks, settings, made)
 
 
 def load_saved(saved: Saved, adata: AnnData | None, accelerator: str) -> ChipVI:
@@ -69,13 +77,15 @@ def load_saved(saved: Saved, adata: AnnData | None, accelerator: str) -> ChipVI:
     ValueError
         If the data do not fit; or, for those of training, if they are not there or have changed since.
     """
+    from ..io.inputs import read_anndata
+
     if adata is not None:
         if set(adata.var_names) == set(saved.tracks):
             adata = adata[:, saved.tracks].copy()
         return _load(saved.folder, adata, accelerator)
     path = _find_data(saved)
     model = _load(saved.folder, read_anndata(path), accelerator)
-    if saved.made.get("fingerprint") not in (None, fingerprint(model.data)):
+    if saved.made is not None and saved.made.fingerprint != fingerprint(model.data):
         raise ValueError(
             f"{path} is not what the model was trained on any more: its regions, reads or signal changed. To use it "
             "as it is now, name it with --data."
@@ -83,17 +93,12 @@ def load_saved(saved: Saved, adata: AnnData | None, accelerator: str) -> ChipVI:
     return model
 
 
-def draw_validation(model: ChipVI, size: float, seed: int) -> np.ndarray:
-    """Rows that a training with this share and seed held out of the model's data, drawn once more."""
-    return split_regions(model.data.segments, None, size, np.random.default_rng(seed)).validation
-
-
 def _find_data(saved: Saved) -> Path:
     if (saved.folder / "adata.h5ad").is_file():
         return saved.folder / "adata.h5ad"
-    if "data" not in saved.made:
-        raise ValueError(f"{saved.folder} does not say what it was trained on; name the data with --data.")
-    path = Path(saved.made["data"])
+    if saved.made is None:
+        raise ValueError(f"{saved.folder} has no record of what it was trained on; name the data with --data.")
+    path = Path(saved.made.data)
     if not path.exists():
         raise ValueError(
             f"the data that the model was trained on, {path}, are not there any more; name them with --data."
@@ -102,12 +107,15 @@ def _find_data(saved: Saved) -> Path:
 
 
 def _load(folder: Path, adata: AnnData, accelerator: str) -> ChipVI:
-    accelerator = choose_accelerator(accelerator)
+    from ..model.chipvi import ChipVI
+
+    accelerator = require_accelerator(accelerator)
     try:
         with quiet_lightning(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*var_names.*")  # ours is an error that says more
+            warnings.filterwarnings("ignore", message=".*var_names.*")  # ours is an error that has more to it
             model: ChipVI = cast(Any, ChipVI).load(folder, adata, accelerator=accelerator)
-    except (KeyError, AttributeError, RuntimeError) as error:  # as weights of another version do
+    # as weights or options of another version do
+    except (AttributeError, EOFError, IndexError, KeyError, RuntimeError, TypeError, UnpicklingError) as error:
         raise _unreadable(folder, error) from error
     return model
 

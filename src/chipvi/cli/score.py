@@ -1,22 +1,25 @@
-"""The command: read, match, score, print and write."""
+"""chipvi score: imputed counts or signal of any tool, against what was measured."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import pandas as pd
-from rich.console import Console
+import typer
 
 from .. import _keys
-from ..data.check import SetupKeys
-from ..evaluate.score.bigwigs import read_pair
-from ..evaluate.score.match import match_anndata
-from ..evaluate.score.scores import score
-from ..evaluate.score.task import open_truth, prepare
-from ..io.inputs import read_bed
-from .console import plain_table
+from .._messages import counted
+from ..data.setup_keys import SetupKeys
+from .console import open_console, plain_table, print_line
+from .options import KEY_HELP, Given, require_folder
+from .settings import setup_keys
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
 
 _NAMES = {
     "r2": "R²",
@@ -36,63 +39,88 @@ _PER_TRACK = ("r2", "c_index", "nll", "mse", "gwcorr", "mse1obs")
 _WIDEST = 6  # columns that fit side by side
 
 
-def run(
-    prediction: Path,
-    truth: Path,
-    setup: dict[str, Any],
-    beds: dict[str, Path | None],
-    out: Path | None,
-    console: Console,
-    regions: Path | None = None,
-    bin_size: int | None = None,
-    counts: bool = False,
-) -> None:
-    """Score the prediction of a file against the truth of another; print the scores, and write them.
+_KEYS = Given(
+    SetupKeys,
+    {
+        "layer": "Layer of TRUTH with counts; by default X.",
+        "observed_layer": "Layer of TRUTH that is 0 where counts are missing.",
+        "signal_layer": "Layer of TRUTH with arcsinh(-log10 p), to score signal instead of counts.",
+        **{name: KEY_HELP[name] for name in ("biosample_key", "assay_key", "depth_key")},
+    },
+)
 
-    Parameters
-    ----------
-    prediction, truth
-        AnnData, ending in `.h5ad` or `.zarr`, a bigWig file, or a folder of them.
-    setup
-        Fields of :class:`SetupKeys`.
-    beds
-        BED files by `promoters`, `genes` and `enhancers`.
-    out
-        Table to write.
-    console
-        Where to print.
-    regions, bin_size, counts
-        Of bigWig files, as for :func:`read_pair`.
 
-    Raises
-    ------
-    ValueError
-        As :func:`score_anndata`, and for files that cannot be read.
-    OSError
-        If `out` cannot be written.
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of the command."""
+
+    prediction: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PRED",
+            help="Regions x tracks, .h5ad or .zarr, a bigWig file or a folder of them, of any tool.",
+            show_default=False,
+        ),
+    ]
+    truth: Annotated[
+        Path, typer.Argument(metavar="TRUTH", help="What was measured, in the same forms.", show_default=False)
+    ]
+    keys: Annotated[Mapping[str, str], _KEYS]
+    promoters: Annotated[
+        Path | None,
+        typer.Option(help="BED file of promoters; by default the 2 kb before --genes, if these have strands."),
+    ] = None
+    genes: Annotated[Path | None, typer.Option(help="BED file of genes.")] = None
+    enhancers: Annotated[Path | None, typer.Option(help="BED file of enhancers.")] = None
+    regions: Annotated[Path | None, typer.Option(help="BED file of regions to read bigWig files at.")] = None
+    bin_size: Annotated[
+        int | None, typer.Option("--bin", help="Width of bins to read bigWig files at, in bp.", min=1)
+    ] = None
+    counts: Annotated[
+        bool, typer.Option("--counts", help="The bigWig files of TRUTH hold counts; by default -log10 p.")
+    ] = False
+    out: Annotated[Path | None, typer.Option(help="Table to write, .csv.")] = None
+
+
+def run(options: Options) -> None:
+    """Score imputed counts or signal of any tool, beside each track's mean and the average of other biosamples.
+
+    PRED holds expected counts in X; with the layers dispersion, lower and upper, their distribution is scored too.
+
+    bigWig files are called as their tracks, such as K562.H3K27ac.bw, and read at the regions of the other file. If
+    both PRED and TRUTH are bigWig, name --regions or --bin. What a file does not cover is not scored.
     """
-    if out is not None and out.suffix != ".csv":
-        raise ValueError(f"out must be a file that ends in .csv; got {out.name!r}.")
+    from ..evaluate.score.bigwigs import read_pair
+    from ..evaluate.score.match import match_anndata
+    from ..evaluate.score.scores import score
+    from ..evaluate.score.task import open_truth, prepare
+    from ..io.inputs import read_bed
+
+    out, truth, console = options.out, options.truth, open_console()
+    if out is not None:
+        if out.suffix != ".csv" or out.is_dir():
+            raise ValueError(f"out must be a file that ends in .csv; got {out.name!r}.")
+        require_folder(out.parent)
+    beds = {"promoters": options.promoters, "genes": options.genes, "enhancers": options.enhancers}
     intervals = {name: read_bed(path) for name, path in beds.items() if path is not None}
-    predicted, measured, keys = read_pair(prediction, truth, SetupKeys(**setup), regions, bin_size, counts)
+    predicted, measured, keys = read_pair(
+        options.prediction, truth, setup_keys(options.keys), options.regions, options.bin_size, options.counts
+    )
     data = open_truth(measured, keys)
     match = match_anndata(predicted, measured)
-    console.print(
-        f"{prediction.name} against {truth.name}. {match.describe()}", markup=False, highlight=False, soft_wrap=True
-    )
+    print_line(f"{options.prediction.name} against {truth.name}. {match.describe()}", console)
     if _keys.OBSERVED in measured.layers and keys.observed_layer is None and keys.signal_layer is None:
-        console.print(
+        print_line(
             f"Note: layer {_keys.OBSERVED!r} of {truth.name} is not looked at. If it marks what was measured, name it "
             f"with --observed-layer {_keys.OBSERVED}; else missing counts may be scored as zeros.",
-            highlight=False,
-            soft_wrap=True,
+            console,
         )
     scores = score(prepare(predicted, measured, data, match, keys, **intervals))
     _print(scores, console)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         scores.to_csv(out, float_format="%.6g")
-        console.print(f"Wrote {out}", soft_wrap=True)
+        print_line(f"Wrote {out}", console)
 
 
 def _print(scores: pd.DataFrame, console: Console) -> None:
@@ -107,9 +135,8 @@ def _print(scores: pd.DataFrame, console: Console) -> None:
     for start in range(0, len(columns), _WIDEST):
         part = columns[start : start + _WIDEST]
         _print_table("Mean over tracks", part, {by: list(row[part]) for by, row in means.items()}, console)
-    console.print(
-        f"average: of the other biosamples, for {len(averaged)} of {len(tracks)} tracks. marginal: of the track."
-    )
+    of_all = f"{len(averaged)} of {counted(len(tracks), 'track')}"
+    console.print(f"average: of the other biosamples, for {of_all}. marginal: of the track.")
     shown = [name for name in _PER_TRACK if name in columns][: _WIDEST // 2]
     rows = {str(t): [table.loc[t, name] for name in shown for table in (predicted, average)] for t in tracks}
     heads = [f"{_NAMES.get(name, name)}\n{by}" for name in shown for by in ("PRED", "average")]
@@ -121,5 +148,5 @@ def _print_table(title: str, columns: list[str], rows: dict[str, list[float]], c
     for name in columns:
         table.add_column(_NAMES.get(name, name), justify="right")
     for name, values in rows.items():
-        table.add_row(name, *("-" if np.isnan(value) else f"{value:.3f}" for value in values))
+        table.add_row(name, *("-" if math.isnan(value) else f"{value:.3f}" for value in values))
     console.print(table)

@@ -1,125 +1,211 @@
-"""Settings of the commands: from flags or a TOML file, and back to such a file beside the result."""
+"""Settings of a training: from options or a TOML file, and back to such a file beside the model."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+
+from typer.models import OptionInfo
 
 from .. import _keys
 from .._messages import unknown
-from ..data.track_data import TrackData
+from ..data.setup_keys import SetupKeys
+from .options import require_usable
+
+if TYPE_CHECKING:
+    from ..data.track_data import TrackData
 
 SETTINGS_FILE = "settings.toml"
-MADE = "made"  # the table of a settings file that tells how a model was made
-NONE = "none"  # switches off what is otherwise found by itself
+MADE = "made"  # the table of a settings file that records what a model was made of
+NONE = "none"  # leaves out what is otherwise found by itself
 
 Settings = dict[str, Any]
+Known = Mapping[str, tuple[Any, OptionInfo]]  # type and option by name, as options.Given has them
+
+_KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def read_config(path: Path, defaults: Mapping[str, tuple[type, Any]]) -> Settings:
-    """Read settings from a TOML file; its names are those of the flags, with - or _.
+@dataclass(frozen=True)
+class Made:
+    """What a model was made of, as stored beside its settings.
+
+    Parameters
+    ----------
+    chipvi
+        Version of the package.
+    data
+        File of the data.
+    regions, tracks, fingerprint
+        Of the data.
+    """
+
+    chipvi: str
+    data: str
+    regions: int
+    tracks: int
+    fingerprint: str
+
+    @classmethod
+    def of(cls, path: Path, data: TrackData) -> Made:
+        """Record the data of a file."""
+        return cls(version("chipvi"), str(path.resolve()), data.n_regions, data.n_tracks, fingerprint(data))
+
+
+def read_config(path: Path, known: Known) -> Settings:
+    """Read settings from a TOML file; its names are those of the options, with - or _.
 
     Parameters
     ----------
     path
         The file. A table `made`, which chipvi adds to the settings that it stores, is passed over.
-    defaults
-        Type and default of every setting.
+    known
+        The settings that there may be.
 
     Raises
     ------
     ValueError
-        For a file that is no TOML, a name that is not known, or a value of another type.
+        For a file that is no TOML, a name that is not known, or a value of another type or out of range.
     """
+    return _check(_read_toml(path), known, path)
+
+
+def read_stored(folder: Path, known: Known) -> tuple[Settings, Made]:
+    """Read the settings that chipvi stored in a folder, and what the model was made of.
+
+    Raises
+    ------
+    ValueError
+        As :func:`read_config`, and if the table `made` is not there, is incomplete, or holds values of another type.
+    """
+    path = folder / SETTINGS_FILE
+    given = _read_toml(path)
+    made = given.get(MADE)
+    if not isinstance(made, dict):
+        raise ValueError(f"{path} has no table [{MADE}], so chipvi did not write it, or it was cut off.")
+    kinds = get_type_hints(Made)
+    for name in made:
+        if name not in kinds:
+            raise ValueError(unknown("name", name, list(kinds), f"table [{MADE}] of {path}"))
+    for name, kind in kinds.items():
+        if type(made.get(name)) is not kind:
+            found = f"it is {made[name]!r}" if name in made else "it is not there"
+            raise ValueError(f"{name} in table [{MADE}] of {path} must be {_KINDS[kind]}; {found}.")
+    return _check(given, known, path), Made(**made)
+
+
+def write_settings(folder: Path, settings: Mapping[str, Any], made: Made) -> None:
+    """Write settings, named as the options, such that :func:`read_config` reads them again, and the table `made`."""
+    lines = [f"{_flag(name)} = {_toml(value)}" for name, value in settings.items() if value is not None]
+    lines += ["", f"[{MADE}]", *(f"{name} = {_toml(value)}" for name, value in asdict(made).items())]
+    (folder / SETTINGS_FILE).write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"there is no {path}.")
     try:
-        given = tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as TOML: {error}.") from error
-    given.pop(MADE, None)
-    flags = {name.replace("_", "-"): name for name in defaults}
+
+
+def _check(given: Mapping[str, Any], known: Known, path: Path) -> Settings:
+    """The settings by the names of Python, if all names, types and ranges are right."""
+    flags = {_flag(name): name for name in known}
     found = {}
     for key, value in given.items():
-        flag = key.replace("_", "-")
-        if flag not in flags:
+        if key == MADE:
+            continue
+        name = flags.get(_flag(key))
+        if name is None:
             raise ValueError(unknown("setting", key, list(flags), path.name))
-        kind = defaults[flags[flag]][0]
+        kind, option = known[name]
         if kind is float and type(value) is int:
             value = float(value)
-        if type(value) is not kind:
-            wanted = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}[kind]
-            raise ValueError(f"setting {key!r} of {path.name} must be {wanted}, got {value!r}.")
-        found[flags[flag]] = value
+        if type(value) is not kind or value == "":
+            raise ValueError(f"setting {key!r} of {path.name} must be {_KINDS[kind]}, got {value!r}.")
+        require_usable(f"setting {key!r} of {path.name}", value)
+        if option.min is not None and value < option.min:
+            raise ValueError(f"setting {key!r} of {path.name} must be at least {option.min}, got {value}.")
+        found[name] = value
     return found
 
 
-def write_toml(path: Path, settings: Mapping[str, Any], made: Mapping[str, Any]) -> None:
-    """Write settings, named as the flags, such that :func:`read_config` reads them again, and how they were used."""
-    lines = [f"{name.replace('_', '-')} = {_toml(value)}" for name, value in settings.items() if value is not None]
-    lines += ["", f"[{MADE}]", *(f"{name} = {_toml(value)}" for name, value in made.items())]
-    path.write_text("\n".join(lines) + "\n", "utf-8")
-
-
-def read_made(folder: Path) -> tuple[Settings, Settings]:
-    """What a model's settings file holds: the settings, and the table `made`.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be read.
-    """
-    try:
-        given = tomllib.loads((folder / SETTINGS_FILE).read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{folder / SETTINGS_FILE} cannot be read: {error}.") from error
-    made = given.pop(MADE, {})
-    return {name.replace("-", "_"): value for name, value in given.items()}, made
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def _toml(value: Any) -> str:
-    if isinstance(value, Path):
-        value = str(value)
     return json.dumps(value, ensure_ascii=False)  # of texts, numbers and booleans it is TOML as well
 
 
-def find_setup(layers: Any, var_columns: Any, given: Mapping[str, Any]) -> tuple[Settings, list[str]]:
-    """Arguments of `setup_anndata`: those given, and what is there under the names that chipvi itself writes.
+# What is used without being named, for chipvi itself writes it.
+_FOUND = {
+    "observed_layer": _keys.OBSERVED,
+    "signal_layer": _keys.SIGNAL,
+    "depth_key": _keys.DEPTH,
+    "control_key": _keys.IS_CONTROL,
+}
+
+
+def find_keys(
+    layers: Collection[str], var_columns: Collection[str], given: Mapping[str, str]
+) -> tuple[SetupKeys, list[str]]:
+    """The setup keys: those given, and what the data have under the names that chipvi itself writes.
 
     Parameters
     ----------
     layers, var_columns
         Names that the data have.
     given
-        Arguments by name; None where nothing was said, "none" for no such thing.
+        Keys by name, as texts; "none" for no such thing.
 
     Returns
     -------
-    The arguments, and in words what was found without being named.
+    The keys, and in words what was found without being named.
     """
-    setup: Settings = {}
-    found = []
-    for name, usual, there, where in (
-        ("observed_layer", _keys.OBSERVED, layers, "layer"),
-        ("signal_layer", _keys.SIGNAL, layers, "layer"),
-        ("depth_key", _keys.DEPTH, var_columns, "column"),
-        ("control_key", _keys.IS_CONTROL, var_columns, "column"),
-    ):
-        value = given.get(name)
-        if value is None and usual in there and usual != given.get("layer"):
-            value = usual
-            found.append(f"{where} {usual}")
-        setup[name] = value
-    setup |= {name: given.get(name) for name in ("layer", "segment_key")}
-    setup |= {name: given.get(name) or usual for name, usual in _LABELS.items()}
-    return {name: None if value == NONE else value for name, value in setup.items()}, found
+    found, words = {}, []
+    for name, usual in _FOUND.items():
+        where, present = ("layer", layers) if name.endswith("layer") else ("column", var_columns)
+        if name not in given and usual in present and usual != given.get("layer"):
+            found[name] = usual
+            words.append(f"{where} {usual}")
+    return setup_keys({**given, **found}), words
 
 
-_LABELS = {"biosample_key": _keys.BIOSAMPLE, "assay_key": _keys.ASSAY}
+def setup_keys(given: Mapping[str, str]) -> SetupKeys:
+    """The setup keys from texts: those of several names have commas between them, "none" is for no such thing.
+
+    >>> setup_keys({"layer": "counts", "depth_key": "none"}) == SetupKeys(layer="counts")
+    True
+    """
+    values: Settings = {}
+    for field in fields(SetupKeys):
+        text = given.get(field.name)
+        if text is not None and not (text == NONE and not field.default):
+            values[field.name] = _split(text) if _holds_several(field.name) else text
+    return SetupKeys(**values)
+
+
+def key_texts(keys: SetupKeys) -> dict[str, str]:
+    """The texts that :func:`find_keys` makes the same keys of, whatever the data have."""
+    texts = {name: ",".join(value) if isinstance(value, tuple) else value for name, value in asdict(keys).items()}
+    return {name: text or NONE for name, text in texts.items() if text or name in _FOUND}
+
+
+def _holds_several(name: str) -> bool:
+    kind = get_type_hints(SetupKeys)[name]
+    return tuple in (get_origin(kind), *map(get_origin, get_args(kind)))
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def fingerprint(data: TrackData) -> str:

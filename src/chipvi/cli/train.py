@@ -1,58 +1,44 @@
-"""The command that trains a model on a file, so that it can be cut off and go on, and writes all or nothing."""
+"""chipvi train: a training on a file that can be cut off and go on, and that writes all or nothing."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
-import lightning.pytorch as lightning
-import numpy as np
-import pandas as pd
-import torch
-from anndata import AnnData
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import typer
 
-from .. import pl
-from .._messages import Place, listed, unknown
+from .._messages import Place, counted, listed, unknown
 from .._quiet import quiet_lightning
-from ..evaluate.words import describe, level_words, spread_words, standing_words
-from ..io.inputs import read_anndata
-from ..model.chipvi import ChipVI, default_steps
-from ..nn import COUNT_HEADS
-from ..train.advice import TrainingAdvice
-from ..train.words import describe as describe_finding
-from .console import plain_table, tell_files
-from .saved import draw_validation
-from .settings import NONE, SETTINGS_FILE, Settings, find_setup, fingerprint, read_config, read_made, write_toml
-
-SETUP = (
-    "layer",
-    "observed_layer",
-    "signal_layer",
-    "biosample_key",
-    "assay_key",
-    "depth_key",
-    "control_key",
-    "segment_key",
+from ..data.setup_keys import SetupKeys
+from .console import open_console, plain_table, print_files, print_line
+from .options import KEY_HELP, Accelerator, DryRun, Given, Keys, Seed, require_folder
+from .settings import (
+    SETTINGS_FILE,
+    Made,
+    Settings,
+    find_keys,
+    key_texts,
+    read_config,
+    read_stored,
+    write_settings,
 )
-SETTINGS: dict[str, tuple[type, Any]] = {  # type and default
-    **dict.fromkeys(SETUP, (str, None)),
-    "steps": (int, None),
-    "seed": (int, 0),
-    "head": (str, "mean_dispersion"),
-    "early_stopping": (bool, False),
-    "validation_size": (float, None),
-    "accelerator": (str, "auto"),
-}
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from anndata import AnnData
+    from rich.console import Console
+
+    from ..data.track_data import TrackData
+    from ..model.chipvi import ChipVI
+
 FILES = {
     "model.pt": "the model; chipvi impute and chipvi.ChipVI.load take the folder",
     SETTINGS_FILE: "how it was trained, and on what; --config takes it",
@@ -61,6 +47,49 @@ FILES = {
     "quality.csv": "how well each track is imputed without its own data",
 }
 CHECKPOINT = "training.ckpt"
+_TERMINATED = 128 + signal.SIGTERM  # exit status, as shells have it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What decides on a model beside its data: options that a settings file may hold as well."""
+
+    steps: Annotated[
+        int | None, typer.Option(help="Training steps; by default 3,000, or one pass if that is more.", min=1)
+    ] = None
+    seed: Seed = 0
+    head: Annotated[str, typer.Option(help="Count head.")] = "mean_dispersion"
+    early_stopping: Annotated[
+        bool, typer.Option("--early-stopping", help="Stop when the loss on held-out regions no longer falls.")
+    ] = False
+    validation_size: Annotated[
+        float | None, typer.Option(help="Share of the regions to hold out; by default 0, with early stopping 0.1.")
+    ] = None
+    accelerator: Accelerator = "auto"
+
+
+GIVEN = Given(Training)
+KNOWN = Given(SetupKeys, KEY_HELP).options() | GIVEN.options()
+"""What a settings file may hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of the command."""
+
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the model to.", show_default=False)]
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="Regions x tracks, .h5ad or .zarr, such as chipvi count writes.", show_default=False),
+    ] = None
+    training: Annotated[Mapping[str, Any], GIVEN]
+    keys: Keys
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings, named as these options; options win.")] = (
+        None
+    )
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was cut off.")] = False
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False
+    dry_run: DryRun = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,103 +100,112 @@ class Plan:
     ----------
     path, adata
         What to train on.
-    setup
-        Arguments of `setup_anndata`.
+    keys
+        Where the data keep what.
     found
-        What of them was found without being named, in words.
-    settings
-        All settings, those that were not given included.
+        What of that was found without being named, in words.
+    training
+        How to train, with what was not given.
     """
 
     path: Path
     adata: AnnData
-    setup: Settings
+    keys: SetupKeys
     found: list[str]
-    settings: Settings
+    training: Training
+
+    @property
+    def settings(self) -> Settings:
+        """What makes the same model again."""
+        return key_texts(self.keys) | asdict(self.training)
 
 
-def run(
-    data: Path | None,
-    out: Path,
-    given: Mapping[str, Any],
-    config: Path | None,
-    resume: bool,
-    overwrite: bool,
-    dry_run: bool,
-    console: Console,
-) -> None:
-    """Train a model, print how well it imputes each track, and write it.
+def run(options: Options) -> None:
+    """Train a model, and write it with its settings, training curves and quality.
 
-    Parameters
-    ----------
-    data
-        AnnData to train on, ending in `.h5ad` or `.zarr`; None only to resume.
-    out
-        Folder to write the model to.
-    given
-        The settings that were given as flags, by name; None where not.
-    config
-        TOML file of settings; flags win.
-    resume
-        Go on from the checkpoint of a training that was cut off, with its settings.
-    overwrite
-        Replace a model, or a training that was cut off.
-    dry_run
-        Only tell what would be done.
-    console
-        Where to print.
-
-    Raises
-    ------
-    ValueError
-        For data, settings or a checkpoint that cannot be used.
-    OSError
-        If the model cannot be written.
-    KeyboardInterrupt
-        If the user interrupts; what was trained goes on with `resume`.
+    Layers observed and signal, columns depth and is_control are used where they are there; `none` leaves one out.
     """
-    unfinished = out.with_name(f".{out.name}.unfinished")
-    _require_free(out, unfinished, resume, overwrite)
-    settings = {name: value for name, value in given.items() if value is not None}
-    if config is not None:
-        settings = read_config(config, SETTINGS) | settings
-    if resume:
-        data, settings = _resumed(unfinished, data, settings)
-    if data is None:
+    import torch
+
+    from ..model.chipvi import ChipVI
+    from ..train.advice import Diverged
+    from ..train.words import describe
+
+    out, console = options.out, open_console()
+    unfinished = _find_unfinished(options)
+    given: Settings = {**options.keys, **options.training}
+    if options.config is not None:
+        given = read_config(options.config, KNOWN) | given
+    data_file = options.data
+    if options.resume:
+        data_file, given = _resumed(unfinished, data_file, given)
+    if data_file is None:
         raise ValueError("name the data to train on, an .h5ad or .zarr file.")
-    plan = make_plan(data, settings)
-    ChipVI.setup_anndata(plan.adata, **plan.setup)
+    plan = make_plan(data_file, given)
+    training = plan.training
+    ChipVI.setup_anndata(plan.adata, **asdict(plan.keys))
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        model = ChipVI(plan.adata, head=plan.settings["head"])
-    _tell_plan(plan, model, console)
-    if dry_run:
-        console.print(f"Would write: {out}", soft_wrap=True)
+        model = ChipVI(plan.adata, head=training.head)
+    data = model.data
+    _print_plan(plan, model, data, console)
+    if options.dry_run:
+        print_line(f"Would write: {out}", console)
         return
-    if overwrite and not resume:
+    if options.overwrite and not options.resume:
         shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True, exist_ok=True)
-    _write_settings(unfinished, plan, model)
+    made = Made.of(plan.path, data)
+    write_settings(unfinished, plan.settings, made)
     if (unfinished / CHECKPOINT).exists():
         console.print("Going on from the last checkpoint.")
     try:
-        _train(model, plan.settings, unfinished / CHECKPOINT, console)
-        quality = _judge(model, plan.settings, console)
-        _write(model, plan, quality, out)
+        _train(model, training, unfinished / CHECKPOINT)
+        quality = _judge(model, asdict(training), console)
+        _write(model, plan.settings, made, quality, out)
     except BaseException as error:
-        _tell_end(error, out, unfinished, console)
+        _end_early(error, out, unfinished, console)
+        if isinstance(error, InterruptedError):
+            raise typer.Exit(_TERMINATED) from error
+        if isinstance(error, Diverged):
+            raise FloatingPointError(describe(error.finding, Place.COMMAND_LINE)) from error
         raise
     shutil.rmtree(unfinished)
-    tell_files(out, FILES if quality is not None else {k: v for k, v in FILES.items() if k != "quality.csv"}, console)
+    files = FILES if quality is not None else {k: v for k, v in FILES.items() if k != "quality.csv"}
+    print_files(out, files, console)
 
 
-def _tell_end(error: BaseException, out: Path, unfinished: Path, console: Console) -> None:
-    """Say how to go on with what was cut off; of what cannot go on, leave nothing."""
-    goes_on = (unfinished / CHECKPOINT).exists() and not isinstance(error, FloatingPointError)
-    if not goes_on:
-        shutil.rmtree(unfinished)
-    if isinstance(error, KeyboardInterrupt):
-        how = f"To go on: chipvi train --resume -o {out}" if goes_on else "There is no checkpoint yet to go on from."
-        console.print(f"Interrupted. {how}", soft_wrap=True, highlight=False)
+def _find_unfinished(options: Options) -> Path:
+    """Folder of a training that is not finished, if it, or a new one, may become the model that is asked for."""
+    out = options.out
+    if out.name in ("", ".."):
+        raise ValueError(f"--out must name a folder to make; {out} is one already.")
+    require_folder(out.parent)
+    unfinished = out.with_name(f".{out.name}.unfinished")
+    if out.exists() and not (out / "model.pt").is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise FileExistsError(f"{out} is there already, and is no model of chipvi. Name another folder.")
+    if (out / "model.pt").is_file() and not options.overwrite:
+        raise FileExistsError(f"{out} holds a model already. Name another folder, or replace it with --overwrite.")
+    is_there = (unfinished / CHECKPOINT).is_file()
+    if options.resume and not is_there:
+        raise ValueError(f"there is no unfinished training of {out} to resume; train without --resume.")
+    if is_there and not options.resume and not options.overwrite:
+        raise FileExistsError(f"a training of {out} was cut off. Go on with --resume, or start anew with --overwrite.")
+    return unfinished
+
+
+def _resumed(unfinished: Path, data: Path | None, given: Settings) -> tuple[Path, Settings]:
+    """Data and settings of a training that was cut off; what is given must agree with them."""
+    try:
+        settings, made = read_stored(unfinished, KNOWN)
+    except ValueError as error:
+        raise ValueError(f"{error} Start anew with --overwrite.") from error
+    for name, value in given.items():
+        if settings.get(name) != value:
+            raise ValueError(
+                f"the unfinished training has {name.replace('_', '-')} {settings.get(name)!r}, not {value!r}. Resume "
+                "it as it is, or start anew with --overwrite."
+            )
+    return Path(made.data) if data is None else data, settings
 
 
 def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
@@ -178,119 +216,116 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     ValueError
         For a file that is no AnnData, and settings out of range.
     """
-    settings = {name: default for name, (_, default) in SETTINGS.items()} | dict(given)
-    if settings["head"] not in COUNT_HEADS:
-        raise ValueError(unknown("head", settings["head"], list(COUNT_HEADS), "chipvi.nn.COUNT_HEADS"))
+    import numpy as np
+
+    from ..data.segments import find_segments
+    from ..data.splits import split_regions
+    from ..io.inputs import read_anndata
+    from ..model.chipvi import default_steps
+    from ..nn import COUNT_HEADS
+
+    named = GIVEN.options()
+    training = Training(**{name: value for name, value in given.items() if name in named})
+    if training.head not in COUNT_HEADS:
+        raise ValueError(unknown("head", training.head, list(COUNT_HEADS), "chipvi.nn.COUNT_HEADS"))
+    require_accelerator(training.accelerator)
     adata = read_anndata(path)
-    setup, found = find_setup(adata.layers, adata.var, settings)
-    if settings["validation_size"] is None:
-        settings["validation_size"] = 0.1 if settings["early_stopping"] else 0.0
-    if settings["steps"] is None:
-        settings["steps"] = default_steps(round(adata.n_obs * (1 - settings["validation_size"])))
-    if settings["steps"] < 1 or settings["seed"] < 0:
-        raise ValueError(f"steps must be at least 1 and seed at least 0, got {settings['steps']}, {settings['seed']}.")
-    return Plan(path, adata, setup, found, settings | {k: v or NONE for k, v in setup.items() if k in _FOUND})
+    keys, found = find_keys(adata.layers, adata.var, {k: v for k, v in given.items() if k not in named})
+    size = training.validation_size
+    if size is None:
+        size = 0.1 if training.early_stopping else 0.0
+    split = split_regions(find_segments(adata.obs, keys.segment_key), None, size, np.random.default_rng(training.seed))
+    steps = training.steps or default_steps(len(split.train))
+    training = replace(training, validation_size=size, steps=steps)
+    return Plan(path, adata, keys, found, training)
 
 
-# stored as they were used, so that they are not looked for again
-_FOUND = ("observed_layer", "signal_layer", "depth_key", "control_key")
+def require_accelerator(name: str) -> str:
+    """Where to compute, if it is known and is there.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    from lightning.pytorch.accelerators import AcceleratorRegistry
+
+    from ..train.runner import choose_accelerator
+
+    chosen = choose_accelerator(name)
+    known = sorted(AcceleratorRegistry.available_accelerators())
+    if chosen not in ("gpu", *known):
+        raise ValueError(unknown("accelerator", chosen, ["auto", "gpu", *known], "those of Lightning"))
+    if chosen != "gpu" and not AcceleratorRegistry[chosen]["accelerator"].is_available():
+        raise ValueError(f"accelerator {chosen!r} is not there, or PyTorch cannot use it. Leave it at 'auto'.")
+    return chosen
 
 
-def _require_free(out: Path, unfinished: Path, resume: bool, overwrite: bool) -> None:
-    if out.exists() and not (out / "model.pt").is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise FileExistsError(f"{out} is there already, and is no model of chipvi. Name another folder.")
-    if (out / "model.pt").is_file() and not overwrite:
-        raise FileExistsError(f"{out} holds a model already. Name another folder, or replace it with --overwrite.")
-    is_there = (unfinished / CHECKPOINT).is_file()
-    if resume and not is_there:
-        raise ValueError(f"there is no unfinished training of {out} to resume; train without --resume.")
-    if is_there and not resume and not overwrite:
-        raise FileExistsError(f"a training of {out} was cut off. Go on with --resume, or start anew with --overwrite.")
-
-
-def _resumed(unfinished: Path, data: Path | None, given: Settings) -> tuple[Path, Settings]:
-    """Data and settings of a training that was cut off; what is given must agree with them."""
-    settings, made = read_made(unfinished)
-    for name, value in given.items():
-        if settings.get(name) != value:
-            raise ValueError(
-                f"the unfinished training has {name.replace('_', '-')} {settings.get(name)!r}, not {value!r}. Resume "
-                "it as it is, or start anew with --overwrite."
-            )
-    return Path(made["data"]) if data is None else data, settings
-
-
-def _tell_plan(plan: Plan, model: ChipVI, console: Console) -> None:
-    data = model.data
-    tracks, settings = data.tracks, plan.settings
+def _print_plan(plan: Plan, model: ChipVI, data: TrackData, console: Console) -> None:
+    tracks, training = data.tracks, plan.training
     missing = [name for name, there in zip(tracks.names, data.measured_t, strict=True) if not there]
-    n_controls = int(np.sum(tracks.is_control))
-    controls = f", {n_controls} of them controls" if n_controls else ""
+    n_controls = int(tracks.is_control.sum())
+    controls = f", {n_controls} of them {'a control' if n_controls == 1 else 'controls'}" if n_controls else ""
     without = f"; without data: {listed(missing)}" if missing else ""
+    stretches = counted(data.segments.n_segments, "stretch", "stretches")
     lines = [
-        f"{plan.path.name}: {data.n_regions:,} regions in {data.segments.n_segments:,} stretches x {tracks.n_tracks} "
-        f"tracks of {len(model.biosamples)} biosamples{controls}{without}."
+        f"{plan.path.name}: {counted(data.n_regions, 'region')} in {stretches} x {counted(len(tracks), 'track')} of "
+        f"{counted(len(model.biosamples), 'biosample')}{controls}{without}."
     ]
     if plan.found:
         lines.append(f"Found and used: {', '.join(plan.found)}.")
-    n_weights = sum(p.numel() for p in model.module.parameters())
-    held_out = f", {settings['validation_size']:.0%} of the regions held out" if settings["validation_size"] else ""
-    holdout = "; then held-out-track calibration" if model.has_gaps else ""
+    parameters = counted(sum(p.numel() for p in model.module.parameters()), "parameter")
+    held_out = f", {training.validation_size:.0%} of the regions held out" if training.validation_size else ""
+    calibration = "; then held-out-track calibration" if model.has_gaps else ""
     lines.append(
-        f"To train: head {settings['head']}, {n_weights:,} parameters, {settings['steps']:,} steps{held_out}, "
-        f"seed {settings['seed']}{holdout}."
+        f"To train: head {training.head}, {parameters}, {counted(training.steps or 0, 'step')}{held_out}, "
+        f"seed {training.seed}{calibration}."
     )
     for line in lines:
-        console.print(line, soft_wrap=True, highlight=False)
+        print_line(line, console)
 
 
-class _Bar(lightning.Callback):
-    """A progress bar of steps, on standard error; Lightning's own counts epochs, of which there is one."""
+def _train(model: ChipVI, training: Training, checkpoint: Path) -> None:
+    from ..train.advice import TrainingAdvice
+    from ..train.progress import StepProgress
 
-    watches_calibration = True
-    _text = "Training"
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Begin where training begins."""
-        columns = (TextColumn(self._text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        console = Console(stderr=True)
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._progress.add_task("", total=trainer.num_training_batches, completed=trainer.global_step)
-        self._progress.start()
-        self._text = "Calibrating"  # what follows the training
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Move."""
-        self._progress.update(self._task, completed=trainer.global_step)
-
-    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Make room, whatever ended training."""
-        if hasattr(self, "_progress"):
-            self._progress.stop()
-
-
-def _train(model: ChipVI, settings: Settings, checkpoint: Path, console: Console) -> None:
     with quiet_lightning(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", TrainingAdvice)  # told with the quality
+        warnings.simplefilter("ignore", TrainingAdvice)  # printed with the quality
         model.train(
-            max_steps=settings["steps"],
-            seed=settings["seed"],
-            early_stopping=settings["early_stopping"],
-            validation_size=settings["validation_size"],
-            accelerator=settings["accelerator"],
+            max_steps=training.steps,
+            seed=training.seed,
+            early_stopping=training.early_stopping,
+            validation_size=training.validation_size,
+            accelerator=training.accelerator,
             checkpoint=checkpoint,
-            callbacks=[_Bar()],
+            callbacks=[StepProgress()],
             enable_progress_bar=False,
         )
 
 
+def draw_validation(model: ChipVI, size: float, seed: int) -> np.ndarray:
+    """Rows that a training with this share and seed held out of the model's data, drawn once more."""
+    import numpy as np
+
+    from ..data.segments import find_segments
+    from ..data.splits import split_regions
+
+    segments = find_segments(model.adata.obs, model.setup_keys.segment_key)
+    return split_regions(segments, None, size, np.random.default_rng(seed)).validation
+
+
 def _judge(model: ChipVI, settings: Settings, console: Console) -> pd.DataFrame | None:
     """Print how well each track is imputed, and what to try; None if nothing can be judged."""
+    import numpy as np
+
+    from ..evaluate.words import describe, level_words, spread_words, standing_words
+    from ..train.words import describe as describe_finding
+
     held_out = draw_validation(model, settings["validation_size"], settings["seed"])
     try:
         diagnosis = model.diagnose(indices=held_out if len(held_out) else None)
     except ValueError as error:
-        console.print(f"Quality cannot be judged: {error}", highlight=False, markup=False)
+        print_line(f"Quality cannot be judged: {error}", console)
         return None
     which = "Held-out regions" if len(held_out) else "Regions of training"
     shown = plain_table(f"{which}, imputed without the track's own data", "track")
@@ -300,38 +335,37 @@ def _judge(model: ChipVI, settings: Settings, console: Console) -> pd.DataFrame 
     for (track, row), verdict in zip(diagnosis.table.iterrows(), diagnosis.verdicts, strict=True):
         numbers = [f"{row[name]:.2f}" if np.isfinite(row[name]) else "-" for name in ("r2", "pearson")]
         words = [standing_words(verdict), level_words(verdict), spread_words(verdict)]
-        shown.add_row(escape(str(track)), *([verdict.quantity] if several else []), *numbers, *words)
+        shown.add_row(str(track), *([verdict.quantity] if several else []), *numbers, *words)
     console.print(shown)
     place = Place.COMMAND_LINE
     advice = [describe(suggestion, place) for suggestion in diagnosis.suggestions]
     advice += [f"From training: {describe_finding(finding, place)}" for finding in model.findings]
     for text in advice:
-        console.print(f"- {text}", highlight=False, markup=False)
+        print_line(f"- {text}", console)
     return diagnosis.table
 
 
-def _made(plan: Plan, model: ChipVI) -> Settings:
-    data = model.data
-    return {
-        "chipvi": version("chipvi"),
-        "data": str(plan.path.resolve()),
-        "regions": data.n_regions,
-        "tracks": data.n_tracks,
-        "fingerprint": fingerprint(data),
-    }
+def _end_early(error: BaseException, out: Path, unfinished: Path, console: Console) -> None:
+    """Print how to go on with what was cut off; of what cannot go on, leave nothing."""
+    goes_on = (unfinished / CHECKPOINT).exists() and not isinstance(error, FloatingPointError)
+    if not goes_on:
+        shutil.rmtree(unfinished)
+    if isinstance(error, KeyboardInterrupt | InterruptedError):
+        how = f"To go on: chipvi train --resume -o {out}" if goes_on else "There is no checkpoint yet to go on from."
+        print_line(f"Interrupted. {how}", console)
 
 
-def _write_settings(folder: Path, plan: Plan, model: ChipVI) -> None:
-    write_toml(folder / SETTINGS_FILE, plan.settings, _made(plan, model))
-
-
-def _write(model: ChipVI, plan: Plan, quality: pd.DataFrame | None, out: Path) -> None:
+def _write(model: ChipVI, settings: Settings, made: Made, quality: pd.DataFrame | None, out: Path) -> None:
     """Write the model's folder beside its place, then move it there; if that fails, an older one stays."""
+    import pandas as pd
+
+    from .. import pl
+
     partial = out.with_name(f".{out.name}.{uuid4().hex[:8]}")
     old = out.with_name(f"{partial.name}.old")
     try:
         model.save(partial)
-        _write_settings(partial, plan, model)
+        write_settings(partial, settings, made)
         pd.concat((model.history or {}).values(), axis=1).to_csv(partial / "history.csv", float_format="%.6g")
         pl.training(model, save=partial / "training.png")
         if quality is not None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from .. import _keys
 from .._messages import and_more, levels_to_caller, listed, unknown
 from .segments import find_segments
+from .setup_keys import SetupKeys
 from .survey import PLAUSIBLE_SIGNAL, Findings, survey
 from .track_data import Block, Matrix, Moments, Summary, TrackData
 from .tracks import Tracks, read_tracks
@@ -21,22 +20,7 @@ from .tracks import Tracks, read_tracks
 __all__ = ["Block", "Moments", "SetupKeys", "Summary", "TrackData", "check_anndata", "open_track_data"]
 
 
-@dataclass(frozen=True)
-class SetupKeys:
-    """Where an AnnData keeps what; the arguments of `ChipVI.setup_anndata`, with its defaults."""
-
-    layer: str | None = None
-    observed_layer: str | None = None
-    signal_layer: str | None = None
-    biosample_key: str = _keys.BIOSAMPLE
-    assay_key: str = _keys.ASSAY
-    depth_key: str | None = None
-    control_key: str | None = None
-    segment_key: str | None = None
-    covariate_keys: tuple[str, ...] = ()
-
-
-def check_anndata(adata: AnnData, keys: SetupKeys = SetupKeys()) -> TrackData:
+def check_anndata(adata: AnnData, keys: SetupKeys = SetupKeys()) -> TrackData:  # noqa: B008 - it is frozen
     """Check an AnnData to train on, in one pass over its data, and open it.
 
     Counts are whole numbers from 0; NaN, or 0 in the observed layer, marks a missing entry, whose stored number is
