@@ -1,1 +1,1 @@
-"""What is learnt after training: factors of known tracks, and what to expect of experiments nobody ran."""
+"""Calibration after training: corrections of measured tracks, blend weight and spread of experiments nobody ran."""
