@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from chipvi.io.genomes import GENOMES, choose_chromosomes, chrom_sizes, make_bins, read_blacklist
+from chipvi.io.contigs import choose_chromosomes
+from chipvi.io.genomes import chrom_sizes, genome_names, make_bins, read_blacklist
 
 
 # Lengths as UCSC publishes them.
@@ -33,7 +34,7 @@ def test_a_named_genome_has_its_published_lengths_without_a_network(genome, chro
     assert sizes.dtype == np.int64
 
 
-@pytest.mark.parametrize("genome", GENOMES)
+@pytest.mark.parametrize("genome", ["hg19", "hg38", "mm10", "mm39"])
 def test_a_named_genome_is_binned_over_autosomes_and_sex_chromosomes_only(genome):
     bins = make_bins(genome, 1_000_000)
     assert list(bins["chrom"].unique()) == [f"chr{n}" for n in range(1, 23 if "hg" in genome else 20)] + [
@@ -72,7 +73,7 @@ def test_binary_and_unknown_genomes_are_told(tmp_path):
     (tmp_path / "genome.2bit").write_bytes(bytes(range(256)))
     with pytest.raises(ValueError, match=r"genome\.2bit cannot be read as chromosome sizes: it is no text"):
         chrom_sizes(tmp_path / "genome.2bit")
-    with pytest.raises(ValueError, match=r"genome must be hg19, .*'hg83' is neither"):
+    with pytest.raises(ValueError, match=r"genome must be ce10, .*hg38.*'hg83' is neither"):
         chrom_sizes("hg83")
 
 
@@ -107,7 +108,7 @@ def test_chromosomes_are_chosen_by_name_or_whole_match_in_the_order_of_the_genom
     ("chromosomes", "message"),
     [
         ("chr1,chr3", "'chr3' matches no whole name of the genome, which has chr1, chr2"),
-        ("chr[", r"'chr\[' is none"),
+        ("chr[", r"'chr\[' is neither"),
         (" ,", "must name at least one"),
     ],
 )
