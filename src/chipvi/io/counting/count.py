@@ -148,10 +148,10 @@ def count_reads(
     for path, result in zip(paths, results, strict=True):
         log_renamed(path, result.renamed)
         _log_lone_mates(path, result)
-    columns = _by_track(tracks, results)
+    columns, names_r = _by_track(tracks, results), _region_names(obs)
     adata = AnnData(
-        _matrix(columns, len(obs), list(tracks)),
-        obs=obs.set_axis(_region_names(obs)),
+        _matrix(columns, names_r, list(tracks)),
+        obs=obs.set_axis(names_r),
         var=pd.DataFrame([_describe(of_track, columns[name]) for name, of_track in tracks.items()], index=list(tracks)),
     )
     adata.uns[COUNTING] = {
@@ -268,21 +268,23 @@ def _by_track(tracks: Mapping[str, list[Path]], results: Sequence[FileCounts]) -
 
 
 def _matrix(
-    columns: Mapping[str, list[FileCounts]], n_regions: int, names: Sequence[str]
+    columns: Mapping[str, list[FileCounts]], regions: pd.Index, names: Sequence[str]
 ) -> sp.csr_matrix | np.ndarray:
     """Counts of the files, added up over the replicates of each track."""
     rows = [file.rows for name in names for file in columns[name]]
     values = [file.values for name in names for file in columns[name]]
     track = [np.full(len(file.rows), at) for at, name in enumerate(names) for file in columns[name]]
     counts = sp.coo_matrix(
-        (np.concatenate(values), (np.concatenate(rows), np.concatenate(track))), shape=(n_regions, len(names))
+        (np.concatenate(values), (np.concatenate(rows), np.concatenate(track))), shape=(len(regions), len(names))
     ).tocsr()  # which adds up what stands in one place, as int64
     if counts.nnz and counts.data.max() > _INT32_MAX:
+        row, column = (places[counts.data.argmax()] for places in counts.nonzero())
         raise ValueError(
-            f"a region holds {counts.data.max():,} reads, more than the {_INT32_MAX:,} that int32 can hold."
+            f"a region must hold at most {_INT32_MAX:,} reads, which int32 can hold; region {regions[row]}, track "
+            f"{names[column]} holds {counts.data.max():,}. Make smaller regions."
         )
     counts = counts.astype(np.int32)
-    return counts if counts.nnz < (1 - _MOSTLY_ZERO) * n_regions * len(names) else counts.toarray()
+    return counts if counts.nnz < (1 - _MOSTLY_ZERO) * len(regions) * len(names) else counts.toarray()
 
 
 def _region_names(obs: pd.DataFrame) -> pd.Index:
