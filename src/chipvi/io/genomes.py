@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gzip
 from functools import lru_cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -24,20 +23,18 @@ _WITH_BLACKLIST = ("ce10", "ce11", "dm3", "dm6", "hg19", "hg38", "mm10")
 _SEQUENCES = ".seqinfo.tsv"
 
 
-@lru_cache(maxsize=1)
 def genome_names() -> tuple[str, ...]:
     """Genomes that are known by UCSC's name without a network: those whose sequences ship with bioframe.
 
     >>> {"dm6", "hg38", "mm10", "sacCer3"} <= set(genome_names())
     True
     """
-    names = (path.name for path in _shipped_folder().iterdir())
-    return tuple(sorted(name.removesuffix(_SEQUENCES) for name in names if name.endswith(_SEQUENCES)))
+    return tuple(sorted(_shipped()))
 
 
 def is_genome_name(genome: object) -> bool:
     """Whether it is one of :func:`genome_names`, rather than a file or lengths."""
-    return isinstance(genome, str) and genome in genome_names()
+    return isinstance(genome, str) and genome in _shipped()
 
 
 def main_chromosomes(name: str) -> list[str]:
@@ -208,16 +205,19 @@ def read_blacklist(path: str | Path) -> pd.DataFrame:
     return intervals
 
 
-def _shipped_folder() -> Traversable:
-    return files("bioframe.io") / "data"  # which imports bioframe, and takes a second that only a named genome needs
+@lru_cache(maxsize=1)
+def _shipped() -> dict[str, Path]:
+    """File of the sequences of each genome that ships with bioframe, which takes a second to import and is not."""
+    package = find_spec("bioframe")
+    folders = [Path(folder, "io", "data") for folder in (package and package.submodule_search_locations) or ()]
+    return {file.name.removesuffix(_SEQUENCES): file for folder in folders for file in folder.glob(f"*{_SEQUENCES}")}
 
 
 @lru_cache(maxsize=4)
 def _sequences(name: str) -> pd.DataFrame:
     """Length, role and unit of every sequence of a named genome; not to be written to."""
     # bioframe's own assembly_info (0.7, 0.8) fails for all sequences of mm9, and gives danRer10 for danRer11
-    with (_shipped_folder() / f"{name}{_SEQUENCES}").open() as file:
-        table = pd.read_csv(file, sep="\t", index_col="name", usecols=["name", "length", "role", "unit"])
+    table = pd.read_csv(_shipped()[name], sep="\t", index_col="name", usecols=["name", "length", "role", "unit"])
     return table.astype({"length": np.int64})
 
 
