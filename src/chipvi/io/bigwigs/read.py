@@ -31,7 +31,7 @@ from ..processes import clean_context, script_not_run_again
 _PLACE = [_keys.CHROM, _keys.START, _keys.END]
 _LARGE = 50_000_000  # bytes; less is read sooner than another process starts
 _FILE = "file"
-_LAST_BASE = 2**31 - 1  # that pybigtools reads, though bigWig files may hold twice as many
+_LONGEST = 2**31 - 1  # bp; of longer chromosomes, which the format allows, pybigtools reads nothing
 _BINS = 2**16  # looked through at a time for stored NaN
 _BASES = 2**22  # read one by one at a time, 32 MB; but at least one region
 _Column = tuple[np.ndarray, dict[str, str]]  # values, and chromosomes that the file calls otherwise
@@ -82,8 +82,8 @@ def read_bigwigs(
         If there is no such file.
     ValueError
         If a file cannot be read as bigWig, or is cut off; if it has none of the regions' chromosomes, or shorter ones
-        than the regions need; if a region ends beyond 2,147,483,647 bp, the last base that can be read; if a mean is
-        negative where `arcsinh` was asked for; and if names come back.
+        than the regions need; if one of these has more than 2,147,483,647 bp; if a mean is negative where `arcsinh` was
+        asked for; and if names come back.
 
     Examples
     --------
@@ -172,10 +172,6 @@ def _place(regions: pd.DataFrame) -> pd.DataFrame:
     if len(broken):
         found = f"region {_where(regions, broken[0])}{and_more(len(broken))}"
         raise ValueError(f"regions must start at 0 or later and end after they start; {found} does not.")
-    beyond = np.flatnonzero(end > _LAST_BASE)
-    if len(beyond):
-        found = f"region {_where(regions, beyond[0])}{and_more(len(beyond))}"
-        raise ValueError(f"bigWig files can be read up to base {_LAST_BASE:,}; {found} ends beyond it. Leave it out.")
     obs = regions.copy()
     if is_unnamed := isinstance(regions.index, pd.RangeIndex):
         chrom = regions[_keys.CHROM].astype(str)
@@ -319,6 +315,11 @@ def _match(source: str, sizes: dict[str, int], places: pd.DataFrame) -> dict[str
             f"{listed(chroms.unique(), 3)}, the file has {listed(sizes, 3)}. Rename the chromosomes of the regions."
         )
     size_by_name = {name: sizes[contig] for contig, name in matched.items()}
+    if too_long := [name for name, size in size_by_name.items() if size > _LONGEST]:
+        raise ValueError(
+            f"{source} can be read of chromosomes up to {_LONGEST:,} bp; its {too_long[0]} has "
+            f"{size_by_name[too_long[0]]:,} bp{and_more(len(too_long))}. Leave its regions out."
+        )
     size_r = chroms.map(size_by_name).to_numpy(dtype=np.float64)  # NaN where the file has no such chromosome
     beyond = np.flatnonzero(places[_keys.END].to_numpy() > size_r)
     if len(beyond):
