@@ -283,7 +283,7 @@ def _first_of_runs(chrom: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.
 
 @contextmanager
 def _open(source: str) -> Iterator[Any]:
-    """Open a bigWig file, and say in one sentence what is wrong with it, also while it is read."""
+    """Open a bigWig file; an error, also one while it is read, is one sentence."""
     advice = "Fetch or make the file again." if not is_url(source) else "Check the address and the connection."
     expected = f"{source} must be a bigWig file"
     file = None

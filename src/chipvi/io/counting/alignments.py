@@ -31,7 +31,8 @@ DROPPED = (
 )
 # Pairs whose first read is on the plus strand and the second on the minus strand; the reverse; both on one strand.
 KINDS_OF_PAIRS = ("plus", "minus", "same")
-# A mate stands for its pair if the file has at least this share of its partners' number: batches part some pairs.
+# The mate on the minus strand stands for its pair if there are at least this many for each on the plus strand. Below 1,
+# since a batch parts some pairs.
 _NEARLY_ALL = 0.9
 # Everything of a CRAM record but the bases, their qualities and the tags: so that the reference is never looked for.
 _CRAM_FIELDS: Any = [b"required_fields=0x1ff", b"decode_md=0"]  # pysam's stub asks for str, and its code for bytes
@@ -114,9 +115,10 @@ def read_alignments(path: Path, filters: ReadFilters) -> Iterator[Batch]:
     """Read all alignments once, in the order of the file, which needs neither an index nor sorting.
 
     Of a proper pair one mate passes, as the fragment between the 5' ends of both, with the strand of the first read. It
-    is the mate on the minus strand, which knows both ends: its own, and where its mate starts. Neither needs the
-    template length, whose sign and extent differ between aligners. Only in a file that lacks such mates do the others
-    stand for their pairs, over the template length. The quality and the flags of the mate that stands for both decide.
+    is the mate on the minus strand, whose record holds both: its own end, and where its mate starts. A 5' end is that
+    of the aligned bases. So nothing depends on the template length, whose sign and extent differ between aligners. Only
+    where a file lacks mates on the minus strand do the others stand for their pairs, over the template length. The
+    quality and the flags of the mate that stands for both decide.
 
     Raises
     ------
@@ -132,8 +134,10 @@ def read_alignments(path: Path, filters: ReadFilters) -> Iterator[Batch]:
             if n_read:
                 n_mates = _count_mates(table, filters)
                 standing = np.where(standing < 0, _standing_mates(n_mates), standing)
+                reads, dropped = _filtered(contigs, table, filters, standing)
+                dropped["unmapped"] += n_read - len(table.flag)
                 n_bytes = file.tell() >> 16 if file.is_bam else 0  # the upper bits are the place in the file
-                yield _filtered(contigs, table, n_read, filters, standing, n_mates, n_bytes)
+                yield Batch(reads, dropped, n_bytes, n_mates)
             if n_read < BATCH:
                 return
 
@@ -176,7 +180,7 @@ def _left_out(table: _Records, filters: ReadFilters) -> dict[str, np.ndarray]:
 
 
 def _is_proper_pair(table: _Records) -> np.ndarray:
-    is_near = ~table.has(pysam.FMUNMAP) & (table.mate_contig == table.contig)
+    is_near = ~table.has(pysam.FMUNMAP) & (table.mate_contig == table.contig) & (table.mate_start >= 0)
     return table.has(pysam.FPAIRED) & table.has(pysam.FPROPER_PAIR) & is_near
 
 
@@ -214,14 +218,9 @@ def _fragments(table: _Records) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _filtered(
-    contigs: tuple[str, ...],
-    table: _Records,
-    n_read: int,
-    filters: ReadFilters,
-    standing: np.ndarray,
-    n_mates: np.ndarray,
-    n_bytes: int,
-) -> Batch:
+    contigs: tuple[str, ...], table: _Records, filters: ReadFilters, standing: np.ndarray
+) -> tuple[Reads, dict[str, int]]:
+    """Reads that pass, and how many records do not, by reason."""
     is_pair, is_first = table.has(pysam.FPAIRED), table.has(pysam.FREAD1)
     stands = ~is_first == standing[_kind_of_pair(table)]
     start, end, is_known = _fragments(table)
@@ -237,12 +236,11 @@ def _filtered(
     for reason, is_so in tests.items():
         dropped[reason] = int((kept & is_so).sum())
         kept &= ~is_so
-    dropped["unmapped"] += n_read - len(table.flag)
     # the mate's strand is that of the first read where this is the second
     reverse = np.where(is_pair & ~is_first, table.has(pysam.FMREVERSE), table.has(pysam.FREVERSE))
     start, end = np.where(is_pair, start, table.start), np.where(is_pair, end, table.end)
     columns = table.contig, start, end, np.where(reverse, -1, 1), is_pair
-    return Batch(Reads(contigs, *(column[kept] for column in columns)), dropped, n_bytes, n_mates)
+    return Reads(contigs, *(column[kept] for column in columns)), dropped
 
 
 @contextmanager

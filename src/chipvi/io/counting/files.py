@@ -73,8 +73,8 @@ def file_kind(path: Path) -> str:
     )
 
 
-def count_file(path: Path, plan: Plan, tell: Callable[[int], None]) -> FileCounts:
-    """Count one file in one pass; `tell` is called with the bytes read so far.
+def count_file(path: Path, plan: Plan, report: Callable[[int], None]) -> FileCounts:
+    """Count one file in one pass; `report` is called with the bytes read so far.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def count_file(path: Path, plan: Plan, tell: Callable[[int], None]) -> FileCount
         depth += len(start)
         n_mates += batch.n_mates
         counter.add(reads, start, end)
-        tell(batch.n_bytes)
+        report(batch.n_bytes)
     if not depth:
         raise ValueError(_nothing_passed(path, dropped))
     if not contigs:
@@ -154,7 +154,7 @@ def _show_after(show: Callable[[int], None], before: int, n_bytes: int) -> None:
 
 
 def _n_cores() -> int:
-    # fewer than the machine has where a scheduler lends only some; macOS and Windows cannot tell
+    # fewer than the machine has where a scheduler lends only some; macOS and Windows do not report that
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -192,12 +192,12 @@ def _begin(plan: Plan, done: Any) -> None:
 def _count_in_worker(path: Path, number: int) -> FileCounts:
     done = _shared["done"]
 
-    def tell(n_bytes: int) -> None:
+    def report(n_bytes: int) -> None:
         if done[-1]:
             raise _Stopped
         done[number] = n_bytes
 
-    result = count_file(path, _shared["plan"], tell)
+    result = count_file(path, _shared["plan"], report)
     done[number] = path.stat().st_size
     return result
 

@@ -66,7 +66,7 @@ class Regions:
         Of the regions.
     start_rank, end_rank
         How many regions start before the start of each, and end before its end. Slices where regions are sorted and
-        do not overlap, which spares memory.
+        do not overlap, which saves memory.
     """
 
     intervals: Intervals
