@@ -47,12 +47,12 @@ def as_the_format_says(plus, minus, length):
 
 
 def both_negative_at_one_place(plus, minus, length):
-    """Bowtie 2 before 2.3.5, HISAT2 2.1."""
+    """As Bowtie 2 before March 2019 and HISAT2 2.1 write it."""
     return (-length, -length) if plus == minus else (length, -length)
 
 
 def reversed_sign(plus, minus, length):
-    """Strobealign before 0.8."""
+    """As strobealign once wrote it."""
     return -length, length
 
 
