@@ -33,26 +33,37 @@ def match_contigs(wanted: Iterable[str], found: Iterable[str]) -> dict[str, str]
     >>> match_contigs(["chr1", "chr2", "chrM"], ["1", "chr2", "2", "MT", "GL000191.1"])
     {'1': 'chr1', 'chr2': 'chr2', 'MT': 'chrM'}
     """
-    names, here = list(wanted), list(found)
-    exact = set(names).intersection(here)
-    free: dict[str, str] = {}
-    for name in names:
-        if name not in exact:
-            free.setdefault(bare_name(name), name)
+    here = list(found)
+    spellings, is_here, taken = _spellings(tuple(wanted)), set(here), set()
     matched = {}
     for name in here:
-        if name in exact:
-            matched[name] = name
-        elif other := free.pop(bare_name(name), None):
+        same = spellings.get(bare_name(name), ())
+        other = name if name in same else next((one for one in same if one not in is_here and one not in taken), None)
+        if other is not None:
             matched[name] = other
+            taken.add(other)
     return matched
 
 
-@lru_cache(maxsize=8)  # a file has the same contigs in every batch, and a draft genome has hundreds of thousands
+# A file has the same contigs in every batch, or some of them, and a draft genome has hundreds of thousands.
+@lru_cache(maxsize=8)
+def _spellings(names: tuple[str, ...]) -> dict[str, list[str]]:
+    """Names by their bare name."""
+    spellings: dict[str, list[str]] = {}
+    for name in names:
+        spellings.setdefault(bare_name(name), []).append(name)
+    return spellings
+
+
+@lru_cache(maxsize=8)
+def _places(names: tuple[str, ...]) -> dict[str, int]:
+    return {name: place for place, name in enumerate(names)}
+
+
+@lru_cache(maxsize=8)
 def contig_numbers(chroms: tuple[str, ...], contigs: tuple[str, ...]) -> np.ndarray:
     """Place in `chroms` of each contig, -1 where it is none of them: int64, not to be written to."""
-    matched = match_contigs(chroms, contigs)
-    place = {chrom: number for number, chrom in enumerate(chroms)}
+    matched, place = match_contigs(chroms, contigs), _places(chroms)
     numbers = np.array([place[matched[name]] if name in matched else -1 for name in contigs], dtype=np.int64)
     numbers.setflags(write=False)
     return numbers
@@ -78,12 +89,12 @@ def choose_chromosomes(names: Sequence[str], chromosomes: str) -> list[str]:
     >>> choose_chromosomes(["chr1", "chr2", "chrX", "chrM", "chr1_random"], "X, chr[0-9]+")
     ['chr1', 'chr2', 'chrX']
     """
-    by_name = {name: name for name in names}
-    by_bare_name = {bare_name(name): name for name in reversed(names)}  # of several the first stays
+    known = set(names)
+    spellings = _spellings(tuple(names))
     chosen: set[str] = set()
     for pattern in filter(None, (part.strip() for part in chromosomes.split(","))):
-        name = by_name.get(pattern) or by_bare_name.get(bare_name(pattern))
-        found = {name} if name else _matched_by(pattern, names)
+        same = [pattern] if pattern in known else spellings.get(bare_name(pattern), [])[:1]
+        found = set(same) or _matched_by(pattern, names)
         if not found:
             raise ValueError(
                 f"chromosomes: {pattern!r} matches no whole name of the genome, which has {listed(names)}. "
