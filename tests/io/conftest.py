@@ -9,7 +9,10 @@ import pytest
 
 @pytest.fixture
 def write_bam(tmp_path: Path) -> Callable[..., Path]:
-    """Write records as (flag, contig, start, CIGAR, mapping quality, template length) in the order given."""
+    """Write records as (flag, contig, start, CIGAR, mapping quality, template length) in the order given.
+
+    The mate of a record with a template length lies at its other end, as long as the record itself.
+    """
 
     def write(name: str, records: Sequence[tuple], lengths: dict[str, int], mode: str = "wb", **options) -> Path:
         path = tmp_path / name
@@ -21,8 +24,9 @@ def write_bam(tmp_path: Path) -> Callable[..., Path]:
                 if chrom is not None:
                     read.reference_name, read.reference_start, read.cigarstring = chrom, start, cigar
                 if template:
+                    length = read.reference_end - start
                     read.next_reference_name = chrom
-                    read.next_reference_start = start + template - 30 if template > 0 else start + 30 + template
+                    read.next_reference_start = start + template + (-length if template > 0 else length)
                     read.template_length = template
                 file.write(read)
         return path

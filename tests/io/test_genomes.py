@@ -4,11 +4,15 @@ import gzip
 import re
 import socket
 
+import bioframe
 import numpy as np
 import pandas as pd
 import pytest
 
-from chipvi.io.genomes import GENOMES, choose_chromosomes, chrom_sizes, make_bins, read_blacklist
+from chipvi.io.contigs import choose_chromosomes
+from chipvi.io.genomes import chrom_sizes, cut_regions, genome_names, make_bins, read_blacklist
+
+REGIONS = pd.DataFrame({"chrom": ["chr1", "chr2"], "start": [65_000, 3], "end": [65_500, 40]})
 
 
 # Lengths as UCSC publishes them.
@@ -21,6 +25,13 @@ from chipvi.io.genomes import GENOMES, choose_chromosomes, chrom_sizes, make_bin
         ("hg38", "chrX", 156_040_895),
         ("mm10", "chr19", 61_431_566),
         ("mm39", "chr1", 195_154_279),
+        ("mm9", "chr1", 197_195_432),
+        ("hs1", "chr1", 248_387_328),
+        ("dm6", "chr2L", 23_513_712),
+        ("ce11", "chrI", 15_072_434),
+        ("danRer10", "chr1", 58_871_917),
+        ("danRer11", "chr1", 59_578_282),
+        ("sacCer3", "chrI", 230_218),
     ],
 )
 def test_a_named_genome_has_its_published_lengths_without_a_network(genome, chrom, length, monkeypatch):
@@ -33,7 +44,7 @@ def test_a_named_genome_has_its_published_lengths_without_a_network(genome, chro
     assert sizes.dtype == np.int64
 
 
-@pytest.mark.parametrize("genome", GENOMES)
+@pytest.mark.parametrize("genome", ["hg19", "hg38", "mm10", "mm39"])
 def test_a_named_genome_is_binned_over_autosomes_and_sex_chromosomes_only(genome):
     bins = make_bins(genome, 1_000_000)
     assert list(bins["chrom"].unique()) == [f"chr{n}" for n in range(1, 23 if "hg" in genome else 20)] + [
@@ -41,6 +52,31 @@ def test_a_named_genome_is_binned_over_autosomes_and_sex_chromosomes_only(genome
         "chrY",
     ]
     assert {"chrM"} < set(chrom_sizes(genome).index)
+
+
+@pytest.mark.parametrize(
+    ("genome", "chroms"),
+    [
+        ("dm6", "2L 2R 3L 3R 4 X Y"),
+        ("ce11", "I II III IV V X"),
+        ("sacCer3", "I II III IV V VI VII VIII IX X XI XII XIII XIV XV XVI"),
+        ("danRer11", " ".join(map(str, range(1, 26)))),
+        ("hs1", " ".join(map(str, [*range(1, 23), "X", "Y"]))),
+    ],
+)
+def test_other_named_genomes_are_binned_over_their_nuclear_chromosomes(genome, chroms):
+    assert list(make_bins(genome, 10_000)["chrom"].unique()) == [f"chr{name}" for name in chroms.split()]
+
+
+def test_every_genome_that_bioframe_ships_is_known_and_an_error_lists_them():
+    available = bioframe.assemblies_available()
+    shipped = set(available.loc[available["provider"] == "ucsc", "provider_build"])
+    assert shipped <= set(genome_names())
+    for name in shipped:
+        assert chrom_sizes(name)["chrM"] > 10_000
+    with pytest.raises(ValueError) as error:
+        chrom_sizes("hg83")
+    assert all(name in str(error.value) for name in shipped)
 
 
 def test_sizes_come_from_chrom_sizes_and_fai_in_the_order_of_the_file(tmp_path):
@@ -72,7 +108,7 @@ def test_binary_and_unknown_genomes_are_told(tmp_path):
     (tmp_path / "genome.2bit").write_bytes(bytes(range(256)))
     with pytest.raises(ValueError, match=r"genome\.2bit cannot be read as chromosome sizes: it is no text"):
         chrom_sizes(tmp_path / "genome.2bit")
-    with pytest.raises(ValueError, match=r"genome must be hg19, .*'hg83' is neither"):
+    with pytest.raises(ValueError, match=r"genome must be ce10, .*hg38.*'hg83' is neither"):
         chrom_sizes("hg83")
 
 
@@ -107,7 +143,7 @@ def test_chromosomes_are_chosen_by_name_or_whole_match_in_the_order_of_the_genom
     ("chromosomes", "message"),
     [
         ("chr1,chr3", "'chr3' matches no whole name of the genome, which has chr1, chr2"),
-        ("chr[", r"'chr\[' is none"),
+        ("chr[", r"'chr\[' is neither"),
         (" ,", "must name at least one"),
     ],
 )
@@ -119,8 +155,29 @@ def test_a_choice_that_matches_nothing_is_refused(chromosomes, message):
 def test_bins_that_fit_nowhere_are_refused():
     with pytest.raises(ValueError, match="50 bp is longer than each of chr1, chr2"):
         make_bins(pd.Series({"chr1": 30, "chr2": 40}), 50)
-    with pytest.raises(ValueError, match="at least 1 bp; it is 0"):
-        make_bins("hg38", 0)
+
+
+@pytest.mark.parametrize("cut", [lambda width: make_bins("hg38", width), lambda width: cut_regions(REGIONS, width)])
+@pytest.mark.parametrize(
+    ("width", "message"),
+    [
+        (0, "bin_size must be at least 1 bp; it is 0"),
+        (12.5, "bin_size must be a whole number of bp; it is 12.5"),
+        (True, "bin_size must be a whole number of bp; it is True"),
+        ("200", "bin_size must be a whole number of bp; it is '200'"),
+        (10**20, "bin_size must be at most"),
+    ],
+)
+def test_a_width_that_is_no_whole_number_of_bases_is_refused(cut, width, message):
+    with pytest.raises(ValueError, match=message):
+        cut(width)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "uint64"])
+def test_regions_are_cut_exactly_whatever_the_type_of_their_positions(dtype):
+    regions = REGIONS.astype({"start": dtype, "end": dtype})
+    expected = [(chrom, at, at + 7) for chrom, start, end in REGIONS.values for at in range(start, end - 6, 7)]
+    assert list(cut_regions(regions, 7).itertuples(index=False, name=None)) == expected
 
 
 def test_a_blacklist_is_read_plain_or_packed(tmp_path):
@@ -155,7 +212,8 @@ def test_a_blacklist_that_was_cut_off_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("genome", "where"), [("hg38", "Get hg38-blacklist.v2.bed.gz from https"), ("mm39", "Make one")]
+    ("genome", "where"),
+    [("hg38", "Get hg38-blacklist.v2.bed.gz from https"), ("dm6", "Get dm6-blacklist.v2.bed.gz"), ("mm39", "Make one")],
 )
 def test_a_blacklist_by_name_tells_where_to_get_it(genome, where):
     with pytest.raises(ValueError, match=f"'{genome}' is a genome. {where}"):

@@ -92,6 +92,37 @@ def test_missing_values_of_a_frame_stay_missing():
     assert adata.X.dtype == np.float32 and np.isnan(adata.X[1, 0]) and adata.X[2, 0] == 3
 
 
+@pytest.mark.parametrize(
+    ("count", "has_missing", "dtype"),
+    [
+        (2**31 - 1, False, "int32"),
+        (2**31, False, "int64"),
+        (3_000_000_000, False, "int64"),
+        (2**53 - 1, False, "int64"),
+        (2**24 - 1, True, "float32"),
+        (2**24 + 1, True, "float64"),
+        (2**53 - 1, True, "float64"),
+    ],
+)
+@pytest.mark.parametrize("form", ["frame", "file"])
+def test_large_counts_are_held_exactly(count, has_missing, dtype, form, tmp_path):
+    table = pd.DataFrame(PLACES, columns=["chrom", "start", "end"]).assign(K562_ATAC=[1, count, 3])
+    if has_missing:
+        table["K562_ATAC"] = table["K562_ATAC"].astype("Int64").mask([True, False, False])
+    if form == "file":
+        table.set_axis(["#chr", "start", "end", "K562_ATAC"], axis=1).to_csv(tmp_path / "t", sep="\t", index=False)
+        table = tmp_path / "t"
+    adata = from_matrix(table)
+    assert adata.X.dtype == dtype and int(adata.X[1, 0]) == count and int(adata.X[2, 0]) == 3
+
+
+@pytest.mark.parametrize("count", [2**53, 2**53 + 1, 2**63, 1e300, np.inf])
+def test_counts_that_no_type_holds_exactly_are_refused_with_their_cell(count):
+    table = pd.DataFrame(PLACES, columns=["chrom", "start", "end"]).assign(K562_ATAC=[1, count, 3])
+    with pytest.raises(ValueError, match=r"counts up to 9,007,199,254,740,991, .*region chr1:300-500, track K562_ATAC"):
+        from_matrix(table)
+
+
 def test_a_table_of_tracks_is_matched_by_name_and_brings_depth_and_control(tmp_path):
     tracks = pd.DataFrame(
         {"biosample": ["H1", "K562"], "assay": ["ATAC", "Input"], "depth": [900, 400], "is_control": [False, True]},

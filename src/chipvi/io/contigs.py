@@ -1,18 +1,28 @@
-"""Chromosomes of a file against those of the regions: names and lengths."""
+"""Names of chromosomes: spelled with or without "chr" they are the same, everywhere in this room."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from os import PathLike
 
-import pandas as pd
+import numpy as np
 
-from .. import _keys
 from .._messages import and_more, listed
-from .genomes import GENOMES, chrom_sizes
 
 _log = logging.getLogger(__name__)
+
+
+def bare_name(name: str) -> str:
+    """Name without "chr", alike for every spelling of a chromosome.
+
+    >>> [bare_name(name) for name in ("chr1", "Chr1", "1", "chrM", "MT", "GL000191.1")]
+    ['1', '1', '1', 'MT', 'MT', 'GL000191.1']
+    """
+    bare = name[3:] if name[:3].lower() == "chr" else name
+    return "MT" if bare == "M" else bare
 
 
 def match_contigs(wanted: Iterable[str], found: Iterable[str]) -> dict[str, str]:
@@ -23,30 +33,98 @@ def match_contigs(wanted: Iterable[str], found: Iterable[str]) -> dict[str, str]
     >>> match_contigs(["chr1", "chr2", "chrM"], ["1", "chr2", "2", "MT", "GL000191.1"])
     {'1': 'chr1', 'chr2': 'chr2', 'MT': 'chrM'}
     """
-    names, here = set(wanted), list(found)
-    exact = names.intersection(here)
+    here = list(found)
+    spellings, is_here, taken = _spellings(tuple(wanted)), set(here), set()
     matched = {}
     for name in here:
-        if name in exact:
-            matched[name] = name
-        elif (other := _other_name(name)) in names and other not in exact:
+        same = spellings.get(bare_name(name), ())
+        other = name if name in same else next((one for one in same if one not in is_here and one not in taken), None)
+        if other is not None:
             matched[name] = other
+            taken.add(other)
     return matched
 
 
-def _other_name(name: str) -> str:
-    if name in ("MT", "chrM"):
-        return "chrM" if name == "MT" else "MT"
-    return name.removeprefix("chr") if name.startswith("chr") else f"chr{name}"
+# A file has the same contigs in every batch, or some of them, and a draft genome has hundreds of thousands.
+@lru_cache(maxsize=8)
+def _spellings(names: tuple[str, ...]) -> dict[str, list[str]]:
+    """Names by their bare name."""
+    spellings: dict[str, list[str]] = {}
+    for name in names:
+        spellings.setdefault(bare_name(name), []).append(name)
+    return spellings
+
+
+@lru_cache(maxsize=8)
+def _places(names: tuple[str, ...]) -> dict[str, int]:
+    return {name: place for place, name in enumerate(names)}
+
+
+@lru_cache(maxsize=8)
+def contig_numbers(chroms: tuple[str, ...], contigs: tuple[str, ...]) -> np.ndarray:
+    """Place in `chroms` of each contig, -1 where it is none of them: int64, not to be written to."""
+    matched, place = match_contigs(chroms, contigs), _places(chroms)
+    numbers = np.array([place[matched[name]] if name in matched else -1 for name in contigs], dtype=np.int64)
+    numbers.setflags(write=False)
+    return numbers
+
+
+def choose_chromosomes(names: Sequence[str], chromosomes: str) -> list[str]:
+    """Names that a selection asks for, in the order of `names`.
+
+    Parameters
+    ----------
+    names
+        Sequences of the genome.
+    chromosomes
+        Names, with or without "chr", or regular expressions that match a whole name, separated by commas.
+
+    Raises
+    ------
+    ValueError
+        If one of them matches nothing, so that a slip of the pen leaves no chromosome out in silence.
+
+    Examples
+    --------
+    >>> choose_chromosomes(["chr1", "chr2", "chrX", "chrM", "chr1_random"], "X, chr[0-9]+")
+    ['chr1', 'chr2', 'chrX']
+    """
+    known = set(names)
+    spellings = _spellings(tuple(names))
+    chosen: set[str] = set()
+    for pattern in filter(None, (part.strip() for part in chromosomes.split(","))):
+        same = [pattern] if pattern in known else spellings.get(bare_name(pattern), [])[:1]
+        found = set(same) or _matched_by(pattern, names)
+        if not found:
+            raise ValueError(
+                f"chromosomes: {pattern!r} matches no whole name of the genome, which has {listed(names)}. "
+                "Give names or regular expressions by commas, such as chr1,chrX or chr[0-9]+."
+            )
+        chosen |= found
+    if not chosen:
+        raise ValueError("chromosomes must name at least one chromosome; it names none.")
+    return [name for name in names if name in chosen]
+
+
+def _matched_by(pattern: str, names: Sequence[str]) -> set[str]:
+    """Names that a regular expression matches as they are, or else without "chr" or with it."""
+    try:
+        whole = re.compile(pattern).fullmatch
+    except re.error as error:
+        raise ValueError(
+            f"chromosomes must be names or regular expressions; {pattern!r} is neither: {error}."
+        ) from error
+    found = {name for name in names if whole(name)}
+    return found or {name for name in names if whole(bare_name(name)) or whole(f"chr{bare_name(name)}")}
 
 
 def renamed_contigs(matched: Mapping[str, str]) -> dict[str, str]:
-    """Those of the matched that are called otherwise in the file."""
+    """Those of the matched that have another name in the file."""
     return {name: wanted for name, wanted in matched.items() if name != wanted}
 
 
 def log_renamed(file: str | PathLike, renamed: Mapping[str, str]) -> None:
-    """Say that a file calls chromosomes otherwise, if it does."""
+    """Log that a file names chromosomes otherwise, if it does."""
     if renamed:
         contig, chrom = next(iter(renamed.items()))
         _log.warning(
@@ -56,81 +134,3 @@ def log_renamed(file: str | PathLike, renamed: Mapping[str, str]) -> None:
             chrom,
             and_more(len(renamed)),
         )
-
-
-def check_contigs(
-    file: str, lengths: Mapping[str, int], regions: pd.DataFrame, sizes: pd.Series | None
-) -> dict[str, str]:
-    """Refuse a file whose header is not of the regions' genome.
-
-    Parameters
-    ----------
-    file
-        Name for the message.
-    lengths
-        Of the header, in bp.
-    regions
-        With `chrom`, `start` and `end`.
-    sizes
-        Length of every chromosome of the genome, where it is known; without it no region may end beyond its contig.
-
-    Returns
-    -------
-    Which chromosome of the regions each contig is.
-
-    Raises
-    ------
-    ValueError
-        If a chromosome of the regions is not in the header, or has another length there.
-    """
-    ends = regions.groupby(regions[_keys.CHROM].astype("category"), observed=True, sort=False)[_keys.END].max()
-    matched = match_contigs(ends.index, lengths)
-    if absent := [chrom for chrom in ends.index if chrom not in matched.values()]:
-        raise ValueError(_absent(file, absent, list(lengths)))
-    for contig, chrom in matched.items():
-        if sizes is not None and sizes.get(chrom, lengths[contig]) != lengths[contig]:
-            raise ValueError(
-                f"{file} is of another assembly: its {contig} has {lengths[contig]:,} bp, that of the genome asked for "
-                f"{sizes[chrom]:,} bp. {_guess(lengths)}"
-            )
-        if ends[chrom] > lengths[contig]:
-            raise ValueError(
-                f"{file} is of another assembly than the regions, or they run off the chromosome: {contig} has "
-                f"{lengths[contig]:,} bp there, and a region ends at {ends[chrom]:,}. {_guess(lengths)}"
-            )
-    return matched
-
-
-def _absent(file: str, absent: list[str], contigs: list[str]) -> str:
-    return (
-        f"{file} has no {absent[0]}{and_more(len(absent))}, where there are regions; its header names "
-        f"{listed(contigs)}. Count it over chromosomes that it has, or align it to the genome of the regions."
-    )
-
-
-def _guess(lengths: Mapping[str, int]) -> str:
-    for genome in GENOMES:
-        known = chrom_sizes(genome)
-        matched = match_contigs(known.index, lengths)
-        if matched and all(known[chrom] == lengths[contig] for contig, chrom in matched.items() if chrom != "chrM"):
-            return f"Its header has the lengths of {genome}: give bins of {genome}, or another file."
-    return "Give the genome that it was aligned to, or another file."
-
-
-def check_same_assembly(lengths_by_file: Mapping[str, Mapping[str, int]]) -> None:
-    """Refuse files whose headers give one chromosome two lengths.
-
-    Raises
-    ------
-    ValueError
-        Which names both files.
-    """
-    seen: dict[str, tuple[str, int]] = {}
-    for file, lengths in lengths_by_file.items():
-        for contig, length in lengths.items():
-            first, expected = seen.setdefault(contig, (file, length))
-            if length != expected:
-                raise ValueError(
-                    f"files must be of one assembly; {contig} has {expected:,} bp in {first} and {length:,} bp in "
-                    f"{file}. Align them to one genome."
-                )

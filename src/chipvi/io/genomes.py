@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import re
-from collections.abc import Sequence
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +12,35 @@ import pandas as pd
 
 from .. import _keys
 from .._messages import and_more, listed
+from .arguments import require_whole
+from .contigs import choose_chromosomes
 from .inputs import read_bed
 
-# Their sizes ship with bioframe, so no network is needed.
-GENOMES = ("hg19", "hg38", "mm10", "mm39")
-# Autosomes and sex chromosomes: no chrM, no unplaced, alternative or decoy sequence.
-MAIN_CHROMOSOMES = "chr[0-9]+|chr[XY]"
+# Those that a file of another assembly is compared with.
+COMMON_GENOMES = ("hg38", "hg19", "hs1", "mm10", "mm39", "mm9")
 _BLACKLISTS = "https://github.com/Boyle-Lab/Blacklist/tree/master/lists"
-_WITH_BLACKLIST = ("hg19", "hg38", "mm10")
+_WITH_BLACKLIST = ("ce10", "ce11", "dm3", "dm6", "hg19", "hg38", "mm10")
+_SEQUENCES = ".seqinfo.tsv"
+
+
+def genome_names() -> tuple[str, ...]:
+    """Genomes that are known by UCSC's name without a network: those whose sequences ship with bioframe.
+
+    >>> {"dm6", "hg38", "mm10", "sacCer3"} <= set(genome_names())
+    True
+    """
+    return tuple(sorted(_shipped()))
+
+
+def is_genome_name(genome: object) -> bool:
+    """Whether it is one of :func:`genome_names`, rather than a file or lengths."""
+    return isinstance(genome, str) and genome in _shipped()
+
+
+def main_chromosomes(name: str) -> list[str]:
+    """Autosomes and sex chromosomes of a named genome: no chrM, no unplaced, alternative or decoy sequence."""
+    sequences = _sequences(name)
+    return sequences.index[(sequences["role"] == "assembled") & (sequences["unit"] == "primary")].tolist()
 
 
 def chrom_sizes(genome: str | Path | pd.Series) -> pd.Series:
@@ -28,8 +49,9 @@ def chrom_sizes(genome: str | Path | pd.Series) -> pd.Series:
     Parameters
     ----------
     genome
-        ``"hg19"``, ``"hg38"``, ``"mm10"`` or ``"mm39"``, whose sizes need no network; or a file whose first two columns
-        are name and length, such as ``chrom.sizes`` or the ``.fai`` of a FASTA file; or lengths with names as index.
+        UCSC's name of a genome that bioframe ships, such as ``"hg38"``, ``"hs1"``, ``"mm10"``, ``"dm6"`` or
+        ``"sacCer3"``, which needs no network; or a file whose first two columns are name and length, such as
+        ``chrom.sizes`` or the ``.fai`` of a FASTA file; or lengths with names as index.
 
     Returns
     -------
@@ -48,54 +70,15 @@ def chrom_sizes(genome: str | Path | pd.Series) -> pd.Series:
     """
     if isinstance(genome, pd.Series):
         return _checked(genome, "the genome")
-    if isinstance(genome, str) and genome in GENOMES:
-        return _shipped(genome)
+    if is_genome_name(genome):
+        return _sequences(str(genome))["length"].copy()
     path = Path(genome)
     if not path.is_file():
         raise ValueError(
-            f"genome must be {', '.join(GENOMES)} or a file of chromosome sizes; {str(genome)!r} is neither. "
+            f"genome must be {', '.join(genome_names())} or a file of chromosome sizes; {str(genome)!r} is neither. "
             "`samtools faidx genome.fa` makes such a file, genome.fa.fai."
         )
     return _checked(_read_sizes(path), path.name)
-
-
-def choose_chromosomes(names: Sequence[str], chromosomes: str) -> list[str]:
-    """Names that a selection asks for, in the order of `names`.
-
-    Parameters
-    ----------
-    names
-        Sequences of the genome.
-    chromosomes
-        Names or regular expressions that match a whole name, separated by commas.
-
-    Raises
-    ------
-    ValueError
-        If one of them matches nothing, so that a slip of the pen leaves no chromosome out in silence.
-
-    Examples
-    --------
-    >>> choose_chromosomes(["chr1", "chr2", "chrX", "chrM", "chr1_random"], "chrX, chr[0-9]+")
-    ['chr1', 'chr2', 'chrX']
-    """
-    chosen: set[str] = set()
-    for pattern in filter(None, (part.strip() for part in chromosomes.split(","))):
-        try:
-            found = {name for name in names if name == pattern or re.fullmatch(pattern, name)}
-        except re.error as error:
-            raise ValueError(
-                f"chromosomes must be names or regular expressions; {pattern!r} is none: {error}."
-            ) from error
-        if not found:
-            raise ValueError(
-                f"chromosomes: {pattern!r} matches no whole name of the genome, which has {listed(names)}. "
-                "Give names or regular expressions by commas, such as chr1,chrX or chr[0-9]+."
-            )
-        chosen |= found
-    if not chosen:
-        raise ValueError("chromosomes must name at least one chromosome; it names none.")
-    return [name for name in names if name in chosen]
 
 
 def make_bins(genome: str | Path | pd.Series, bin_size: int, chromosomes: str | None = None) -> pd.DataFrame:
@@ -108,8 +91,8 @@ def make_bins(genome: str | Path | pd.Series, bin_size: int, chromosomes: str | 
     bin_size
         Width in bp. Only whole bins are made: what is left at the end of a chromosome is dropped.
     chromosomes
-        Names or regular expressions that match a whole name, separated by commas. By default the autosomes and sex
-        chromosomes of a named genome, and all sequences of a file.
+        Names, with or without "chr", or regular expressions that match a whole name, separated by commas. By default
+        the autosomes and sex chromosomes of a named genome, and all sequences of a file.
 
     Returns
     -------
@@ -129,17 +112,17 @@ def make_bins(genome: str | Path | pd.Series, bin_size: int, chromosomes: str | 
     1  chr1     50  100
     2  chr2      0   50
     """
-    if bin_size < 1:
-        raise ValueError(f"bin_size must be at least 1 bp; it is {bin_size}.")
+    require_whole("bin_size", bin_size, least=1, unit="bp")
     sizes = chrom_sizes(genome)
-    if chromosomes is None and isinstance(genome, str) and genome in GENOMES:
-        chromosomes = MAIN_CHROMOSOMES
-    names = list(sizes.index) if chromosomes is None else choose_chromosomes(list(sizes.index), chromosomes)
+    if chromosomes is not None:
+        names = choose_chromosomes(list(sizes.index), chromosomes)
+    else:
+        names = main_chromosomes(str(genome)) if is_genome_name(genome) else list(sizes.index)
     number = sizes[names].to_numpy() // bin_size
     if not number.any():
         raise ValueError(f"bin_size must fit into a chromosome; {bin_size} bp is longer than each of {listed(names)}.")
     first = np.repeat(np.cumsum(number) - number, number)
-    start = (np.arange(number.sum()) - first) * bin_size
+    start = (np.arange(number.sum(), dtype=np.int64) - first) * bin_size
     chrom = pd.Categorical.from_codes(np.repeat(np.arange(len(names)), number), categories=names)
     return pd.DataFrame({_keys.CHROM: chrom, _keys.START: start, _keys.END: start + bin_size})
 
@@ -161,21 +144,22 @@ def cut_regions(regions: pd.DataFrame, bin_size: int) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If no bin fits into any region.
+        If the width is no whole number of bp, or no bin fits into any region.
 
     Examples
     --------
     >>> cut_regions(pd.DataFrame({"chrom": ["chr1"], "start": [30], "end": [110]}), bin_size=25)["start"].tolist()
     [30, 55, 80]
     """
-    length = (regions[_keys.END] - regions[_keys.START]).to_numpy()
-    number = np.maximum(length, 0) // bin_size
+    require_whole("bin_size", bin_size, least=1, unit="bp")
+    starts, ends = (regions[key].to_numpy(np.int64) for key in (_keys.START, _keys.END))
+    number = np.maximum(ends - starts, 0) // bin_size
     if not number.any():
         raise ValueError(
             f"bin_size must fit into a region; {bin_size} bp is longer than each of {len(regions)} regions."
         )
-    within = np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number)
-    start = np.repeat(regions[_keys.START].to_numpy(), number) + within * bin_size
+    within = np.arange(number.sum(), dtype=np.int64) - np.repeat(np.cumsum(number) - number, number)
+    start = np.repeat(starts, number) + within * bin_size
     chrom = regions[_keys.CHROM].repeat(number).to_numpy()
     return pd.DataFrame({_keys.CHROM: chrom, _keys.START: start, _keys.END: start + bin_size})
 
@@ -197,13 +181,13 @@ def read_blacklist(path: str | Path) -> pd.DataFrame:
     ------
     ValueError
         If there is no such file, it holds no interval, or an interval ends before it starts. For the name of a genome,
-        the message tells where to get its list.
+        the message names where to get its list.
 
     References
     ----------
     .. [1] Amemiya, Kundaje, Boyle 2019. The ENCODE Blacklist. Scientific Reports 9:9354.
     """
-    if str(path) in GENOMES:
+    if is_genome_name(str(path)):
         where = f"Get {path}-blacklist.v2.bed.gz from {_BLACKLISTS}" if str(path) in _WITH_BLACKLIST else "Make one"
         raise ValueError(f"blacklist must be a BED file; {str(path)!r} is a genome. {where} and give its path.")
     path = Path(path)
@@ -221,10 +205,20 @@ def read_blacklist(path: str | Path) -> pd.DataFrame:
     return intervals
 
 
-def _shipped(name: str) -> pd.Series:
-    import bioframe  # takes a second to import, which only a named genome needs
+@lru_cache(maxsize=1)
+def _shipped() -> dict[str, Path]:
+    """File of the sequences of each genome that ships with bioframe, which takes a second to import and is not."""
+    package = find_spec("bioframe")
+    folders = [Path(folder, "io", "data") for folder in (package and package.submodule_search_locations) or ()]
+    return {file.name.removesuffix(_SEQUENCES): file for folder in folders for file in folder.glob(f"*{_SEQUENCES}")}
 
-    return bioframe.assembly_info(name, roles="all", units="all").chromsizes.astype(np.int64).rename("length")
+
+@lru_cache(maxsize=4)
+def _sequences(name: str) -> pd.DataFrame:
+    """Length, role and unit of every sequence of a named genome; not to be written to."""
+    # bioframe's own assembly_info (0.7, 0.8) fails for all sequences of mm9, and gives danRer10 for danRer11
+    table = pd.read_csv(_shipped()[name], sep="\t", index_col="name", usecols=["name", "length", "role", "unit"])
+    return table.astype({"length": np.int64})
 
 
 def _read_sizes(path: Path) -> pd.Series:

@@ -20,6 +20,7 @@ from .inputs import read_bed
 _PLACE = [_keys.CHROM, _keys.START, _keys.END]
 _FEATURE_COLUMNS = ["Geneid", "Chr", "Start", "End", "Strand", "Length"]
 _ENDINGS = re.compile(r"(\.sorted)?\.(bam|cram|sam|bed|tagalign)(\.gz)?$", re.IGNORECASE)
+_LARGEST, _LARGEST_FLOAT32 = 2**53 - 1, 2**24 - 1  # beyond which not every whole number is a float64 or float32
 _PATTERN = r"(?P<biosample>[^._]+)[._](?P<assay>[^._]+)"
 
 
@@ -58,9 +59,10 @@ def from_matrix(
 
     Returns
     -------
-    Regions x tracks, named ``biosample.assay``; X int32, or float32 with NaN if a table has missing values. `obs` has
-    `chrom`, `start` and `end` (0-based, half-open). These tables do not tell the depth of a track: without a column
-    `depth` in `tracks`, leave out `depth_key` when setting up, so that the counts are added up.
+    Regions x tracks, named ``biosample.assay``; X int32, or float32 with NaN if a table has missing values, or int64
+    and float64 where a count needs it. `obs` has `chrom`, `start` and `end` (0-based, half-open). These tables do not
+    hold the depth of a track: without a column `depth` in `tracks`, leave out `depth_key` when setting up, so that the
+    counts are added up.
 
     Raises
     ------
@@ -236,4 +238,19 @@ def _whole(table: pd.DataFrame, where: str, regions: list[str]) -> np.ndarray:
             f"{where} must hold whole counts; region {regions[row]}, track {table.columns[column]} is "
             f"{values_rt[row, column]:g}{and_more(int(broken.sum()))}. Count without scaling or normalisation."
         )
-    return values_rt.astype(np.float32 if missing.any() else np.int32)
+    too_large = values_rt > _LARGEST
+    if too_large.any():
+        row, column = np.argwhere(too_large)[0]
+        raise ValueError(
+            f"{where} must hold counts up to {_LARGEST:,}, beyond which whole numbers are not exact; region "
+            f"{regions[row]}, track {table.columns[column]} is {values_rt[row, column]:g}"
+            f"{and_more(int(too_large.sum()))}."
+        )
+    return values_rt.astype(_narrowest(np.nanmax(values_rt, initial=0), bool(missing.any())))
+
+
+def _narrowest(largest: float, has_missing: bool) -> type[np.generic]:
+    """The usual type, or else a wider one that holds the largest count exactly."""
+    if has_missing:
+        return np.float32 if largest <= _LARGEST_FLOAT32 else np.float64
+    return np.int32 if largest <= np.iinfo(np.int32).max else np.int64

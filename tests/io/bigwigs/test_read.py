@@ -12,6 +12,7 @@ import pybigtools
 import pytest
 
 from chipvi.io import read_bigwigs
+from chipvi.io.bigwigs import read
 
 SIZES = {"chr1": 70_003, "chr2": 9_001, "chr10": 5_000}
 quiet = partial(read_bigwigs, progress=False)
@@ -53,6 +54,50 @@ def mean_by_base(records: list, regions: pd.DataFrame) -> tuple[np.ndarray, np.n
     pieces = [values[c][s:e] for c, s, e in regions[["chrom", "start", "end"]].itertuples(index=False)]
     covered = [np.nan if np.isnan(piece).all() else np.nanmean(piece) for piece in pieces]
     return np.array(covered), np.array([np.nansum(piece) / len(piece) for piece in pieces])
+
+
+@pytest.mark.parametrize("width", [7, 37, 200])
+@pytest.mark.parametrize("pieces", [(2**16, 2**22), (7, 60)])
+def test_stored_nan_is_a_base_without_a_value(tmp_path, width, pieces, monkeypatch):
+    monkeypatch.setattr(read, "_BINS", pieces[0])
+    monkeypatch.setattr(read, "_BASES", pieces[1])
+    records = random_records(1)
+    rng = np.random.default_rng(9)
+    stored = [(*record[:3], np.nan if rng.random() < 0.3 else record[3]) for record in records]
+    path = write(tmp_path / "a.bw", stored)
+    regions = bins(width)
+    covered, zeros = mean_by_base(stored, regions)
+    assert not np.array_equal(covered, mean_by_base(records, regions)[0], equal_nan=True)
+    for order in (regions, regions.iloc[::-19]):
+        found = quiet(path, order).X[:, 0], quiet(path, order, uncovered="zero").X[:, 0]
+        np.testing.assert_allclose(found[0], covered[order.index], rtol=1e-6)
+        np.testing.assert_allclose(found[1], zeros[order.index], rtol=1e-6)
+
+
+def test_a_file_of_nothing_but_nan_covers_nothing(tmp_path):
+    path = write(tmp_path / "a.bw", [("chr1", 0, 500, np.nan)])
+    assert np.isnan(quiet(path, bins(100)).X).all()
+    assert (quiet(path, bins(100), uncovered="zero", arcsinh=True).X == 0).all()
+
+
+def test_a_chromosome_too_long_to_be_read_is_refused_and_others_are_read(tmp_path):
+    sizes = {"chr1": 3_000_000_000, "chr2": 2**31 - 1}
+    path = write(tmp_path / "a.bw", [("chr1", 0, 200, 1.0), ("chr2", 2**31 - 101, 2**31 - 1, 4.0)], sizes)
+    with pytest.raises(
+        ValueError, match=r"a\.bw can be read of chromosomes up to 2,147,483,647 bp; its chr1 has 3,000"
+    ):
+        quiet(path, pd.DataFrame({"chrom": ["chr2", "chr1"], "start": [0, 0], "end": [200, 200]}))
+    last = pd.DataFrame({"chrom": ["chr2"], "start": [2**31 - 201], "end": [2**31 - 1]})
+    assert quiet(path, last).X.tolist() == [[4]] and quiet(path, last, uncovered="zero").X.tolist() == [[2]]
+
+
+@pytest.mark.parametrize("dtype", ["uint32", "int32", "uint64"])
+def test_positions_may_be_of_any_whole_type_but_not_cut_silently(tmp_path, dtype):
+    path = write(tmp_path / "a.bw", random_records(1))
+    expected = quiet(path, bins(37)).X
+    np.testing.assert_array_equal(quiet(path, bins(37).astype({"start": dtype, "end": dtype})).X, expected)
+    with pytest.raises(ValueError, match="column 'start' of regions must hold whole base pairs; its dtype is float64"):
+        quiet(path, bins(37).assign(start=lambda table: table["start"] + 0.5))
 
 
 @pytest.mark.parametrize("width", [1, 25, 37, 200])
@@ -114,6 +159,7 @@ SCRIPT = """
 import sys
 import pandas as pd
 from chipvi.io import read_bigwigs
+from chipvi.io.bigwigs import read
 print("here", flush=True)
 regions = pd.DataFrame({"chrom": "chr2", "start": [100, 4_000], "end": [900, 4_100]})
 print(read_bigwigs(sys.argv[1:], regions, processes=2, progress=False).shape)

@@ -302,3 +302,35 @@ def test_other_files_are_no_regions_x_tracks(tmp_path):
     zarr.open_group(str(tmp_path / "a.zarr"), mode="w")
     with pytest.raises(ValueError, match="must hold an AnnData; it has no obs and var"):
         write(tmp_path / "a.zarr", tmp_path)
+
+
+def far(end: int, start: int = 0) -> AnnData:
+    """One track of two regions of one chromosome, the last of which ends far along it."""
+    obs = pd.DataFrame({"chrom": "chr1", "start": [start, end - 100], "end": [start + 100, end]}, index=["a", "b"])
+    return AnnData(np.array([[1.5], [2.5]], dtype=np.float32), obs=obs, var=pd.DataFrame(index=["t"]))
+
+
+@pytest.mark.parametrize(
+    ("end", "length"), [(2**32 + 100, None), (5_000, 2**32), (5_000, 2**40), (2**32 - 2**24 + 1, None)]
+)
+def test_what_a_bigwig_file_cannot_hold_is_refused_and_bedgraph_holds_it(end, length, tmp_path):
+    genome = None if length is None else pd.Series({"chr1": length})
+    with pytest.raises(
+        ValueError, match=rf"up to 4,294,967,295 bp and regions up to 4,278,190,080; chr1 has .*{end:,}"
+    ):
+        write(far(end), tmp_path, genome=genome)
+    assert not list(tmp_path.iterdir())
+    path = write(far(end), tmp_path, genome=genome, format="bedgraph")["t"]
+    assert path.read_text() == f"chr1\t0\t100\t1.5\nchr1\t{end - 100}\t{end}\t2.5\n"
+
+
+def test_positions_and_lengths_beyond_31_bits_are_written(tmp_path):
+    start = 2**31 + 12_345
+    path = write(far(start + 9_000, start), tmp_path, genome=pd.Series({"chr1": 2**32 - 1}))["t"]
+    assert records(path) == [("chr1", start, start + 100, 1.5), ("chr1", start + 8_900, start + 9_000, 2.5)]
+    assert io.bigwig_sizes(path).to_dict() == {"chr1": 2**32 - 1}
+
+
+def test_a_genome_may_spell_the_chromosomes_of_the_regions_otherwise(tmp_path):
+    path = write(far(900), tmp_path, genome=pd.Series({"1": 1_234}))["t"]
+    assert io.bigwig_sizes(path).to_dict() == {"chr1": 1_234}

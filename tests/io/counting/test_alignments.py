@@ -164,6 +164,21 @@ def test_every_rule_places_reads_and_fragments_by_hand():
     assert [int(at[0]) for at in CountingRule("overlap").place(fragment)] == [100, 350]
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int64])
+@pytest.mark.parametrize("length", [254, 256, 300, 1_001, 70_000, 2**33])
+def test_a_fragment_length_may_be_larger_than_the_type_of_any_column(length, dtype):
+    """A plus read at 1,000, a minus read that ends at 2,036, a fragment from 500 to 900."""
+    columns = [0, 0, 0], [1_000, 2_000, 500], [1_036, 2_036, 900]
+    contig, start, end = (np.array(column, dtype=np.int64) for column in columns)
+    reads = Reads(("chr1",), contig, start, end, np.array([1, -1, 0], dtype), np.array([False, False, True]))
+    half = length // 2
+    at, to = CountingRule("shifted", length).place(reads)
+    assert at.tolist() == [1_000 + half, 2_035 - half, 700]
+    assert to.tolist() == [1_001 + half, 2_036 - half, 701]
+    shifted = CountingRule("shifted", length, (length, -length))
+    assert shifted.place(reads)[0][:2].tolist() == [1_000 + length + half, 2_035 - length - half]
+
+
 def test_the_strand_shift_moves_both_ends_of_a_fragment_and_a_read_as_a_whole():
     rule = CountingRule("overlap", strand_shift=(4, -5))
     assert [at.tolist() for at in rule.place(reads_of([(100, 350), (100, 105)], 1, True))] == [[104, 104], [345, 105]]

@@ -9,6 +9,9 @@ import scipy.sparse as sp
 
 from chipvi import io
 from chipvi.io import processes
+from chipvi.io.counting import count as counting
+from chipvi.io.counting import files
+from chipvi.io.counting.alignments import DROPPED
 from chipvi.io.counting.regions import RegionCounter, Regions
 from chipvi.io.counting.rules import RULES, Reads
 
@@ -284,6 +287,17 @@ def test_wrong_options_are_refused(change, message, write_bam):
     options = {"regions": regions_of(("chr1", 0, 100)), **change}
     with pytest.raises(ValueError, match=message):
         count(write_bam("a.bam", random_records(3, seed=14), LENGTHS), **options)
+
+
+def test_a_sum_of_replicates_beyond_int32_is_refused_with_its_region_and_track(write_bam, monkeypatch):
+    path = write_bam("a.bam", random_records(3, seed=14), LENGTHS)
+    regions = regions_of(("chr1", 0, 100), ("chr1", 100, 200), ("chr2", 0, 300))
+    most = np.iinfo(np.int32).max
+    deep = files.FileCounts(np.array([0, 2]), np.array([5, most]), most, dict.fromkeys(DROPPED, 0), {}, 0, 0)
+    monkeypatch.setattr(counting, "count_files", lambda paths, *_: [deep] * len(paths))
+    assert dense(count({"x": path}, regions))[:, 0].tolist() == [5, 0, most]
+    with pytest.raises(ValueError, match=r"region chr2:0-300, track both holds 4,294,967,294\. Make smaller regions"):
+        count({"x": path, "both": [path, path]}, regions)
 
 
 def test_two_tracks_of_one_name_are_refused(write_bam, tmp_path):

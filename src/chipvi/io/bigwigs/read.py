@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path, PurePosixPath
@@ -16,11 +17,13 @@ import numpy as np
 import pandas as pd
 import pybigtools
 from anndata import AnnData
+from pandas.api.types import is_integer_dtype
 from rich.console import Console
 from rich.progress import track
 
 from ... import _keys
 from ..._messages import and_more, listed
+from ..arguments import require_processes
 from ..contigs import log_renamed, match_contigs, renamed_contigs
 from ..inputs import is_url
 from ..processes import clean_context, script_not_run_again
@@ -28,6 +31,9 @@ from ..processes import clean_context, script_not_run_again
 _PLACE = [_keys.CHROM, _keys.START, _keys.END]
 _LARGE = 50_000_000  # bytes; less is read sooner than another process starts
 _FILE = "file"
+_LONGEST = 2**31 - 1  # bp; of longer chromosomes, which the format allows, pybigtools reads nothing
+_BINS = 2**16  # looked through at a time for stored NaN
+_BASES = 2**22  # read one by one at a time, 32 MB; but at least one region
 _Column = tuple[np.ndarray, dict[str, str]]  # values, and chromosomes that the file calls otherwise
 
 
@@ -53,8 +59,8 @@ def read_bigwigs(
         With `chrom`, `start` and `end` (0-based, half-open), in any order; further columns are kept. Bins that follow
         each other in order are read fastest.
     uncovered
-        What a base is that the file says nothing of. "missing": it is left out of the mean, which is NaN where no base
-        is covered. "zero": it counts as 0, as for files that leave zeros out.
+        What a base is that has no value in the file, or NaN. "missing": it is left out of the mean, which is NaN where
+        no base is covered. "zero": it counts as 0, as for files that leave zeros out.
     arcsinh
         Take the inverse hyperbolic sine of each mean, as the `signal` layer of a model needs it of -log10 p.
     names
@@ -66,7 +72,7 @@ def read_bigwigs(
 
     Returns
     -------
-    Regions x tracks, X float32; `var.file` tells where each track is from. A chromosome that is not in a file is
+    Regions x tracks, X float32; `var.file` is where each track is from. A chromosome that is not in a file is
     uncovered: a bigWig file names only those with data. One that a file calls `1` and the regions `chr1`, or the other
     way round, is taken to be the same, and a line of the log says so.
 
@@ -76,15 +82,16 @@ def read_bigwigs(
         If there is no such file.
     ValueError
         If a file cannot be read as bigWig, or is cut off; if it has none of the regions' chromosomes, or shorter ones
-        than the regions need; if a mean is negative where `arcsinh` was asked for; and if names come back.
+        than the regions need; if one of these has more than 2,147,483,647 bp; if a mean is negative where `arcsinh` was
+        asked for; and if names come back.
 
     Examples
     --------
     >>> regions = make_bins("hg38", bin_size=200)  # doctest: +SKIP
     >>> adata = read_bigwigs({"K562.H3K27ac": "ENCFF381NDD.bigWig"}, regions, arcsinh=True)  # doctest: +SKIP
     """
-    if uncovered not in ("missing", "zero"):
-        raise ValueError(f"uncovered must be 'missing' or 'zero'; got {uncovered!r}.")
+    require_uncovered(uncovered)
+    require_processes(processes)
     sources = _name_files(files, names)
     obs = _place(regions)
     read = partial(_read_track, places=obs[_PLACE], fill=0.0 if uncovered == "zero" else None, arcsinh=arcsinh)
@@ -95,6 +102,12 @@ def read_bigwigs(
         values_rt[:, t] = values_r
         log_renamed(source, renamed)
     return AnnData(values_rt, obs=obs, var=pd.DataFrame({_FILE: sources.values()}, index=pd.Index(sources)))
+
+
+def require_uncovered(uncovered: object) -> None:
+    """Refuse what is no value of the argument `uncovered`."""
+    if uncovered not in ("missing", "zero"):
+        raise ValueError(f"uncovered must be 'missing' or 'zero'; got {uncovered!r}.")
 
 
 def bigwig_sizes(file: str | PathLike) -> pd.Series:
@@ -148,7 +161,13 @@ def _place(regions: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(f"regions must have the columns chrom, start and end; {listed(absent)} not found.")
     if regions.empty:
         raise ValueError("regions must hold at least one region; they hold none.")
-    start, end = regions[_keys.START].to_numpy(), regions[_keys.END].to_numpy()
+    for key in (_keys.START, _keys.END):
+        if not is_integer_dtype(regions[key]):
+            raise ValueError(
+                f"column {key!r} of regions must hold whole base pairs; its dtype is {regions[key].dtype}. "
+                "Convert it with .astype(int)."
+            )
+    start, end = regions[_keys.START].to_numpy(np.int64), regions[_keys.END].to_numpy(np.int64)
     broken = np.flatnonzero(~((start >= 0) & (end > start)))
     if len(broken):
         found = f"region {_where(regions, broken[0])}{and_more(len(broken))}"
@@ -191,19 +210,68 @@ def _read_track(source: str, places: pd.DataFrame, fill: float | None, arcsinh: 
         first = _first_of_runs(chrom, start, end)
         for run, stop in zip(first, np.r_[first[1:], len(chrom)], strict=True):
             if chrom[run] in contigs:
-                means_r[run:stop] = reader.values(
-                    contigs[chrom[run]], int(start[run]), int(end[stop - 1]), int(stop - run), exact=True,
-                    uncovered=fill, fillna=None,
-                )  # fmt: skip
+                bins = _Bins(contigs[chrom[run]], int(start[run]), int(end[run] - start[run]), int(stop - run))
+                means_r[run:stop] = _means(reader, bins, fill)
     if arcsinh:
         _require_positive(source, means_r, places)
         means_r = np.arcsinh(means_r)
     return means_r.astype(np.float32), renamed_contigs(matched)
 
 
+@dataclass(frozen=True)
+class _Bins:
+    """Equally wide neighbours on one contig: `number` of them from `start` on, in bp."""
+
+    contig: str
+    start: int
+    width: int
+    number: int
+
+    def part(self, first: int, last: int) -> _Bins:
+        """Those from the first to before the last."""
+        return _Bins(self.contig, self.start + first * self.width, self.width, last - first)
+
+    def read(self, reader: Any, fill: float | None) -> np.ndarray:
+        """Mean of each, NaN where one of its bases is NaN in the file."""
+        end = self.start + self.number * self.width
+        return reader.values(self.contig, self.start, end, self.number, exact=True, uncovered=fill, fillna=None)
+
+    def read_bases(self, reader: Any) -> np.ndarray:
+        """Value of every base, NaN where there is none: (number, width)."""
+        values = reader.values(self.contig, self.start, self.start + self.number * self.width, fillna=None)
+        return values.reshape(self.number, self.width)
+
+
+def _means(reader: Any, bins: _Bins, fill: float | None) -> np.ndarray:
+    """Mean of each bin; `fill` takes the place of what is not covered or NaN, which None leaves out."""
+    means = bins.read(reader, fill)
+    for first in range(0, bins.number, _BINS):
+        last = min(first + _BINS, bins.number)
+        if np.isnan(means[first:last]).any():
+            # with a value for what is not covered only stored NaN stay
+            stored = first + np.flatnonzero(np.isnan(bins.part(first, last).read(reader, 0.0)))
+            for rows in _runs(stored, max(1, _BASES // bins.width)):
+                means[rows] = _mean_of_covered(bins.part(rows[0], rows[-1] + 1).read_bases(reader), fill)
+    return means
+
+
+def _runs(rows: np.ndarray, longest: int) -> list[np.ndarray]:
+    """Rows that follow each other, of which there are any, in pieces of a length at most."""
+    runs = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
+    return [run[at : at + longest] for run in runs for at in range(0, len(run), longest)]
+
+
+def _mean_of_covered(values: np.ndarray, fill: float | None) -> np.ndarray:
+    number = np.isfinite(values).sum(axis=1)
+    total = np.nansum(values, axis=1)
+    if fill is not None:
+        return (total + fill * (values.shape[1] - number)) / values.shape[1]
+    return np.divide(total, number, where=number > 0, out=np.full(len(values), np.nan))
+
+
 def _arrays(places: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     chrom = places[_keys.CHROM].astype(str).to_numpy(dtype=object)
-    return chrom, places[_keys.START].to_numpy(), places[_keys.END].to_numpy()
+    return chrom, places[_keys.START].to_numpy(np.int64), places[_keys.END].to_numpy(np.int64)
 
 
 def _first_of_runs(chrom: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -215,8 +283,8 @@ def _first_of_runs(chrom: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.
 
 @contextmanager
 def _open(source: str) -> Iterator[Any]:
-    """Open a bigWig file, and say in one sentence what is wrong with it, also while it is read."""
-    told = "Fetch or make the file again." if not is_url(source) else "Check the address and the connection."
+    """Open a bigWig file; an error, also one while it is read, is one sentence."""
+    advice = "Fetch or make the file again." if not is_url(source) else "Check the address and the connection."
     expected = f"{source} must be a bigWig file"
     file = None
     try:
@@ -227,10 +295,10 @@ def _open(source: str) -> Iterator[Any]:
             raise ValueError(f"{expected}; it is a bigBed file, which holds intervals and no signal.")
         yield reader
     except (OSError, pybigtools.BBIReadError) as error:
-        raise ValueError(f"{expected}; it cannot be read, or is cut off. {told}") from error
+        raise ValueError(f"{expected}; it cannot be read, or is cut off. {advice}") from error
     except BaseException as error:
         if type(error).__name__ == "PanicException":  # how pybigtools reports a block that is broken
-            raise ValueError(f"{expected}; a part of it is damaged. {told}") from error
+            raise ValueError(f"{expected}; a part of it is damaged. {advice}") from error
         raise
     finally:
         if file is not None:
@@ -247,6 +315,11 @@ def _match(source: str, sizes: dict[str, int], places: pd.DataFrame) -> dict[str
             f"{listed(chroms.unique(), 3)}, the file has {listed(sizes, 3)}. Rename the chromosomes of the regions."
         )
     size_by_name = {name: sizes[contig] for contig, name in matched.items()}
+    if too_long := [name for name, size in size_by_name.items() if size > _LONGEST]:
+        raise ValueError(
+            f"{source} can be read of chromosomes up to {_LONGEST:,} bp; its {too_long[0]} has "
+            f"{size_by_name[too_long[0]]:,} bp{and_more(len(too_long))}. Leave its regions out."
+        )
     size_r = chroms.map(size_by_name).to_numpy(dtype=np.float64)  # NaN where the file has no such chromosome
     beyond = np.flatnonzero(places[_keys.END].to_numpy() > size_r)
     if len(beyond):

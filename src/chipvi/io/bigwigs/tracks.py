@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 
 from ... import _keys
-from ..genomes import GENOMES
+from ..genomes import is_genome_name
 from .browsers import COLUMNS, IMPUTED, write_igv_session, write_track_hub
 from .matrices import Matrices, open_matrices
 from .write import write_bigwigs
@@ -26,7 +26,7 @@ def write_tracks(
     digits: int | None = 4,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Write everything that a model says of tracks, for genome browsers.
+    """Write everything that a model predicts of tracks, for genome browsers.
 
     One bigWig file per track of each of: `imputed` (X), the ends of the interval `lower` and `upper`, `denoised` counts
     and, as -log10 p, `pval`, as far as the result has them. For a genome of a known name also a track hub (`hub.txt`)
@@ -66,9 +66,9 @@ def write_tracks(
             labels = [str(var[key][track]) if key in var else track for key in (_keys.BIOSAMPLE, _keys.ASSAY)]
             rows.append((track, kind, *labels, file))
     table = pd.DataFrame(rows, columns=COLUMNS)
-    if isinstance(genome, str) and genome in GENOMES and rows:
-        write_track_hub(table, folder, genome, name=folder.resolve().name)
-        write_igv_session(table, folder / "igv_session.xml", genome)
+    if is_genome_name(genome) and rows:
+        write_track_hub(table, folder, str(genome), name=folder.resolve().name)
+        write_igv_session(table, folder / "igv_session.xml", str(genome))
     return table
 
 

@@ -22,6 +22,7 @@ from ..._files import written_whole
 from ..._messages import and_more, listed, unknown
 from ...data.segments import find_segments
 from ...data.track_data import Matrix
+from ..assembly import lengths_by_chrom
 from ..genomes import chrom_sizes
 from .matrices import open_matrices
 
@@ -29,7 +30,9 @@ _ENDINGS = {"bigwig": ".bw", "bedgraph": ".bedgraph"}
 _MOST_VALUES = 2**26  # in memory at a time, 256 MB; but at least one track
 _ROWS = 2**18  # turned into records at a time
 _LONGEST = 150  # letters of a file name, which file systems limit
-_MOST_DIGITS = 9  # tell every float32 from the next
+_LONGEST_CHROM = 2**32 - 1  # bp, which the format gives 32 bits
+_LAST_BASE = 2**32 - 2**24  # pybigtools' coarsest summary reaches 10 million bp further, and would never end
+_MOST_DIGITS = 9  # distinguish every float32 from the next
 _LARGEST_ARCSINH = 80  # beyond, the hyperbolic sine leaves float32 soon
 
 Record = tuple[str, int, int, float]
@@ -112,7 +115,8 @@ def write_bigwigs(
     FileNotFoundError
         If there is no such `adata`.
     ValueError
-        For unknown names, regions that overlap, are not sorted or lie beyond their chromosome, and infinite values.
+        For unknown names, regions that overlap, are not sorted or lie beyond their chromosome or what the format can
+        hold (bigWig: 4,294,967,295 bp), and infinite values.
     OSError
         If a file cannot be written.
 
@@ -126,6 +130,8 @@ def write_bigwigs(
         observed = None if observed_layer is None else matrices.matrix(observed_layer)
         columns = _columns(matrices.var.index, tracks)
         places = _place(matrices.obs, genome)
+        if format == "bigwig":
+            _require_reach(places)
         stems = dict(zip(matrices.var.index, file_stems(matrices.var.index), strict=True))
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -220,17 +226,28 @@ def _place(obs: pd.DataFrame, genome: str | Path | pd.Series | None) -> Places:
     return Places(blocks, start, end, sizes)
 
 
+def _require_reach(places: Places) -> None:
+    for chrom, _, stop in places.blocks:
+        end, size = int(places.end[stop - 1]), places.sizes[chrom]
+        if size > _LONGEST_CHROM or end > _LAST_BASE:
+            raise ValueError(
+                f"bigWig files can be written of chromosomes up to {_LONGEST_CHROM:,} bp and regions up to "
+                f"{_LAST_BASE:,}; {chrom} has {size:,} bp, and its last region ends at {end:,}. "
+                "Write format='bedgraph'."
+            )
+
+
 def _sizes_of_genome(
     genome: str | Path | pd.Series, needed: dict[str, int], chrom: np.ndarray, start: np.ndarray, end: np.ndarray
 ) -> dict[str, int]:
     known = chrom_sizes(genome)
     what = "the genome" if isinstance(genome, pd.Series) else str(genome)
-    absent = [name for name in needed if name not in known.index]
+    sizes = lengths_by_chrom(needed, known)
+    absent = [name for name in needed if name not in sizes]
     if absent:
         raise ValueError(
             f"regions must lie on chromosomes of {what}; it has no {listed(absent, 3)}, but {listed(known.index, 3)}."
         )
-    sizes = {name: int(known[name]) for name in needed}
     beyond = np.flatnonzero(end > np.array([sizes[name] for name in chrom]))
     if len(beyond):
         row = beyond[0]
@@ -317,7 +334,7 @@ def _write_bigwig(path: Path, records: Iterator[Record], sizes: dict[str, int]) 
 
 def _write_bedgraph(path: Path, records: Iterator[Record], sizes: dict[str, int]) -> None:
     with path.open("w") as file:
-        # of float32 the shortest text that tells it from the next
+        # of float32 the shortest text that is no other float32
         file.writelines(f"{chrom}\t{start}\t{end}\t{np.float32(value)!s}\n" for chrom, start, end, value in records)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from anndata.utils import make_index_unique
 from pandas.api.types import is_integer_dtype
 
 from ... import _keys
-from ..._messages import and_more, listed
-from ..contigs import check_contigs, check_same_assembly, log_renamed
+from ..._messages import and_more
+from ..arguments import require_processes
+from ..assembly import lengths_by_chrom, require_one_assembly
+from ..contigs import log_renamed
 from ..genomes import chrom_sizes, make_bins, read_blacklist
 from .alignments import DROPPED, ReadFilters, contig_lengths
 from .files import FileCounts, Plan, count_files, file_kind
@@ -23,6 +26,8 @@ from .rules import CountingRule, Reads
 
 # Key of uns under which the rule and the filters are kept with the counts.
 COUNTING = "chipvi_counting"
+_log = logging.getLogger(__name__)
+_MANY_LONE_MATES = 0.01
 _MOSTLY_ZERO = 0.5
 _INT32_MAX = np.iinfo(np.int32).max
 _Files = str | Path | Sequence[str | Path] | Mapping[str, str | Path | Sequence[str | Path]]
@@ -80,10 +85,10 @@ def count_reads(
           ``bedtools multicov`` and ``multiBamSummary`` count (which count the two reads of a pair each). Neighbouring
           regions then share reads, and the counts of the regions add up to more than the depth.
     fragment_length
-        Of fragments that only one read tells of, in bp.
+        Of fragments of which only one end is known, in bp.
     min_mapq
-        Lowest mapping quality that counts, in alignments only. By default all do, since aligners differ in what they
-        mean by it; 30 is usual for BWA and Bowtie 2.
+        Lowest mapping quality that counts, 0 to 255, in alignments only. By default all do, since aligners differ in
+        what they mean by it; 30 is usual for BWA and Bowtie 2.
     duplicates, secondary, supplementary
         Whether alignments that are flagged so count. Unmapped reads, reads that failed the quality control, and pairs
         that are not proper never count.
@@ -108,8 +113,9 @@ def count_reads(
     * `obs`: `chrom`, `start`, `end`; names as those of `regions`, or else like `chr1:0-200`.
     * `var`: `depth`, the number of reads (of fragments, for pairs) that passed, over the whole file; `file`, its path
       (joined by ";" for replicates); `n_records` of the file, and as `dropped_...` how many of them did not pass, each
-      under the first reason that holds. The second mates of pairs are among these, since the first stands for both:
-      depth and dropped add up to `n_records`.
+      under the first reason that holds. One mate of each pair is among these, as `dropped_second_mate`, since the other
+      stands for both: depth and dropped add up to `n_records`. `n_lone_mates` is the number of proper pairs of which
+      the file lacks a mate; where there are many, a line of the log says so.
     * `uns["chipvi_counting"]`: the rule and the filters.
 
     The result does not depend on `processes`.
@@ -120,9 +126,10 @@ def count_reads(
         If a file is missing, damaged, truncated, of another assembly or without a chromosome of the regions, or if
         nothing in it passes; and if the regions or the options are not as said above. Nothing is then returned.
     """
-    tracks = _tracks(files, names)
-    counting = CountingRule(rule, int(fragment_length), (int(strand_shift[0]), int(strand_shift[1])))
+    counting = CountingRule(rule, fragment_length, strand_shift)
     filters = ReadFilters(min_mapq, duplicates, secondary, supplementary)
+    require_processes(processes)
+    tracks = _tracks(files, names)
     obs, sizes = _regions(regions, genome, bin_size, chromosomes)
     listed_intervals = _blacklist(blacklist)
     n_listed = 0
@@ -133,17 +140,18 @@ def count_reads(
             raise ValueError(f"the blacklist must leave a region; all {len(obs):,} overlap it.")
         obs = obs[free]
     paths = [path for of_track in tracks.values() for path in of_track]
-    _check_headers(paths, obs, sizes)
-    plan = Plan(
-        Regions.from_frame(obs), listed_intervals, counting, filters, None if sizes is None else sizes.to_dict()
-    )
+    headers = {str(path): contig_lengths(path) for path in paths if file_kind(path) == "alignments"}
+    require_one_assembly(headers, obs, sizes)
+    lengths = None if sizes is None else lengths_by_chrom(obs[_keys.CHROM].unique(), sizes)
+    plan = Plan(Regions.from_frame(obs), listed_intervals, counting, filters, lengths)
     results = count_files(paths, plan, processes, progress)
     for path, result in zip(paths, results, strict=True):
         log_renamed(path, result.renamed)
-    columns = _by_track(tracks, results)
+        _log_lone_mates(path, result)
+    columns, names_r = _by_track(tracks, results), _region_names(obs)
     adata = AnnData(
-        _matrix(columns, len(obs), list(tracks)),
-        obs=obs.set_axis(_region_names(obs)),
+        _matrix(columns, names_r, list(tracks)),
+        obs=obs.set_axis(names_r),
         var=pd.DataFrame([_describe(of_track, columns[name]) for name, of_track in tracks.items()], index=list(tracks)),
     )
     adata.uns[COUNTING] = {
@@ -206,8 +214,6 @@ def _regions(
         raise ValueError(f"regions must have the columns chrom, start and end; {', '.join(absent)} not found.")
     if not len(regions):
         raise ValueError("regions must hold at least one region; there is none.")
-    if unknown := [chrom for chrom in regions[_keys.CHROM].unique() if sizes is not None and chrom not in sizes]:
-        raise ValueError(f"regions must lie on chromosomes of the genome, which has no {listed(unknown)}.")
     return _checked(regions), sizes
 
 
@@ -245,12 +251,15 @@ def touch_intervals(regions: pd.DataFrame, intervals: Intervals) -> np.ndarray:
     return intervals.touched(places, start, end)
 
 
-def _check_headers(paths: Sequence[Path], regions: pd.DataFrame, sizes: pd.Series | None) -> None:
-    """Look at all headers before any file is read through, so that a fault costs no time."""
-    lengths = {str(path): contig_lengths(path) for path in paths if file_kind(path) == "alignments"}
-    check_same_assembly(lengths)
-    for path, of_file in lengths.items():
-        check_contigs(path, of_file, regions, sizes)
+def _log_lone_mates(path: Path, result: FileCounts) -> None:
+    if result.n_lone_mates > _MANY_LONE_MATES * result.n_pairs:
+        _log.warning(
+            "%s lacks a mate of %s of its %s proper pairs. Their fragments were taken from the template length of the "
+            "other mate, and some may be lost; filter whole pairs rather than single mates.",
+            path,
+            f"{result.n_lone_mates:,}",
+            f"{result.n_pairs:,}",
+        )
 
 
 def _by_track(tracks: Mapping[str, list[Path]], results: Sequence[FileCounts]) -> dict[str, list[FileCounts]]:
@@ -259,21 +268,23 @@ def _by_track(tracks: Mapping[str, list[Path]], results: Sequence[FileCounts]) -
 
 
 def _matrix(
-    columns: Mapping[str, list[FileCounts]], n_regions: int, names: Sequence[str]
+    columns: Mapping[str, list[FileCounts]], regions: pd.Index, names: Sequence[str]
 ) -> sp.csr_matrix | np.ndarray:
     """Counts of the files, added up over the replicates of each track."""
     rows = [file.rows for name in names for file in columns[name]]
     values = [file.values for name in names for file in columns[name]]
     track = [np.full(len(file.rows), at) for at, name in enumerate(names) for file in columns[name]]
     counts = sp.coo_matrix(
-        (np.concatenate(values), (np.concatenate(rows), np.concatenate(track))), shape=(n_regions, len(names))
+        (np.concatenate(values), (np.concatenate(rows), np.concatenate(track))), shape=(len(regions), len(names))
     ).tocsr()  # which adds up what stands in one place, as int64
     if counts.nnz and counts.data.max() > _INT32_MAX:
+        row, column = (places[counts.data.argmax()] for places in counts.nonzero())
         raise ValueError(
-            f"a region holds {counts.data.max():,} reads, more than the {_INT32_MAX:,} that int32 can hold."
+            f"a region must hold at most {_INT32_MAX:,} reads, which int32 can hold; region {regions[row]}, track "
+            f"{names[column]} holds {counts.data.max():,}. Make smaller regions."
         )
     counts = counts.astype(np.int32)
-    return counts if counts.nnz < (1 - _MOSTLY_ZERO) * n_regions * len(names) else counts.toarray()
+    return counts if counts.nnz < (1 - _MOSTLY_ZERO) * len(regions) * len(names) else counts.toarray()
 
 
 def _region_names(obs: pd.DataFrame) -> pd.Index:
@@ -291,4 +302,5 @@ def _describe(paths: Sequence[Path], results: Sequence[FileCounts]) -> dict[str,
         "file": ";".join(map(str, paths)),
         "n_records": depth + sum(dropped.values()),
         **{f"dropped_{reason}": number for reason, number in dropped.items()},
+        "n_lone_mates": sum(result.n_lone_mates for result in results),
     }

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from ..contigs import match_contigs, renamed_contigs
 from ..processes import clean_context, script_not_run_again
 from . import alignments, fragments
-from .alignments import DROPPED, Batch, ReadFilters, read_alignments
+from .alignments import DROPPED, KINDS_OF_PAIRS, Batch, ReadFilters, read_alignments
 from .fragments import read_fragments
 from .regions import Intervals, RegionCounter, Regions
 from .rules import CountingRule, Reads
@@ -39,13 +39,15 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class FileCounts:
-    """Counts of one file: `values` in `rows`, zero elsewhere, and what became of its records."""
+    """Counts of one file: `values` in `rows`, zero elsewhere, and what became of its records and proper pairs."""
 
     rows: np.ndarray
     values: np.ndarray
     depth: int
     dropped: dict[str, int]
     renamed: dict[str, str]
+    n_pairs: int
+    n_lone_mates: int
 
 
 def file_kind(path: Path) -> str:
@@ -71,8 +73,8 @@ def file_kind(path: Path) -> str:
     )
 
 
-def count_file(path: Path, plan: Plan, tell: Callable[[int], None]) -> FileCounts:
-    """Count one file in one pass; `tell` is called with the bytes read so far.
+def count_file(path: Path, plan: Plan, report: Callable[[int], None]) -> FileCounts:
+    """Count one file in one pass; `report` is called with the bytes read so far.
 
     Raises
     ------
@@ -81,11 +83,14 @@ def count_file(path: Path, plan: Plan, tell: Callable[[int], None]) -> FileCount
     """
     counter = RegionCounter(plan.regions)
     dropped: Counter[str] = Counter(dict.fromkeys(DROPPED, 0))
-    depth, contigs = 0, {}
+    depth, contigs, seen = 0, {}, None
+    n_mates = np.zeros((len(KINDS_OF_PAIRS), 2), dtype=np.int64)
     for batch in _batches(path, plan.filters):
         reads = batch.reads
         _check_reads(path, reads, plan)
-        contigs.update(match_contigs(plan.regions.intervals.chroms, reads.contigs))
+        if reads.contigs is not seen:  # those of an alignment file stay, and may be many
+            contigs.update(match_contigs(plan.regions.intervals.chroms, reads.contigs))
+            seen = reads.contigs
         start, end = plan.rule.place(reads)
         if plan.blacklist is not None:
             listed = plan.blacklist.touched(reads, start, end)
@@ -93,8 +98,9 @@ def count_file(path: Path, plan: Plan, tell: Callable[[int], None]) -> FileCount
             reads, start, end = _without(reads, listed), start[~listed], end[~listed]
         dropped.update(batch.dropped)
         depth += len(start)
+        n_mates += batch.n_mates
         counter.add(reads, start, end)
-        tell(batch.n_bytes)
+        report(batch.n_bytes)
     if not depth:
         raise ValueError(_nothing_passed(path, dropped))
     if not contigs:
@@ -104,7 +110,15 @@ def count_file(path: Path, plan: Plan, tell: Callable[[int], None]) -> FileCount
         )
     counts = counter.counts()
     rows = np.flatnonzero(counts)
-    return FileCounts(rows, counts[rows], depth, dict(dropped), renamed_contigs(contigs))
+    return FileCounts(
+        rows,
+        counts[rows],
+        depth,
+        dict(dropped),
+        renamed_contigs(contigs),
+        n_pairs=int(np.max(n_mates, axis=1).sum()),
+        n_lone_mates=int(np.ptp(n_mates, axis=1).sum()),
+    )
 
 
 def count_files(paths: Sequence[Path], plan: Plan, processes: int | None, progress: bool) -> list[FileCounts]:
@@ -117,8 +131,6 @@ def count_files(paths: Sequence[Path], plan: Plan, processes: int | None, progre
     """
     if processes is None:
         processes = min(_n_cores(), sum(path.stat().st_size > _LARGE for path in paths))
-    elif processes < 1:
-        raise ValueError(f"processes must be at least 1; it is {processes}.")
     n_workers = min(processes, len(paths))
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not progress) as bar:
@@ -142,7 +154,7 @@ def _show_after(show: Callable[[int], None], before: int, n_bytes: int) -> None:
 
 
 def _n_cores() -> int:
-    # fewer than the machine has where a scheduler lends only some; macOS and Windows cannot tell
+    # fewer than the machine has where a scheduler lends only some; macOS and Windows do not report that
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -180,12 +192,12 @@ def _begin(plan: Plan, done: Any) -> None:
 def _count_in_worker(path: Path, number: int) -> FileCounts:
     done = _shared["done"]
 
-    def tell(n_bytes: int) -> None:
+    def report(n_bytes: int) -> None:
         if done[-1]:
             raise _Stopped
         done[number] = n_bytes
 
-    result = count_file(path, _shared["plan"], tell)
+    result = count_file(path, _shared["plan"], report)
     done[number] = path.stat().st_size
     return result
 
@@ -200,12 +212,12 @@ def _check_reads(path: Path, reads: Reads, plan: Plan) -> None:
             f"{path} gives no strand in its sixth column, and rule 'five_prime' needs it; "
             "count it with rule 'center' or 'overlap'."
         )
-    if plan.sizes is None or not len(reads.end):
+    if plan.sizes is None or not len(reads.end) or file_kind(path) == "alignments":  # whose header has been compared
         return
     matched = match_contigs(plan.sizes, reads.contigs)
     length = np.array([plan.sizes[matched[name]] if name in matched else np.inf for name in reads.contigs])
     beyond = np.flatnonzero(reads.end > length[reads.contig])
-    if len(beyond) and file_kind(path) == "fragments":  # an alignment's header has been compared already
+    if len(beyond):
         row = beyond[0]
         contig = reads.contigs[reads.contig[row]]
         raise ValueError(

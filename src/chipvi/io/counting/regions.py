@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ... import _keys
-from ..contigs import match_contigs
+from ..contigs import contig_numbers
 from .rules import Reads
 
 
@@ -42,10 +42,7 @@ class Intervals:
 
     def locate(self, reads: Reads, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Which places lie on one of the chromosomes, and start and end of those in the coordinate."""
-        index = {chrom: number for number, chrom in enumerate(self.chroms)}
-        matched = match_contigs(self.chroms, reads.contigs)
-        number_of = np.array([index.get(matched.get(name, ""), -1) for name in reads.contigs], dtype=np.int64)
-        number = number_of[reads.contig] if len(number_of) else np.zeros(0, dtype=np.int64)
+        number = contig_numbers(self.chroms, reads.contigs)[reads.contig]
         known = number >= 0
         low, high = self.offsets[number[known]], self.offsets[number[known] + 1]
         # what reaches beyond the last interval of a chromosome must not reach into the next chromosome
@@ -69,7 +66,7 @@ class Regions:
         Of the regions.
     start_rank, end_rank
         How many regions start before the start of each, and end before its end. Slices where regions are sorted and
-        do not overlap, which spares memory.
+        do not overlap, which saves memory.
     """
 
     intervals: Intervals

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from ..arguments import LONGEST, require_whole
 
 RULES = ("five_prime", "shifted", "center", "overlap")
 
@@ -22,7 +25,8 @@ class Reads:
     start, end
         What the read, or the whole fragment, covers of the genome: bp, int64, 0-based, half-open.
     strand
-        1, -1, or 0 where it is not known; of a pair it is that of its first read. int8.
+        1, -1, or 0 where it is not known; of a pair it is that of its first read. Its sign is all that is used, in no
+        arithmetic, so its type may be narrow.
     is_fragment
         Whether both ends of the fragment are known, as from a pair.
     """
@@ -42,22 +46,32 @@ class CountingRule:
     Parameters
     ----------
     name
-        One of `RULES`; :func:`chipvi.io.count_reads` tells what each does.
+        One of `RULES`; :func:`chipvi.io.count_reads` describes each.
     fragment_length
         Of reads without a mate, in bp; only "shifted" uses it.
     strand_shift
         Added first to 5' ends on the plus and on the minus strand, in bp.
+
+    Raises
+    ------
+    ValueError
+        If the rule is not known, or a number is not whole or out of range.
     """
 
     name: str = "shifted"
     fragment_length: int = 150
-    strand_shift: tuple[int, int] = (0, 0)
+    strand_shift: Sequence[int] = (0, 0)
 
     def __post_init__(self) -> None:
         if self.name not in RULES:
             raise ValueError(f"rule must be one of {', '.join(RULES)}; it is {self.name!r}.")
-        if self.fragment_length < 1:
-            raise ValueError(f"fragment_length must be at least 1 bp; it is {self.fragment_length}.")
+        require_whole("fragment_length", self.fragment_length, least=1, unit="bp")
+        if np.shape(self.strand_shift) != (2,):
+            raise ValueError(
+                f"strand_shift must be two numbers, for the plus and the minus strand; it is {self.strand_shift!r}."
+            )
+        for shift in self.strand_shift:
+            require_whole("strand_shift", shift, least=-LONGEST, unit="bp")
 
     def place(self, reads: Reads) -> tuple[np.ndarray, np.ndarray]:
         """Start and end of where each read counts, in bp, 0-based, half-open; it may lie off the chromosome.
@@ -75,15 +89,15 @@ class CountingRule:
         if self.name == "center":
             position = (start + end) // 2
         else:
-            position = np.where(reads.strand < 0, end - 1, start)
+            half = self.fragment_length // 2 if self.name == "shifted" else 0
+            position = np.where(reads.strand < 0, end - 1 - half, start + half)
             if self.name == "shifted":
-                half = self.fragment_length // 2
-                position = np.where(reads.is_fragment, (start + end) // 2, position + half * reads.strand)
+                position = np.where(reads.is_fragment, (start + end) // 2, position)
         return position, position + 1
 
     def _moved(self, reads: Reads) -> tuple[np.ndarray, np.ndarray]:
         """Intervals after the strand shift: it moves both ends of a fragment, and a read as a whole."""
-        plus, minus = self.strand_shift
+        plus, minus = map(np.int64, self.strand_shift)
         of_read = np.where(reads.strand < 0, minus, plus)
         start = reads.start + np.where(reads.is_fragment, plus, of_read)
         end = reads.end + np.where(reads.is_fragment, minus, of_read)

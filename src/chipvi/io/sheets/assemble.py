@@ -17,11 +17,14 @@ from scipy import sparse
 from ... import _keys
 from ..._files import new_zarr, require_writable, written_whole
 from ..._messages import and_more, listed
-from ..bigwigs.read import read_bigwigs
-from ..contigs import match_contigs
+from ..arguments import require_processes
+from ..bigwigs.read import read_bigwigs, require_uncovered
+from ..contigs import choose_chromosomes, match_contigs
+from ..counting.alignments import ReadFilters
 from ..counting.count import count_reads, touch_intervals
 from ..counting.regions import Intervals
-from ..genomes import GENOMES, choose_chromosomes, chrom_sizes, cut_regions, make_bins, read_blacklist
+from ..counting.rules import CountingRule
+from ..genomes import chrom_sizes, cut_regions, is_genome_name, make_bins, read_blacklist
 from ..inputs import read_bed
 from .headers import require_assembly
 from .sheet import FILE, FOLD_CHANGE, check_sheet, read_sheet
@@ -159,6 +162,10 @@ def count_sheet(
     FileExistsError
         If `out` is there already.
     """
+    CountingRule(rule, fragment_length, strand_shift)  # they refuse what is wrong before a file is opened
+    ReadFilters(min_mapq, duplicates, secondary, supplementary)
+    require_uncovered(uncovered)
+    require_processes(processes)
     if out is not None:
         require_writable(Path(out))
     plan = plan_sheet(
@@ -200,7 +207,7 @@ def count_sheet(
             FOLD_CHANGE: read(fold_change) if fold_change else None,
         },
     )
-    if isinstance(genome, str) and genome in GENOMES:
+    if is_genome_name(genome):
         adata.uns["assembly"] = genome
     if bin_size is not None:
         adata.uns["bin_size"] = bin_size

@@ -1,4 +1,4 @@
-"""Whether the files of a sheet are of the genome that they should be of, as their headers tell."""
+"""Whether the files of a sheet are of the genome that they should be of, by their headers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ... import _keys
+from ..assembly import require_one_assembly
 from ..bigwigs.read import bigwig_sizes
-from ..contigs import check_contigs, check_same_assembly, match_contigs
 from ..counting.alignments import SUFFIXES, contig_lengths
 from ..genomes import chrom_sizes
 from ..inputs import is_url
@@ -35,35 +34,10 @@ def require_assembly(files: Iterable[str], regions: pd.DataFrame, genome: str | 
     ValueError
         If a file cannot be read or is of another assembly; the message names it.
     """
+    stated = {file: _stated_lengths(Path(file)) for file in dict.fromkeys(files) if not is_url(file)}
+    bigwigs = {file for file in stated if file.lower().endswith(BIGWIG)}  # name only chromosomes with data
     sizes = None if genome is None else chrom_sizes(genome)
-    last = regions.groupby(regions[_keys.CHROM].astype("category"), observed=True, sort=False)[_keys.END].max()
-    if sizes is not None:
-        _require_known(last, sizes)
-    here = {}
-    for file in dict.fromkeys(files):
-        lengths = {} if is_url(file) else _stated_lengths(Path(file))
-        if not lengths:
-            continue
-        names = last.index
-        if file.lower().endswith(BIGWIG):  # names only chromosomes with data
-            names = [chrom for chrom in names if chrom in set(match_contigs(names, lengths).values())]
-        ends = pd.DataFrame({_keys.CHROM: names, _keys.END: last[names].to_numpy()})
-        matched = check_contigs(file, lengths, ends, sizes)
-        here[file] = {chrom: lengths[contig] for contig, chrom in matched.items()}
-    check_same_assembly(here)
-
-
-def _require_known(last: pd.Series, sizes: pd.Series) -> None:
-    for chrom, end in last.items():
-        if chrom not in sizes.index:
-            raise ValueError(
-                f"regions must be on chromosomes of the genome; {chrom} is none. Are they named as in the genome?"
-            )
-        if end > sizes[chrom]:
-            raise ValueError(
-                f"regions must lie within the genome; one ends at {chrom}:{end:,}, {chrom} at {sizes[chrom]:,}. "
-                "Are they of another assembly?"
-            )
+    require_one_assembly({file: lengths for file, lengths in stated.items() if lengths}, regions, sizes, bigwigs)
 
 
 def _stated_lengths(path: Path) -> Mapping[str, int]:
