@@ -18,7 +18,7 @@ from .places import PLACE, check_regions
 from .text import numbered_lines, open_text
 
 _WHAT = "a table of counts"
-_RAW_COUNTS = ("#'chr'", "#chr")
+_RAW_COUNTS = ("#'chr'\t", "#chr\t")
 _FEATURE_COLUMNS = ["Geneid", "Chr", "Start", "End", "Strand", "Length"]
 _ENDINGS = re.compile(r"(\.sorted)?\.(bam|cram|sam|bed|tagalign)(\.gz)?$", re.IGNORECASE)
 _PATTERN = r"(?P<biosample>[^._]+)[._](?P<assay>[^._]+)"

@@ -18,6 +18,7 @@ WHAT = "reads or fragments"
 _COMPRESSED = (".gz", ".bgz")
 _STRANDS = ("+", "-", ".")
 _STRAND = 5
+_PLACES_OF_PAIR = (1, 2, 4, 5)
 # 10x Genomics begins its fragments with such comments.
 _CELL_RANGER = ("# primary_contig=", "# pipeline_name=cellranger")
 _BARCODE = re.compile(r"[ACGT]{10,}(-[0-9]+)?")
@@ -54,8 +55,10 @@ class TextFormat:
             return f"column 6 must be {' or '.join(self.strands)}, as in the first line"
         if self.name != PAIRS.name:
             return _fault_of_place(cells)
-        if is_broken_pair(*cells[:2], *cells[3:5]):
-            return None
+        if None in [as_whole(cells[column]) for column in _PLACES_OF_PAIR]:
+            return "it does not hold chromosome, start and end twice"
+        if "." in (cells[0], cells[3]) or "-1" in (cells[1], cells[4]) or cells[0] != cells[3]:
+            return None  # it is dropped and counted
         return _fault_of_place(cells) or _fault_of_place(cells[3:])
 
 
@@ -119,11 +122,6 @@ def find_source(path: Path, kind: str | None = None) -> Source:
             "its format is known."
         )
     return Source(path, _decide(path, ending, kind))
-
-
-def is_broken_pair(chrom: str, start: str, mate_chrom: str, mate_start: str) -> bool:
-    """Whether one mate of a line of BEDPE has no place, or the two lie on two chromosomes."""
-    return "." in (chrom, mate_chrom) or "-1" in (start, mate_start) or chrom != mate_chrom
 
 
 def first_line(path: Path) -> tuple[int, list[str], bool]:
@@ -209,7 +207,7 @@ def _fault_of_place(cells: Sequence[str]) -> str | None:
 
 def _is_pair(cells: Sequence[str], ending: str) -> bool:
     """Whether a line is one of BEDPE: a second place in columns 4 to 6, which no other format has."""
-    if len(cells) < 6 or None in [as_whole(cells[column]) for column in (1, 2, 4, 5)]:
+    if len(cells) < 6 or None in [as_whole(cells[column]) for column in _PLACES_OF_PAIR]:
         return False
     has_strands = len(cells) >= 10 and cells[8] in _STRANDS and cells[9] in _STRANDS
     return ending == ".bedpe" or has_strands or cells[0] == cells[3] or "." in (cells[0], cells[3])
