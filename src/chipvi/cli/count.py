@@ -13,6 +13,7 @@ from scipy import sparse
 
 from .. import _keys, io
 from .._files import require_writable
+from .._messages import listed
 from ..io.sheets import assemble
 from .console import plain_table
 
@@ -52,6 +53,7 @@ def run(
         return
     adata = io.count_sheet(sheet, merge_replicates=merge_replicates, **places, **counting)
     _print_tracks(describe(adata), console)
+    _print_formats(adata.var, console)
     assemble.write_whole(adata, out)
     console.print(f"Wrote: {out}, {adata.n_obs:,} regions x {adata.n_vars} tracks.", soft_wrap=True)
 
@@ -91,6 +93,13 @@ def _print_tracks(table: pd.DataFrame, console: Console) -> None:
         shares = [f"{row[name]:.1%}" for name in table.columns[3:]]
         shown.add_row(str(track), *("-" if "nan" in cell else cell for cell in numbers + shares))
     console.print(shown)
+
+
+def _print_formats(var: pd.DataFrame, console: Console) -> None:
+    """What the files of reads were read as, so that fragments that were taken for reads are seen."""
+    for name, tracks in var.groupby("format", sort=False).groups.items() if "format" in var else ():
+        if name:
+            console.print(f"Read as {name}: {listed(tracks)}.", highlight=False, soft_wrap=True)
 
 
 def _print_plan(plan: assemble.SheetPlan, out: Path, console: Console) -> None:

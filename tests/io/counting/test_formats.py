@@ -193,7 +193,7 @@ def test_x_of_a_spike_in_is_never_chrx_wherever_batches_end(name, line, order, b
     if order == "mixed":
         places = [places[at] for at in rng.permutation(len(places))]
     path = written(tmp_path, name, [line.format(c=c, s=s, e=s + 10) for c, s in places])
-    # the fly's X is longer than what is called the length of chrX, and has a place of the blacklist
+    # reads of the fly lie where the blacklist of chrX does, and count in the depth
     adata = io.count_reads(
         path,
         genome=pd.Series({"chrX": 910, "chr2": 500}),

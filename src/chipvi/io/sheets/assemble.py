@@ -240,7 +240,8 @@ def assemble(tracks: Sequence[Track], counts: AnnData | None, layers: Mapping[st
         adata.uns.update(counts.uns)
         for name in counts.var:
             adata.var[name] = counts.var[name].reindex(names)
-        adata.var[FILE] = adata.var[FILE].fillna("")
+        for name in (FILE, "format"):
+            adata.var[name] = adata.var[name].fillna("")
     for layer, part in layers.items():
         if part is not None:
             values_rt = np.full(shape, np.nan, dtype=np.float32)
