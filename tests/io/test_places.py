@@ -58,12 +58,12 @@ def test_chromosomes_and_positions_of_any_dtype_count_alike(chroms, dtype, reads
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"start": pd.array([0, None, 0, 800], dtype="Int64")}, "must each have a start; row 1 has none."),
+        ({"start": pd.array([0, None, 0, 800], dtype="Int64")}, "must each have a value of start; row 1 has none."),
         (
             {"end": pd.array([100, 200, None, None], dtype="Int64")},
-            "must each have an end; row 2 has none (and 1 more).",
+            "must each have a value of end; row 2 has none (and 1 more).",
         ),
-        ({"start": [0, np.nan, 0, 800]}, "must each have a start; row 1 has none."),
+        ({"start": [0, np.nan, 0, 800]}, "must each have a value of start; row 1 has none."),
         ({"start": [0.0, 100.0, 0.0, 800.0]}, "must hold whole base pairs; its dtype is float64"),
         ({"chrom": ["1", None, "2", "2"]}, "must each have a chromosome; row 1 has none."),
         ({"chrom": [1.0, 1.0, 2.0, 2.0]}, "must be text, such as chr1 or 1; it holds"),

@@ -89,9 +89,7 @@ def _names(chrom: pd.Series, what: str) -> pd.Series:
 def _positions(column: pd.Series, key: str, what: str) -> np.ndarray:
     absent = np.flatnonzero(column.isna())
     if len(absent):
-        raise ValueError(
-            f"{what} must each have {'an' if key == _keys.END else 'a'} {key}; row {absent[0]} has none{and_more(len(absent))}."
-        )
+        raise ValueError(f"{what} must each have a value of {key}; row {absent[0]} has none{and_more(len(absent))}.")
     if not is_integer_dtype(column):
         raise ValueError(
             f"column {key!r} of {what} must hold whole base pairs; its dtype is {column.dtype}. "

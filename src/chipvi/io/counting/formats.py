@@ -111,7 +111,7 @@ def find_source(path: Path, kind: str | None = None) -> Source:
         raise ValueError(f"kind must be {ALIGNMENTS} or {FRAGMENTS}; it is {kind!r}.")
     if not path.is_file():
         raise ValueError(f"there is no {path}.")
-    ending = _ending(path)
+    ending = file_ending(path)
     if ending in alignments.SUFFIXES:
         if kind == FRAGMENTS:
             raise ValueError(f"{path} holds alignments, not fragments; leave its kind empty, or give {ALIGNMENTS}.")
@@ -122,6 +122,23 @@ def find_source(path: Path, kind: str | None = None) -> Source:
             "its format is known."
         )
     return Source(path, _decide(path, ending, kind))
+
+
+def file_ending(path: Path) -> str:
+    """Ending of the name in lower case, without that of a compressed file.
+
+    >>> file_ending(Path("a.tagAlign.gz"))
+    '.tagalign'
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in _COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def is_named_fragments(path: Path) -> bool:
+    """Whether the name of a text is one of fragments, such as `atac_fragments.tsv.gz`."""
+    return FRAGMENTS in path.name.lower() and file_ending(path) in SUFFIXES
 
 
 def first_line(path: Path) -> tuple[int, list[str], bool]:
@@ -160,7 +177,7 @@ def _decide(path: Path, ending: str, kind: str | None) -> TextFormat:
         return PAIRS
     if _is_peak(cells):
         raise ValueError(f"{path} holds peaks, which are no reads: {found}. Give the alignments or fragments.")
-    is_named = FRAGMENTS in path.name.lower() or of_cell_ranger
+    is_named = is_named_fragments(path) or of_cell_ranger
     if kind == ALIGNMENTS and is_named:
         raise ValueError(
             f"{path} holds fragments by its name or header, but its kind is {kind}. Give kind {FRAGMENTS}, or rename."
@@ -185,13 +202,6 @@ def _decide(path: Path, ending: str, kind: str | None) -> TextFormat:
     if len(cells) == 4 and re.fullmatch(r"-?[0-9]*\.[0-9]+(e-?[0-9]+)?", cells[3]):
         raise ValueError(f"{path} holds a signal, as bedGraph files do, and no reads: {found}.")
     return _INTERVALS if strand is None else _WITHOUT_STRAND
-
-
-def _ending(path: Path) -> str:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in _COMPRESSED:
-        suffixes.pop()
-    return suffixes[-1] if suffixes else ""
 
 
 def _fault_of_place(cells: Sequence[str]) -> str | None:

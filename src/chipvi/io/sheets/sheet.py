@@ -12,7 +12,8 @@ import pandas as pd
 
 from ... import _keys
 from ..._messages import listed, unknown
-from ..counting.formats import ALIGNMENTS, FRAGMENTS, READS, find_source
+from ..counting.alignments import SUFFIXES
+from ..counting.formats import ALIGNMENTS, FRAGMENTS, READS, file_ending, find_source, is_named_fragments
 from ..inputs import is_url
 from ..text import read_lines
 
@@ -37,11 +38,7 @@ _ALIASES = {
     "fold_change_over_control": FOLD_CHANGE,
 }
 BIGWIG = (".bw", ".bigwig")
-_KIND_BY_ENDING = (
-    (("fragments.tsv", "fragments.tsv.gz", "fragments.bed", "fragments.bed.gz"), FRAGMENTS),
-    ((".bam", ".cram", ".sam", ".tagalign", ".tagalign.gz"), ALIGNMENTS),
-)
-_BY_CONTENT = (".bed", ".bed.gz", ".bedpe", ".bedpe.gz")
+_BY_CONTENT = (".bed", ".bedpe")
 _CONTROL_ASSAYS = ("control", "igg", "input", "mock", "wce")
 _TRUE, _FALSE = ("1", "true", "yes", "y"), ("0", "false", "no", "n")
 
@@ -57,9 +54,8 @@ def read_sheet(path: str | Path) -> pd.DataFrame:
         - ``biosample``, ``assay``: what was measured in what.
         - ``file``: path, relative to the sheet's folder, or URL.
         - ``kind``: ``alignments`` (BAM, CRAM, tagAlign, BED of reads), ``fragments`` (BED, BEDPE or TSV of fragments),
-          ``pvalue`` (bigWig of -log10 p) or ``fold_change`` (bigWig over control). May be empty for files that end in
-          .bam, .cram, .sam, .tagAlign, fragments.tsv or fragments.bed, and for other BED files, whose first line
-          decides.
+          ``pvalue`` (bigWig of -log10 p) or ``fold_change`` (bigWig over control). May be empty for BAM, CRAM, SAM
+          and tagAlign files, texts with ``fragments`` in their name, and other BED files, whose first line decides.
         - ``control``: yes or no. If empty, an assay called Input, WCE, IgG, mock or control is one.
         - ``replicate``: number or name, where an experiment was repeated.
 
@@ -166,17 +162,19 @@ def _kind(kind: str, file: str) -> tuple[str, str | None]:
 
 
 def _kind_of_file(file: str) -> tuple[str, str | None]:
-    """Kind of a file by its ending or its content, and why it has none."""
-    lower = file.lower()
-    for endings, kind in _KIND_BY_ENDING:
-        if lower.endswith(endings):
-            return kind, None
-    if not lower.endswith(_BY_CONTENT):
-        return "", f"has no kind, and the ending of {Path(file).name} does not show it; give {listed(KINDS)}"
-    if not os.path.isfile(file):
+    """Kind of a file by its name or its content, and why it has none."""
+    path = Path(file)
+    ending = file_ending(path)
+    if is_named_fragments(path):
+        return FRAGMENTS, None
+    if ending in (*SUFFIXES, ".tagalign"):
+        return ALIGNMENTS, None
+    if ending not in _BY_CONTENT:
+        return "", f"has no kind, and the ending of {path.name} does not show it; give {listed(KINDS)}"
+    if not path.is_file():
         return ALIGNMENTS, None  # that it is not there is reported as such
     try:
-        return ALIGNMENTS if find_source(Path(file)).text == READS else FRAGMENTS, None
+        return ALIGNMENTS if find_source(path).text == READS else FRAGMENTS, None
     except ValueError as error:
         return "", f"has no kind, and the content of the file does not show it: {str(error).rstrip('.')}"
 
