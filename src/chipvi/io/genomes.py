@@ -198,7 +198,7 @@ def read_blacklist(path: str | Path) -> pd.DataFrame:
     ------
     ValueError
         If there is no such file, it holds no interval, or an interval ends before it starts. For the name of a genome,
-        the message tells where to get its list.
+        the message names where to get its list.
 
     References
     ----------

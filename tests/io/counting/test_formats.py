@@ -157,7 +157,9 @@ def test_a_later_line_of_another_format_is_refused_with_its_number(first, other,
         ("a.bed", "alignments", "chr1\t9\t90\tx\t0\t.", "must have a strand, \\+ or -, in column 6"),
         ("a.tagAlign", None, "chr1\t9\t90\tN\t1000\t.", "must have a strand, \\+ or -, in column 6"),
         ("a_fragments.tsv", "alignments", READ, "holds fragments by its name or header, but its kind is alignments"),
-        ("a.tsv", None, f"chr1\t9\t90\t{BARCODE}\t1\t+", "may hold reads or fragments.* Give its kind"),
+        ("a.tsv", None, READ, "may hold reads or fragments.* Give its kind"),
+        ("a.bed", None, f"chr1\t9\t90\t{BARCODE}\t1\t+", "may hold reads or fragments.* Give its kind"),
+        ("a.bed", None, "chr1\t9\t90\tlung#ACGTACGTACGTAC-1\t1\t+", "may hold reads or fragments.* Give its kind"),
         ("a.bed", "peaks", READ, "kind must be alignments or fragments; it is 'peaks'"),
     ],
 )
@@ -229,7 +231,9 @@ def test_formats_of_replicates_stand_side_by_side_and_are_stored(tmp_path, write
     reads = written(tmp_path, "a.bed", [READ] * 3)
     whole = written(tmp_path, "b_fragments.tsv", [FRAGMENT] * 2)
     bam = write_bam("c.bam", [(0, "chr1", 100, "36M", 60, 0)], SIZES)
-    adata = io.count_reads({"both": [reads, whole], "bam": bam}, genome=pd.Series(SIZES), bin_size=500, progress=False)
+    tracks = {"both": [reads, whole], "bam": bam}
+    adata = io.count_reads(tracks, genome=pd.Series(SIZES), bin_size=500, processes=2, progress=False)
+    assert adata.var["depth"].tolist() == [5, 1]
     assert adata.var["format"].tolist() == ["reads;fragments", "BAM"]
     adata.write_h5ad(tmp_path / "a.h5ad")
 

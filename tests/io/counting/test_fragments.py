@@ -130,6 +130,7 @@ def test_fragments_of_another_genome_are_refused(tmp_path):
         pytest.param("a.bed.gz", gzip.compress(FRAGMENTS.encode() * 999)[:400], "truncated", id="cut"),
         pytest.param("a.bed", b"\xff\xfe\x00chr", "it is no text", id="binary"),
         pytest.param("a.bed", b"chr1\t1\t9\nchr1\t1\t9\0\n", "it is no text", id="a zero byte"),
+        pytest.param("a.bed", b"chr1\t1\t9\tr\n" * 9_000 + b"chr1\t1\t9\tr\xe9\n", "it is no text", id="Latin-1"),
         pytest.param("a.bed", "chr1\t1\t9\n".encode("utf-16"), "it is no text", id="UTF-16"),
     ],
 )

@@ -55,7 +55,7 @@ def count_reads(
 
     Every file is read once from start to end, so it needs no index and no sorting, and the depth is that of the whole
     file. A chromosome that a file calls `1` and the regions `chr1`, or the other way round, is taken to be the same,
-    and a line of the log says so.
+    and a line of the log reports it. A file that has both names means two chromosomes.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def count_reads(
     ------
     ValueError
         If a file is missing, damaged, truncated, of another assembly or without a chromosome of the regions, or if
-        nothing in it passes; and if the regions or the options are not as said above. Nothing is then returned.
+        nothing in it passes; and if the regions or the options are not as above. Nothing is then returned.
     """
     tracks = _tracks(files, names, kind)
     counting = CountingRule(rule, int(fragment_length), (int(strand_shift[0]), int(strand_shift[1])))

@@ -179,7 +179,7 @@ def _show_after(show: Callable[[int], None], before: int, n_bytes: int) -> None:
 
 
 def _n_cores() -> int:
-    # fewer than the machine has where a scheduler lends only some; macOS and Windows cannot tell
+    # fewer than the machine has where a scheduler lends only some; macOS and Windows do not know
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

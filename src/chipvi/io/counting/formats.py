@@ -21,7 +21,7 @@ _STRAND = 5
 _PLACES_OF_PAIR = (1, 2, 4, 5)
 # 10x Genomics begins its fragments with such comments.
 _CELL_RANGER = ("# primary_contig=", "# pipeline_name=cellranger")
-_BARCODE = re.compile(r"[ACGT]{10,}(-[0-9]+)?")
+_BARCODE = re.compile(r"(?<![A-Za-z])[ACGT]{10,}(?![A-Za-z])")
 
 
 @dataclass(frozen=True)
@@ -188,10 +188,10 @@ def _decide(path: Path, ending: str, kind: str | None) -> TextFormat:
     if strand not in (None, *_STRANDS):
         raise ValueError(refused(path, f"{found}, whose column 6 is no strand"))
     if strand in READS.strands:
-        if kind is None and ending != ".tagalign" and _is_barcode(cells):
+        if kind is None and (ending == ".tsv" or (ending != ".tagalign" and _is_barcode(cells))):
             raise ValueError(
-                f"{path} may hold reads or fragments: {found}, with a strand in column 6 and what may be the barcode "
-                f"of a cell in column 4. Give its kind: {ALIGNMENTS} for reads, or {FRAGMENTS}."
+                f"{path} may hold reads or fragments of single cells, which may have a strand in column 6: {found}. "
+                f"Give its kind: {ALIGNMENTS} for reads, or {FRAGMENTS}."
             )
         return READS
     if kind == ALIGNMENTS or ending == ".tagalign":
@@ -236,7 +236,7 @@ def _is_peak(cells: Sequence[str]) -> bool:
 def _is_barcode(cells: Sequence[str]) -> bool:
     """Whether column 4 looks like the barcode of a cell, and not like the bases of the read, as in tagAlign."""
     is_sequence = len(cells[3]) == int(cells[2]) - int(cells[1])
-    return _BARCODE.fullmatch(cells[3]) is not None and not is_sequence
+    return _BARCODE.search(cells[3]) is not None and not is_sequence
 
 
 def _columns(cells: Sequence[str]) -> str:

@@ -81,6 +81,8 @@ class _DataLines:
                 block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
             if any(byte in block and (start in block or block.startswith(start[1:])) for byte, start in _NO_DATA):
                 block = _NO_DATA_LINES.sub(b"", block)
+            if not block.isascii():
+                block.decode()  # which raises the error of a text that is none, also for columns that pandas skips
             if b"\0" in block or (self._most is not None and _most_columns(block) > self._most):
                 raise ValueError("a line is no line of the format")
             if block:

@@ -1,4 +1,4 @@
-"""Whether the files of a sheet are of the genome that they should be of, as their headers tell."""
+"""Whether the files of a sheet are of the genome that they should be of, by their headers."""
 
 from __future__ import annotations
 

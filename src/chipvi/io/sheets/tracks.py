@@ -26,7 +26,7 @@ class Track:
     pvalue, fold_change
         bigWig files, if there are.
     covariates
-        What further columns of the sheet say alike in all lines of the track.
+        Further columns of the sheet that are the same in all lines of the track.
     """
 
     biosample: str
