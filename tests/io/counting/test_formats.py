@@ -212,6 +212,15 @@ def test_x_of_a_spike_in_is_never_chrx_wherever_batches_end(name, line, order, b
     assert not caplog.records
 
 
+def test_names_are_listed_in_the_order_of_the_lines_wherever_batches_end(tmp_path, monkeypatch):
+    chroms = ["MT", "chr2", "M", "chr1", "MT", "chr10", "chr1", "A"]
+    path = written(tmp_path, "a.bed", [f"{chrom}\t1\t9" for chrom in chroms])
+    for batch in (1, 3, 1 << 18):
+        monkeypatch.setattr(fragments, "_BATCH", batch)
+        *_, last = fragments.read_fragments(find_source(path))
+        assert last.reads.contigs == ("MT", "chr2", "M", "chr1", "chr10", "A")
+
+
 def test_a_long_chromosome_of_a_spike_in_does_not_make_another_assembly(tmp_path, monkeypatch):
     monkeypatch.setattr(fragments, "_BATCH", 7)
     genome = pd.Series({"chrX": 500})

@@ -137,11 +137,12 @@ def _pairs(table: pd.DataFrame, names: dict[str, int]) -> tuple[Reads, int]:
 
 
 def _contig(column: pd.Series, names: dict[str, int]) -> np.ndarray:
-    """Place of each name among all names of the file, to which new ones are added."""
-    categories = list(column.cat.categories)
+    """Place of each name among all names of the file, to which new ones are added in the order of the lines."""
+    categories, codes = column.cat.categories, column.cat.codes.to_numpy()
     _require("" not in categories)
-    places = np.array([names.setdefault(name, len(names)) for name in categories], dtype=np.int64)
-    return places[column.cat.codes.to_numpy()]
+    for code in pd.unique(codes):
+        names.setdefault(categories[code], len(names))
+    return np.array([names[name] for name in categories], dtype=np.int64)[codes]
 
 
 def _require(is_so: bool) -> None:
