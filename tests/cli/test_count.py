@@ -50,6 +50,18 @@ def test_count_prints_a_row_per_track_and_writes_what_it_says(folder, name):
     assert np.ravel(adata.X.sum(axis=0)).tolist() == [40, 16]
 
 
+def test_count_prints_what_each_file_was_read_as(folder):
+    (folder / "reads.bed").write_text("chr1\t10\t46\tr\t0\t+\n")
+    (folder / "x_fragments.tsv").write_text("chr1\t10\t46\tACGT\t1\t+\n")
+    (folder / "sheet.tsv").write_text(
+        "biosample\tassay\tfile\nK562\tA\ta.bam\nH1\tA\treads.bed\nH1\tB\tx_fragments.tsv\nK562\tB\tb.bam\n"
+    )
+    result = call("count", "sheet.tsv", *PLACES, "-o", "data.h5ad")
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.output.splitlines() if line.startswith("Read as")]
+    assert lines == ["Read as BAM: K562.A, K562.B.", "Read as reads: H1.A.", "Read as fragments: H1.B."]
+
+
 def test_options_reach_the_counting(folder):
     arguments = [
         "--duplicates",
@@ -106,10 +118,15 @@ def test_a_dry_run_tells_the_size_and_writes_nothing(folder):
             2,
         ),
         (("sheet.tsv", *PLACES, "--blacklist", "none.bed", "-o", "data.h5ad"), "there is no none.bed", 2),
+        (("peaks.tsv", *PLACES, "-o", "data.h5ad"), "holds peaks, which are no reads", 2),
+        (("sheet.tsv", "--regions", "utf16.bed", "-o", "data.h5ad"), "utf16.bed cannot be read as a BED file", 2),
     ],
 )
 def test_errors_take_one_line_and_leave_nothing(folder, arguments, message, code, dry_run):
     (folder / "old.h5ad").touch()
+    (folder / "utf16.bed").write_bytes("chr1\t0\t9\n".encode("utf-16"))
+    (folder / "peaks.bed").write_text("chr1\t9\t90\tp\t0\t.\t5.2\t3.1\t2.0\t40\n")
+    (folder / "peaks.tsv").write_text("biosample\tassay\tfile\nK562\tATAC\tpeaks.bed\n")
     before = set(folder.iterdir())
     result = call("count", *arguments, *dry_run)
     assert result.exit_code == code

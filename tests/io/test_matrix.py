@@ -50,7 +50,7 @@ def test_npz_of_multibamsummary_with_its_regions(tmp_path):
     labels = np.array(["K562_H3K4me3.bam", "K562_ATAC.bam"])
     np.savez_compressed(tmp_path / "counts.npz", matrix=np.array(EXPECTED, dtype=float), labels=labels)
     check(from_matrix(tmp_path / "counts.npz", write(tmp_path, "bins.bed", BED)))
-    with pytest.raises(ValueError, match=r"counts\.npz does not say where its rows are; give regions"):
+    with pytest.raises(ValueError, match=r"counts\.npz does not place its rows; give regions"):
         from_matrix(tmp_path / "counts.npz")
 
 

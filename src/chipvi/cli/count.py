@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .. import _keys
-from .._messages import counted
+from .._messages import counted, listed
 from .console import open_console, plain_table, print_line
 from .options import DryRun, Genome, Out
 
@@ -98,6 +98,7 @@ def run(options: Options) -> None:
         processes=options.processes,
     )
     _print_tracks(describe(adata), console)
+    _print_formats(adata.var, console)
     write_whole(adata, out)
     print_line(f"Wrote: {out}, {counted(adata.n_obs, 'region')} x {counted(adata.n_vars, 'track')}.", console)
 
@@ -141,6 +142,13 @@ def _print_tracks(table: pd.DataFrame, console: Console) -> None:
         shares = [f"{row[name]:.1%}" for name in table.columns[3:]]
         shown.add_row(str(track), *("-" if "nan" in cell else cell for cell in numbers + shares))
     console.print(shown)
+
+
+def _print_formats(var: pd.DataFrame, console: Console) -> None:
+    """What the files of reads were read as, so that fragments that were taken for reads are seen."""
+    for name, tracks in var.groupby("format", sort=False).groups.items() if "format" in var else ():
+        if name:
+            print_line(f"Read as {name}: {listed(tracks)}.", console)
 
 
 def _print_plan(plan: SheetPlan, out: Path, console: Console) -> None:

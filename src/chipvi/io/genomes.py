@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +14,8 @@ from .._messages import and_more, listed
 from .arguments import require_whole
 from .contigs import choose_chromosomes
 from .inputs import read_bed
+from .places import PLACE, check_places
+from .text import as_whole, read_rows
 
 # Those that a file of another assembly is compared with.
 COMMON_GENOMES = ("hg38", "hg19", "hs1", "mm10", "mm39", "mm9")
@@ -170,8 +171,8 @@ def read_blacklist(path: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     path
-        A BED file, which may end in ``.gz``. Lists are not shipped or downloaded; the usual ones are those of
-        the Boyle lab [1]_.
+        A BED file, plain or compressed with gzip. Lists are not shipped or downloaded; the usual ones are those of the
+        Boyle lab [1]_.
 
     Returns
     -------
@@ -191,18 +192,7 @@ def read_blacklist(path: str | Path) -> pd.DataFrame:
         where = f"Get {path}-blacklist.v2.bed.gz from {_BLACKLISTS}" if str(path) in _WITH_BLACKLIST else "Make one"
         raise ValueError(f"blacklist must be a BED file; {str(path)!r} is a genome. {where} and give its path.")
     path = Path(path)
-    try:
-        intervals = read_bed(path)[[_keys.CHROM, _keys.START, _keys.END]]
-    except (OSError, EOFError) as error:
-        raise ValueError(f"blacklist {path} cannot be read: {error}.") from error
-    broken = np.flatnonzero((intervals[_keys.END] <= intervals[_keys.START]) | (intervals[_keys.START] < 0))
-    if len(broken):
-        chrom, start, end = intervals.iloc[broken[0]]
-        raise ValueError(
-            f"blacklist {path.name} must hold intervals that start at 0 or later and end after they start; it holds "
-            f"{chrom}:{start}-{end}{and_more(len(broken))}."
-        )
-    return intervals
+    return check_places(read_bed(path)[PLACE], f"intervals of the blacklist {path.name}")
 
 
 @lru_cache(maxsize=1)
@@ -223,23 +213,16 @@ def _sequences(name: str) -> pd.DataFrame:
 
 def _read_sizes(path: Path) -> pd.Series:
     sizes: dict[str, int] = {}
-    try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip() or line.startswith("#"):
-                    continue
-                fields = line.split("\t") if "\t" in line else line.split()
-                name, length = fields[0], fields[1].strip() if len(fields) > 1 else ""
-                if not length.isdecimal():
-                    raise ValueError(
-                        f"line {number} of {path.name} must begin with a name and a length in bp; "
-                        f"it is {line.strip()[:60]!r}."
-                    )
-                if name in sizes:
-                    raise ValueError(f"line {number} of {path.name} names {name} again; each sequence may stand once.")
-                sizes[name] = int(length)
-    except (UnicodeDecodeError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} cannot be read as chromosome sizes: it is no text.") from error
+    for number, cells in read_rows(path, "chromosome sizes"):
+        name, length = cells[0].strip(), as_whole(cells[1]) if len(cells) > 1 else None
+        if length is None or not name:
+            raise ValueError(
+                f"line {number} of {path.name} must begin with a name and a length in bp; it is "
+                f"{' '.join(cells)[:60]!r}."
+            )
+        if name in sizes:
+            raise ValueError(f"line {number} of {path.name} names {name} again; each sequence may stand once.")
+        sizes[name] = length
     return pd.Series(sizes, dtype=np.int64)
 
 

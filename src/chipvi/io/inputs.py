@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 
 import anndata
@@ -10,11 +9,11 @@ import pandas as pd
 from anndata import AnnData
 
 from .. import _keys
+from .text import as_whole, is_header, read_rows
 
 _READERS = {".h5ad": anndata.read_h5ad, ".zarr": anndata.read_zarr}
 _BIGWIG = (".bw", ".bigwig")
 _URLS = ("http://", "https://", "ftp://")
-_HEADERS = ("#", "track", "browser")
 
 
 def is_bigwig(path: Path) -> bool:
@@ -55,7 +54,9 @@ def read_anndata(path: Path) -> AnnData:
 
 
 def read_bed(path: Path) -> pd.DataFrame:
-    """Read the intervals of a BED file, which may end in `.gz`.
+    """Read the intervals of a BED file, plain or compressed with gzip.
+
+    Blank lines, comments, lines for genome browsers and a first line that names the columns are skipped.
 
     Returns
     -------
@@ -68,25 +69,18 @@ def read_bed(path: Path) -> pd.DataFrame:
     """
     if not path.exists():
         raise ValueError(f"there is no {path}.")
-    rows = []
-    try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-            for number, line in enumerate(file, start=1):
-                fields = line.rstrip("\n").split("\t" if "\t" in line else None)  # a name may hold spaces
-                if line.strip() and not line.startswith(_HEADERS):
-                    rows.append(_interval(fields, f"line {number} of {path.name}"))
-    except (UnicodeDecodeError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} cannot be read as a BED file: it is no text.") from error
+    rows: list[tuple[str, int, int, str]] = []
+    for number, cells in read_rows(path, "a BED file"):
+        if rows or not is_header(cells):
+            rows.append(_interval(cells, f"line {number} of {path.name}"))
     if not rows:
         raise ValueError(f"{path} must hold an interval a line; it holds none.")
     return pd.DataFrame(rows, columns=[_keys.CHROM, _keys.START, _keys.END, _keys.STRAND])
 
 
-def _interval(fields: list[str], where: str) -> tuple[str, int, int, str]:
-    try:
-        chrom, start, end = fields[0], int(fields[1]), int(fields[2])
-    except (IndexError, ValueError) as error:
-        raise ValueError(
-            f"{where} must begin with chromosome, start and end; it is {' '.join(fields)[:60]!r}."
-        ) from error
-    return chrom, start, end, fields[5] if len(fields) > 5 else "."
+def _interval(cells: list[str], where: str) -> tuple[str, int, int, str]:
+    start, end = (as_whole(cells[1]), as_whole(cells[2])) if len(cells) > 2 else (None, None)
+    chrom = cells[0].strip()
+    if start is None or end is None or not chrom:
+        raise ValueError(f"{where} must begin with chromosome, start and end; it is {' '.join(cells)[:60]!r}.")
+    return chrom, start, end, cells[5].strip() if len(cells) > 5 else "."

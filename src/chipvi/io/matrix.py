@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pandas as pd
@@ -16,8 +14,11 @@ from .. import _keys
 from .._messages import and_more, listed
 from .genomes import cut_regions
 from .inputs import read_bed
+from .places import PLACE, check_regions
+from .text import numbered_lines, open_text
 
-_PLACE = [_keys.CHROM, _keys.START, _keys.END]
+_WHAT = "a table of counts"
+_RAW_COUNTS = ("#'chr'\t", "#chr\t")
 _FEATURE_COLUMNS = ["Geneid", "Chr", "Start", "End", "Strand", "Length"]
 _ENDINGS = re.compile(r"(\.sorted)?\.(bam|cram|sam|bed|tagalign)(\.gz)?$", re.IGNORECASE)
 _LARGEST, _LARGEST_FLOAT32 = 2**53 - 1, 2**24 - 1  # beyond which not every whole number is a float64 or float32
@@ -37,7 +38,7 @@ def from_matrix(
     Parameters
     ----------
     counts
-        Which tool made a file is told by its content:
+        The content of a file decides which tool made it:
 
         - EpiCSeg: ``counts.txt``, a column per mark and a header; with its regions, ``contigs.bed``.
         - deepTools multiBamSummary: the ``.npz``, with its regions; or the table of ``--outRawCounts``.
@@ -67,17 +68,19 @@ def from_matrix(
     Raises
     ------
     ValueError
-        If a file is of no such form, rows and regions do not fit, counts are not whole, or a name does not tell
+        If a file is of no such form, rows and regions do not fit, counts are not whole, or a name does not hold
         biosample and assay.
     """
     table, places = _read(counts, tracks)
     where = "the table" if isinstance(counts, pd.DataFrame) else Path(counts).name
     if regions is not None:
         if places is not None:
-            raise ValueError(f"{where} says where its rows are; leave out regions.")
+            raise ValueError(f"{where} places its rows itself; leave out regions.")
         places = _fit_regions(regions, len(table), where)
-    if places is None:
-        raise ValueError(f"{where} does not say where its rows are; give regions, such as a BED file.")
+    elif places is None:
+        raise ValueError(f"{where} does not place its rows; give regions, such as a BED file.")
+    else:
+        places = check_regions(places)
     names = [_ENDINGS.sub("", Path(str(name)).name) for name in table.columns]
     var = _describe(names, tracks, biosample, pattern)
     index = (
@@ -89,41 +92,52 @@ def from_matrix(
 def _read(
     counts: str | Path | pd.DataFrame, tracks: Sequence[str] | pd.DataFrame | None
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """Counts with the names in the file, and where the rows are, if that is told."""
+    """Counts with the names in the file, and the places of the rows where the table holds them."""
     if isinstance(counts, pd.DataFrame):
-        return _split(counts, _PLACE) if set(_PLACE) <= set(counts.columns) else (counts, None)
+        return _split(counts, PLACE) if set(PLACE) <= set(counts.columns) else (counts, None)
     path = Path(counts)
     if not path.is_file():
         raise ValueError(f"there is no {path}.")
     if path.suffix == ".npz":
         return _read_npz(path), None
-    try:
-        with _open(path) as file:
-            first = file.readline()
-            second = file.readline()
-        if first.startswith("#'chr'") or first.startswith("#chr"):
-            return _split(_read_table(path, quotechar="'"), _PLACE, renamed=True)
-        if "featureCounts" in first or first.split("\t")[:6] == _FEATURE_COLUMNS:
-            return _read_features(_read_table(path, comment="#"), path.name)
-        fields = first.rstrip("\n").split("\t")
-        if len(fields) > 3 and fields[1].isdecimal() and fields[2].isdecimal():
-            return _read_multicov(_read_table(path, header=None), path.name, tracks)
-        if second.strip() and all(_is_number(cell) for cell in second.split("\t")):
-            return _read_table(path), None
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, pd.errors.ParserError) as error:
-        raise ValueError(f"{path.name} cannot be read as a table of counts: {error}.") from error
+    n_comments, first, second = _head(path)
+    if first.startswith(_RAW_COUNTS):
+        return _split(_read_table(path, skiprows=n_comments, quotechar="'"), PLACE, renamed=True)
+    fields = first.split("\t")
+    if fields[:6] == _FEATURE_COLUMNS:
+        return _read_features(_read_table(path, skiprows=n_comments), path.name)
+    if len(fields) > 3 and fields[1].isdecimal() and fields[2].isdecimal():
+        return _read_multicov(_read_table(path, skiprows=n_comments, header=None), path.name, tracks)
+    if set(PLACE) <= set(fields) or (second and all(_is_number(cell) for cell in second.split("\t"))):
+        return _read(_read_table(path, skiprows=n_comments), tracks)
     raise ValueError(
         f"{path.name} must be a count table of EpiCSeg, multiBamSummary, featureCounts or bedtools multicov, "
         f"separated by tabs; it begins with {first.strip()[:60]!r}."
     )
 
 
-def _open(path: Path) -> IO[str]:
-    return gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
+def _head(path: Path) -> tuple[int, str, str]:
+    """How many lines stand before the first row, and that row and the next."""
+    n_before = 0
+    rows: list[str] = []
+    for _, line in numbered_lines(path, _WHAT):
+        # multiBamSummary's row of names begins as a comment does
+        if rows or line.startswith(_RAW_COUNTS) or (line.strip() and line[0] != "#"):
+            rows.append(line)
+        else:
+            n_before += 1
+        if len(rows) == 2:
+            break
+    first, second = [*rows, "", ""][:2]
+    return n_before, first, second
 
 
 def _read_table(path: Path, **options: object) -> pd.DataFrame:
-    return pd.read_csv(path, sep="\t", **options)
+    try:
+        with open_text(path, _WHAT) as file:
+            return pd.read_csv(file, sep="\t", low_memory=False, **options)
+    except pd.errors.ParserError as error:
+        raise ValueError(f"{path} cannot be read as {_WHAT}: {str(error).strip()}.") from error
 
 
 def _is_number(cell: str) -> bool:
@@ -132,7 +146,7 @@ def _is_number(cell: str) -> bool:
 
 def _split(table: pd.DataFrame, columns: list[str], renamed: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
     places = table.iloc[:, :3] if renamed else table[columns]
-    return table.drop(columns=list(places.columns)), places.set_axis(_PLACE, axis=1).reset_index(drop=True)
+    return table.drop(columns=list(places.columns)), places.set_axis(PLACE, axis=1).reset_index(drop=True)
 
 
 def _read_npz(path: Path) -> pd.DataFrame:
@@ -169,12 +183,12 @@ def _read_multicov(
             f"{where} has {table.shape[1]} columns, 3 of them for the region, so at most {table.shape[1] - 3} tracks; "
             f"there are {len(names)}."
         )
-    return table.iloc[:, -len(names) :].set_axis(names, axis=1), table.iloc[:, :3].set_axis(_PLACE, axis=1)
+    return table.iloc[:, -len(names) :].set_axis(names, axis=1), table.iloc[:, :3].set_axis(PLACE, axis=1)
 
 
 def _fit_regions(regions: pd.DataFrame | str | Path, n_rows: int, where: str) -> pd.DataFrame:
     table = regions if isinstance(regions, pd.DataFrame) else read_bed(Path(regions))
-    table = table[_PLACE].reset_index(drop=True)
+    table = check_regions(table)[PLACE].reset_index(drop=True)
     if len(table) == n_rows:
         return table
     length = (table[_keys.END] - table[_keys.START]).to_numpy()
@@ -212,7 +226,7 @@ def _describe(
         unclear = [name for name, match in zip(given, found, strict=True) if match is None]
         if unclear:
             raise ValueError(
-                f"the names of tracks must tell biosample and assay, as K562_H3K4me3 does; {unclear[0]!r} does not"
+                f"the names of tracks must hold biosample and assay, as K562_H3K4me3 does; {unclear[0]!r} does not"
                 f"{and_more(len(unclear))}. Give biosample, pattern, or a table as tracks."
             )
         groups = [match.groupdict() for match in found if match is not None]

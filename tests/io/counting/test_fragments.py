@@ -7,6 +7,7 @@ import pytest
 
 from chipvi import io
 from chipvi.io.counting import fragments
+from chipvi.io.counting.formats import find_source
 from chipvi.io.counting.fragments import read_fragments
 
 TAGALIGN = "chr1\t100\t136\tN\t1000\t+\nchr2\t40\t76\tN\t1000\t-\n"
@@ -17,7 +18,7 @@ def read_all(path):
     """One row for each read: contig, start, end, strand, is_fragment."""
     return [
         (batch.reads.contigs[contig], *rest)
-        for batch in read_fragments(path)
+        for batch in read_fragments(find_source(path))
         for contig, *rest in zip(
             batch.reads.contig,
             batch.reads.start,
@@ -116,15 +117,21 @@ def test_fragments_of_another_genome_are_refused(tmp_path):
     ("name", "data", "message"),
     [
         pytest.param("a.bed", b"", "it holds none", id="empty"),
+        pytest.param("a.bed.gz", gzip.compress(b""), "it holds none", id="empty after decompression"),
         pytest.param("a.bed", b"# nothing\n", "it holds none", id="only a header"),
         pytest.param("a.bed", b"chr1\tx\t9\n", r"line 1 is 'chr1\\tx\\t9'", id="no number first"),
-        pytest.param("a.bed", b"chr1\t1\t9\nchr1\tx\t9\n", "separated by tabs; ", id="no number later"),
-        pytest.param("a.bed", b"chr1\t1\t9\nchr1\t5\n", "must hold chromosome, start, end", id="a short line"),
-        pytest.param("a.bed", b"chr1 1 9\n", "separated by tabs", id="spaces"),
-        pytest.param("a.bed", b"chr1\t1\t9\nchr1\t9\t9\n", "chr1:9-9 does not", id="no base"),
-        pytest.param("a.bed.gz", b"chr1\t1\t9\n", "it is no text", id="not compressed"),
+        pytest.param("a.bed", b"chr1\t1\t9\n\nchr1\tx\t9\n", r"line 3 is 'chr1\\tx\\t9'", id="no number later"),
+        pytest.param("a.bed", b"chr1\t1\t9\n#\n#\nchr1\t5\n", "line 4 is .* it has 2 columns", id="a short line"),
+        pytest.param("a.bed", b"chr1 1 9\n", "separated by tabs; line 1 is", id="spaces"),
+        pytest.param("a.bed", b"chr1\t1\t9\nchr1\t9\t9\n", "line 2 is .* chr1:9-9 does not", id="no base"),
+        pytest.param("a.bed", b"chr1\t1\t9\nchr1\t-2\t9\n", "line 2 is .* chr1:-2-9 does not", id="before the start"),
+        pytest.param("a.bed", b"chr1\t1\t9\nchr1\t1\t99999999999999999999\n", "line 2 is", id="no 64 bits"),
+        pytest.param("a.bed", b"chr1\t1\t9\n\t1\t9\n", "line 2 is .* no chromosome", id="no chromosome"),
         pytest.param("a.bed.gz", gzip.compress(FRAGMENTS.encode() * 999)[:400], "truncated", id="cut"),
         pytest.param("a.bed", b"\xff\xfe\x00chr", "it is no text", id="binary"),
+        pytest.param("a.bed", b"chr1\t1\t9\nchr1\t1\t9\0\n", "it is no text", id="a zero byte"),
+        pytest.param("a.bed", b"chr1\t1\t9\tr\n" * 9_000 + b"chr1\t1\t9\tr\xe9\n", "it is no text", id="Latin-1"),
+        pytest.param("a.bed", "chr1\t1\t9\n".encode("utf-16"), "it is no text", id="UTF-16"),
     ],
 )
 def test_a_file_that_is_no_bed_is_refused_by_name(name, data, message, tmp_path):

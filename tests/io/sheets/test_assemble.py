@@ -177,7 +177,7 @@ def test_a_file_of_another_assembly_is_named_before_anything_is_counted(folder, 
     sizes = {"chr1": 1_000, "chr2": 660}
     write_bam(folder / "x.bam", READS["a1"], sizes)
     write_bigwig(folder / "x.bw", [("chr1", 0, 200, 3.0), ("chr2", 0, 200, 3.0)], sizes)
-    monkeypatch.setattr(assemble, "count_reads", lambda *_, **__: pytest.fail("counted"))
+    monkeypatch.setattr(assemble, "count_tracks", lambda *_, **__: pytest.fail("counted"))
     rest = ",pvalue" if kind == "bw" else ","
     sheet = write_sheet(folder, f"biosample,assay,file,kind\nH1,ATAC,b.bam,\nK562,ATAC,x.{kind}{rest}\n")
     with pytest.raises(ValueError, match=rf"x\.{kind} is of another assembly.*660"):

@@ -71,7 +71,7 @@ def test_urls_are_kept_and_not_looked_for(folder, scheme):
         ("K562,ATAC,bam,alignments,", "line 3 names bam, but there is no "),
         (
             "K562,ATAC,bam/f.bw,,",
-            "line 3 has no kind, and the ending of f.bw does not tell; give alignments, fragments",
+            "line 3 has no kind, and the ending of f.bw does not show it; give alignments, fragments",
         ),
         ("K562,ATAC,bam/g.txt,,", "line 3 has no kind, and the ending of g.txt"),
         ("K562,ATAC,bam/a.bam,peaks,", "line 3 has the unknown kind 'peaks'; there is alignments"),
@@ -109,7 +109,7 @@ def test_a_control_may_serve_several_biosamples_but_other_files_only_one(folder)
     ("text", "message"),
     [
         ("biosample,asay,file\nK562,ATAC,bam/a.bam\n", "column 'assay' is not in sheet.csv; did you mean 'asay'"),
-        ("biosample,assay,file,depth\nK562,ATAC,bam/a.bam,7\n", "cannot have a column 'depth': it is found out"),
+        ("biosample,assay,file,depth\nK562,ATAC,bam/a.bam,7\n", "cannot have a column 'depth': it is measured"),
         ("biosample,assay,file,is_control\nK562,ATAC,bam/a.bam,1\n", "mark controls in a column control"),
         ("biosample,assay,file,assay\nK562,ATAC,bam/a.bam,ATAC\n", "must name each column once; 'assay' comes back"),
         ("biosample,assay,file,\nK562,ATAC,bam/a.bam,7\n", "column 4 has no name"),
@@ -126,7 +126,7 @@ def test_no_sheet_and_no_text_are_told(folder):
     with pytest.raises(ValueError, match=r"there is no sample sheet .*none\.csv"):
         read_sheet(folder / "none.csv")
     (folder / "sheet.xlsx").write_bytes(b"PK\x03\x04\xff\xfe\x00")
-    with pytest.raises(ValueError, match="it is no text. Save it as CSV or TSV"):
+    with pytest.raises(ValueError, match="cannot be read as a sample sheet, CSV or TSV: it is no text"):
         read_sheet(folder / "sheet.xlsx")
 
 

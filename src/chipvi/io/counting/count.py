@@ -14,15 +14,17 @@ from anndata.utils import make_index_unique
 from pandas.api.types import is_integer_dtype
 
 from ... import _keys
-from ..._messages import and_more
 from ..arguments import require_processes
 from ..assembly import lengths_by_chrom, require_one_assembly
 from ..contigs import log_renamed
-from ..genomes import chrom_sizes, make_bins, read_blacklist
+from ..genomes import chrom_sizes, make_bins
+from ..places import check_regions
 from .alignments import DROPPED, ReadFilters, contig_lengths
-from .files import FileCounts, Plan, count_files, file_kind
-from .regions import Intervals, Regions
-from .rules import CountingRule, Reads
+from .blacklist import Kept, leave_out
+from .files import FileCounts, Plan, count_files
+from .formats import READS, Source, find_source
+from .regions import Regions
+from .rules import CountingRule
 
 # Key of uns under which the rule and the filters are kept with the counts.
 COUNTING = "chipvi_counting"
@@ -40,6 +42,7 @@ def count_reads(
     genome: str | Path | pd.Series | None = None,
     bin_size: int | None = None,
     chromosomes: str | None = None,
+    kind: str | None = None,
     rule: str = "shifted",
     fragment_length: int = 150,
     min_mapq: int = 0,
@@ -56,15 +59,16 @@ def count_reads(
 
     Every file is read once from start to end, so it needs no index and no sorting, and the depth is that of the whole
     file. A chromosome that a file calls `1` and the regions `chr1`, or the other way round, is taken to be the same,
-    and a line of the log says so.
+    and a line of the log reports it. A file that has both names means two chromosomes.
 
     Parameters
     ----------
     files
         One path, several, or a mapping from the track's name to its path, or to a list of paths, replicates, that are
-        added up. BAM, CRAM (the reference is not needed) and SAM; or lines of chromosome, start and end (BED, tagAlign,
-        fragments.tsv; each perhaps with ``.gz``), of which those with a strand in the sixth column are reads and those
-        without are fragments.
+        added up. BAM, CRAM (the reference is not needed) and SAM; or texts, plain or compressed with gzip: reads with a
+        strand in the sixth column (BED, tagAlign), fragments (BED of 3 to 5 columns, fragments.tsv), or pairs (BEDPE).
+        What a text holds is decided by `kind`, its name and its first line, and a later line that is anything else is
+        refused.
     regions
         With `chrom`, `start` and `end` (0-based, half-open), in any order, perhaps with gaps, overlaps or repeats. The
         result keeps their order and their further columns. Instead, or to have the lengths of chromosomes checked:
@@ -74,6 +78,9 @@ def count_reads(
         Width in bp of the bins that are made of the genome, where no `regions` are given.
     chromosomes
         Which chromosomes to make bins of, as in :func:`make_bins`.
+    kind
+        What all `files` hold: "alignments", reads, or "fragments", whose lines are whole fragments whatever stands in
+        the sixth column. By default a text called "...fragments..." holds these, and the first line of others decides.
     rule
         Where a read counts. Of a proper pair the whole fragment counts, once.
 
@@ -97,7 +104,7 @@ def count_reads(
         an aligner. Makers of fragments.tsv files have mostly done so already.
     blacklist
         Intervals, or the path of a BED file. Regions that overlap it are left out of the result, and reads whose place
-        overlaps it count neither in regions nor in the depth.
+        overlaps it count neither in regions nor in the depth. A warning follows if it has no chromosome of the regions.
     names
         Of the tracks, where `files` is no mapping; by default those of the files, without the ending.
     processes
@@ -111,11 +118,12 @@ def count_reads(
     Regions x tracks with the counts in `X`: int32, a CSR matrix where more than half are zero, else an array.
 
     * `obs`: `chrom`, `start`, `end`; names as those of `regions`, or else like `chr1:0-200`.
-    * `var`: `depth`, the number of reads (of fragments, for pairs) that passed, over the whole file; `file`, its path
-      (joined by ";" for replicates); `n_records` of the file, and as `dropped_...` how many of them did not pass, each
-      under the first reason that holds. One mate of each pair is among these, as `dropped_second_mate`, since the other
-      stands for both: depth and dropped add up to `n_records`. `n_lone_mates` is the number of proper pairs of which
-      the file lacks a mate; where there are many, a line of the log says so.
+    * `var`: `depth`, the number of reads (of fragments, for pairs) that passed, over the whole file; `file`, its path,
+      and `format`, what it was read as: BAM, CRAM, SAM, reads, fragments or pairs (both joined by ";" for
+      replicates); `n_records` of the file, and as `dropped_...` how many of them did not pass, each under the first
+      reason that holds. One mate of each pair is among these, as `dropped_second_mate`, since the other stands for
+      both: depth and dropped add up to `n_records`. `n_lone_mates` is the number of proper pairs of which the file
+      lacks a mate; where there are many, a line of the log says so.
     * `uns["chipvi_counting"]`: the rule and the filters.
 
     The result does not depend on `processes`.
@@ -124,30 +132,52 @@ def count_reads(
     ------
     ValueError
         If a file is missing, damaged, truncated, of another assembly or without a chromosome of the regions, or if
-        nothing in it passes; and if the regions or the options are not as said above. Nothing is then returned.
+        nothing in it passes; and if the regions or the options are not as above. Nothing is then returned.
     """
     counting = CountingRule(rule, fragment_length, strand_shift)
     filters = ReadFilters(min_mapq, duplicates, secondary, supplementary)
     require_processes(processes)
-    tracks = _tracks(files, names)
-    obs, sizes = _regions(regions, genome, bin_size, chromosomes)
-    listed_intervals = _blacklist(blacklist)
-    n_listed = 0
-    if listed_intervals is not None:
-        free = ~touch_intervals(obs, listed_intervals)
-        n_listed = int((~free).sum())
-        if not free.any():
-            raise ValueError(f"the blacklist must leave a region; all {len(obs):,} overlap it.")
-        obs = obs[free]
-    paths = [path for of_track in tracks.values() for path in of_track]
-    headers = {str(path): contig_lengths(path) for path in paths if file_kind(path) == "alignments"}
-    require_one_assembly(headers, obs, sizes)
+    tracks = _tracks(files, names, kind)
+    places, sizes = _regions(regions, genome, bin_size, chromosomes)
+    kept = leave_out(places, blacklist)
+    paths = [source.path for sources in tracks.values() for source in sources if source.text is None]
+    require_one_assembly({str(path): contig_lengths(path) for path in paths}, kept.regions, sizes)
+    return count_tracks(tracks, kept, sizes, counting, filters, processes, progress)
+
+
+def count_tracks(
+    tracks: Mapping[str, Sequence[Source]],
+    kept: Kept,
+    sizes: pd.Series | None,
+    rule: CountingRule,
+    filters: ReadFilters,
+    processes: int | None,
+    progress: bool,
+) -> AnnData:
+    """Count tracks at regions that have been checked.
+
+    Parameters
+    ----------
+    tracks
+        The files of each, by its name.
+    kept
+        Regions and blacklist.
+    sizes
+        Lengths of the chromosomes of the genome, where it is known.
+    rule, filters
+        Where reads count, and which.
+    processes, progress
+        As for :func:`count_reads`, which also describes the result and the errors.
+    """
+    sources = [source for of_track in tracks.values() for source in of_track]
+    _require_strands(sources, rule)
+    obs = kept.regions
     lengths = None if sizes is None else lengths_by_chrom(obs[_keys.CHROM].unique(), sizes)
-    plan = Plan(Regions.from_frame(obs), listed_intervals, counting, filters, lengths)
-    results = count_files(paths, plan, processes, progress)
-    for path, result in zip(paths, results, strict=True):
-        log_renamed(path, result.renamed)
-        _log_lone_mates(path, result)
+    plan = Plan(Regions.from_frame(obs), kept.blacklist, rule, filters, lengths)
+    results = count_files(sources, plan, processes, progress)
+    for source, result in zip(sources, results, strict=True):
+        log_renamed(source.path, result.renamed)
+        _log_lone_mates(source.path, result)
     columns, names_r = _by_track(tracks, results), _region_names(obs)
     adata = AnnData(
         _matrix(columns, names_r, list(tracks)),
@@ -155,20 +185,20 @@ def count_reads(
         var=pd.DataFrame([_describe(of_track, columns[name]) for name, of_track in tracks.items()], index=list(tracks)),
     )
     adata.uns[COUNTING] = {
-        "rule": counting.name,
-        **({"fragment_length": counting.fragment_length} if rule == "shifted" else {}),
-        "strand_shift": np.array(counting.strand_shift),
-        "min_mapq": min_mapq,
-        "duplicates": duplicates,
-        "secondary": secondary,
-        "supplementary": supplementary,
-        "blacklisted_regions_left_out": n_listed,
+        "rule": rule.name,
+        **({"fragment_length": rule.fragment_length} if rule.name == "shifted" else {}),
+        "strand_shift": np.array(rule.strand_shift),
+        "min_mapq": filters.min_mapq,
+        "duplicates": filters.duplicates,
+        "secondary": filters.secondary,
+        "supplementary": filters.supplementary,
+        "blacklisted_regions_left_out": kept.n_left_out,
     }
     return adata
 
 
-def _tracks(files: _Files, names: Sequence[str] | None) -> dict[str, list[Path]]:
-    """Paths of each track, by its name."""
+def _tracks(files: _Files, names: Sequence[str] | None, kind: str | None) -> dict[str, list[Source]]:
+    """Files of each track, by its name."""
     if isinstance(files, Mapping):
         if names is not None:
             raise ValueError("names must not be given beside a mapping of files, which has them already.")
@@ -184,9 +214,7 @@ def _tracks(files: _Files, names: Sequence[str] | None) -> dict[str, list[Path]]
             raise ValueError(f"two tracks would be called {twice!r}; give files as a mapping from names to paths.")
     if not tracks or not all(tracks.values()):
         raise ValueError("files must hold at least one path for every track; one has none, or there is no track.")
-    for path in (path for of_track in tracks.values() for path in of_track):
-        file_kind(path)
-    return tracks
+    return {name: [find_source(path, kind) for path in paths] for name, paths in tracks.items()}
 
 
 def _paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -209,46 +237,16 @@ def _regions(
         return make_bins(genome, bin_size, chromosomes), sizes
     if bin_size is not None or chromosomes is not None:
         raise ValueError("bin_size and chromosomes make bins of a genome; they must not be given beside regions.")
-    absent = [name for name in (_keys.CHROM, _keys.START, _keys.END) if name not in regions]
-    if absent:
-        raise ValueError(f"regions must have the columns chrom, start and end; {', '.join(absent)} not found.")
-    if not len(regions):
-        raise ValueError("regions must hold at least one region; there is none.")
-    return _checked(regions), sizes
+    return check_regions(regions), sizes
 
 
-def _checked(regions: pd.DataFrame) -> pd.DataFrame:
-    if len(absent := np.flatnonzero(regions[_keys.CHROM].isna())):
-        raise ValueError(f"regions must each have a chromosome; row {absent[0]} has none{and_more(len(absent))}.")
-    for key in (_keys.START, _keys.END):
-        if not is_integer_dtype(regions[key]):
+def _require_strands(sources: Sequence[Source], rule: CountingRule) -> None:
+    for source in sources:
+        if rule.name == "five_prime" and source.text not in (None, READS):
             raise ValueError(
-                f"column {key!r} of regions must hold whole base pairs; its dtype is {regions[key].dtype}. "
-                "Convert it with .astype(int)."
+                f"{source.path} gives no strand in its sixth column, and rule 'five_prime' needs it: its lines are "
+                f"{source.format}. Count it with rule 'center' or 'overlap'."
             )
-    broken = np.flatnonzero((regions[_keys.START] < 0) | (regions[_keys.END] <= regions[_keys.START]))
-    if len(broken):
-        chrom, start, end = regions.iloc[broken[0]][[_keys.CHROM, _keys.START, _keys.END]]
-        raise ValueError(
-            f"regions must start at 0 or later and end after they start; row {broken[0]} is {chrom}:{start}-{end}"
-            f"{and_more(len(broken))}."
-        )
-    return regions
-
-
-def _blacklist(blacklist: pd.DataFrame | str | Path | None) -> Intervals | None:
-    if blacklist is None:
-        return None
-    intervals = read_blacklist(blacklist) if isinstance(blacklist, str | Path) else blacklist
-    return Intervals.from_frame(intervals) if len(intervals) else None
-
-
-def touch_intervals(regions: pd.DataFrame, intervals: Intervals) -> np.ndarray:
-    """Which regions share a base with any of the intervals, bool."""
-    codes, chroms = pd.factorize(regions[_keys.CHROM])
-    start, end = regions[_keys.START].to_numpy(np.int64), regions[_keys.END].to_numpy(np.int64)
-    places = Reads(tuple(map(str, chroms)), codes, start, end, np.zeros(len(codes), np.int8), np.ones(len(codes), bool))
-    return intervals.touched(places, start, end)
 
 
 def _log_lone_mates(path: Path, result: FileCounts) -> None:
@@ -262,9 +260,9 @@ def _log_lone_mates(path: Path, result: FileCounts) -> None:
         )
 
 
-def _by_track(tracks: Mapping[str, list[Path]], results: Sequence[FileCounts]) -> dict[str, list[FileCounts]]:
+def _by_track(tracks: Mapping[str, Sequence[Source]], results: Sequence[FileCounts]) -> dict[str, list[FileCounts]]:
     left = iter(results)
-    return {name: [next(left) for _ in paths] for name, paths in tracks.items()}
+    return {name: [next(left) for _ in sources] for name, sources in tracks.items()}
 
 
 def _matrix(
@@ -294,12 +292,13 @@ def _region_names(obs: pd.DataFrame) -> pd.Index:
     return make_index_unique(pd.Index(chrom + ":" + start + "-" + end))
 
 
-def _describe(paths: Sequence[Path], results: Sequence[FileCounts]) -> dict[str, int | str]:
+def _describe(sources: Sequence[Source], results: Sequence[FileCounts]) -> dict[str, int | str]:
     dropped = {reason: sum(result.dropped[reason] for result in results) for reason in DROPPED}
     depth = sum(result.depth for result in results)
     return {
         _keys.DEPTH: depth,
-        "file": ";".join(map(str, paths)),
+        "file": ";".join(str(source.path) for source in sources),
+        "format": ";".join(source.format for source in sources),
         "n_records": depth + sum(dropped.values()),
         **{f"dropped_{reason}": number for reason, number in dropped.items()},
         "n_lone_mates": sum(result.n_lone_mates for result in results),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,11 +21,13 @@ from ..arguments import require_processes
 from ..bigwigs.read import read_bigwigs, require_uncovered
 from ..contigs import choose_chromosomes, match_contigs
 from ..counting.alignments import ReadFilters
-from ..counting.count import count_reads, touch_intervals
-from ..counting.regions import Intervals
+from ..counting.blacklist import Kept, leave_out
+from ..counting.count import count_tracks
+from ..counting.formats import Source, find_source
 from ..counting.rules import CountingRule
 from ..genomes import chrom_sizes, cut_regions, is_genome_name, make_bins, read_blacklist
 from ..inputs import read_bed
+from ..places import PLACE, check_places, check_regions
 from .headers import require_assembly
 from .sheet import FILE, FOLD_CHANGE, check_sheet, read_sheet
 from .tracks import Track, plan_tracks
@@ -52,15 +54,11 @@ def choose_regions(
         if genome is None or bin_size is None:
             raise ValueError("say where to count: give regions, or a genome and a bin size.")
         return make_bins(genome, bin_size, chromosomes)
-    table = regions if isinstance(regions, pd.DataFrame) else read_bed(Path(regions))
-    absent = [name for name in (_keys.CHROM, _keys.START, _keys.END) if name not in table]
-    if absent:
-        raise ValueError(f"regions must have the columns chrom, start and end; {listed(absent)} not found.")
-    table = table[[_keys.CHROM, _keys.START, _keys.END]]
-    order = pd.unique(table[_keys.CHROM].astype(str))
+    table = check_regions(regions if isinstance(regions, pd.DataFrame) else read_bed(Path(regions)))[PLACE]
+    order = list(pd.unique(table[_keys.CHROM]))
     if chromosomes is not None:
-        order = np.array(choose_chromosomes(list(order), chromosomes))
-    chrom = pd.Categorical(table[_keys.CHROM].astype(str), categories=order)
+        order = choose_chromosomes(order, chromosomes)
+    chrom = pd.Categorical(table[_keys.CHROM], categories=order)
     table = table.assign(**{_keys.CHROM: chrom}).dropna(subset=[_keys.CHROM])
     table = table.sort_values([_keys.CHROM, _keys.START, _keys.END], kind="stable", ignore_index=True)
     _refuse_overlaps(table)
@@ -69,11 +67,16 @@ def choose_regions(
 
 @dataclass(frozen=True, eq=False)
 class SheetPlan:
-    """What a sheet asks for: its tracks, the regions that the blacklist leaves, and the blacklist."""
+    """What a sheet asks for: its tracks, the files of reads of each, and the regions that the blacklist leaves."""
 
     tracks: list[Track]
-    regions: pd.DataFrame
-    blacklist: pd.DataFrame | None
+    sources: dict[str, list[Source]]
+    kept: Kept
+
+    @property
+    def regions(self) -> pd.DataFrame:
+        """Where to count."""
+        return self.kept.regions
 
 
 def plan_sheet(
@@ -90,13 +93,14 @@ def plan_sheet(
     table = check_sheet(sheet) if isinstance(sheet, pd.DataFrame) else read_sheet(sheet)
     tracks = plan_tracks(table, merge_replicates)
     places = choose_regions(regions, genome, bin_size, chromosomes)
+    sources = {
+        track.name: [find_source(Path(file), kind) for file, kind in track.counted.items()]
+        for track in tracks
+        if track.counted
+    }
     require_assembly([file for track in tracks for file in track.files], places, genome)
-    intervals = _read_intervals(blacklist, genome)
-    if intervals is not None:
-        places = places[~touch_intervals(places, Intervals.from_frame(intervals))].reset_index(drop=True)
-        if places.empty:
-            raise ValueError("the blacklist must leave a region; all overlap it.")
-    return SheetPlan(tracks, places, intervals)
+    kept = leave_out(places, None if blacklist is None else _read_blacklist(blacklist, genome))
+    return SheetPlan(tracks, sources, replace(kept, regions=kept.regions.reset_index(drop=True)))
 
 
 def count_sheet(
@@ -153,7 +157,7 @@ def count_sheet(
     - layer ``signal``: arcsinh(-log10 p), NaN where missing; only if the sheet has p-values.
     - layer ``fold_change``: NaN where missing; only if the sheet has any.
     - ``var``: ``biosample``, ``assay``, ``is_control``, ``depth`` (reads that passed the filters, over the whole file;
-      NaN without alignments), what else :func:`count_reads` tells, and the sheet's covariates.
+      NaN without alignments), the other columns of :func:`count_reads`, and the sheet's covariates.
 
     Raises
     ------
@@ -178,23 +182,16 @@ def count_sheet(
         merge_replicates=merge_replicates,
     )
     tracks, places = plan.tracks, plan.regions
-    counted = {track.name: list(track.counted) for track in tracks if track.counted}
     counts = None
-    if counted:
-        counts = count_reads(
-            counted,
-            places,
-            genome=genome,
-            rule=rule,
-            fragment_length=fragment_length,
-            min_mapq=min_mapq,
-            duplicates=duplicates,
-            secondary=secondary,
-            supplementary=supplementary,
-            strand_shift=strand_shift,
-            blacklist=plan.blacklist,
-            processes=processes,
-            progress=progress,
+    if plan.sources:
+        counts = count_tracks(
+            plan.sources,
+            plan.kept,
+            None if genome is None else chrom_sizes(genome),
+            CountingRule(rule, int(fragment_length), (int(strand_shift[0]), int(strand_shift[1]))),
+            ReadFilters(min_mapq, duplicates, secondary, supplementary),
+            processes,
+            progress,
         )
     read = partial(read_bigwigs, regions=places, uncovered=uncovered, processes=processes, progress=progress)
     signal = {track.name: track.pvalue for track in tracks if track.pvalue}
@@ -248,7 +245,8 @@ def assemble(tracks: Sequence[Track], counts: AnnData | None, layers: Mapping[st
         adata.uns.update(counts.uns)
         for name in counts.var:
             adata.var[name] = counts.var[name].reindex(names)
-        adata.var[FILE] = adata.var[FILE].fillna("")
+        for name in (FILE, "format"):
+            adata.var[name] = adata.var[name].fillna("")
     for layer, part in layers.items():
         if part is not None:
             values_rt = np.full(shape, np.nan, dtype=np.float32)
@@ -271,16 +269,13 @@ def write_whole(adata: AnnData, path: Path) -> Path:
 
 def _refuse_overlaps(regions: pd.DataFrame) -> None:
     start, end = regions[_keys.START].to_numpy(), regions[_keys.END].to_numpy()
-    broken = np.flatnonzero((start < 0) | (end <= start))
-    expected = "regions must start at 0 or later and end after they start"
-    if not len(broken):
-        same = regions[_keys.CHROM].cat.codes.diff().eq(0).to_numpy()
-        broken = np.flatnonzero(same & (start < np.r_[0, end[:-1]]))
-        expected = "regions must not overlap"
+    same = regions[_keys.CHROM].cat.codes.diff().eq(0).to_numpy()
+    broken = np.flatnonzero(same & (start < np.r_[0, end[:-1]]))
     if len(broken):
         chrom, start_bp, end_bp = regions.iloc[broken[0]]
         raise ValueError(
-            f"{expected}; {chrom}:{start_bp}-{end_bp} does{and_more(len(broken))}. Merge them, or make bins."
+            f"regions must not overlap; {chrom}:{start_bp}-{end_bp} does{and_more(len(broken))}. Merge them, or make "
+            "bins."
         )
 
 
@@ -309,15 +304,14 @@ def _as_numbers(cells: pd.Series) -> pd.Series:
     return numbers if numbers.notna().eq(filled.notna()).all() else filled
 
 
-def _read_intervals(
-    blacklist: pd.DataFrame | str | Path | None, genome: str | Path | pd.Series | None
-) -> pd.DataFrame | None:
-    if blacklist is None:
-        return None
-    intervals = blacklist if isinstance(blacklist, pd.DataFrame) else read_blacklist(blacklist)
-    chroms = pd.unique(intervals[_keys.CHROM])
-    if genome is not None and len(chroms) and not match_contigs(chrom_sizes(genome).index, chroms):
+def _read_blacklist(blacklist: pd.DataFrame | str | Path, genome: str | Path | pd.Series | None) -> pd.DataFrame:
+    table = blacklist if isinstance(blacklist, pd.DataFrame) else read_blacklist(blacklist)
+    if genome is None or table.empty:
+        return table
+    table = check_places(table, "intervals of the blacklist")
+    chroms = pd.unique(table[_keys.CHROM])
+    if not match_contigs(chrom_sizes(genome).index, chroms):
         raise ValueError(
             f"the blacklist must name chromosomes of the genome; it names {listed(chroms)}. Is it of another genome?"
         )
-    return intervals if len(intervals) else None
+    return table

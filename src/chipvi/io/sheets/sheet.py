@@ -12,16 +12,19 @@ import pandas as pd
 
 from ... import _keys
 from ..._messages import listed, unknown
+from ..counting.alignments import SUFFIXES
+from ..counting.formats import ALIGNMENTS, FRAGMENTS, READS, file_ending, find_source, is_named_fragments
 from ..inputs import is_url
+from ..text import read_lines
 
 FILE, KIND, CONTROL, REPLICATE = "file", "kind", "control", "replicate"
-ALIGNMENTS, FRAGMENTS, PVALUE, FOLD_CHANGE = "alignments", "fragments", "pvalue", "fold_change"
+PVALUE, FOLD_CHANGE = "pvalue", "fold_change"
 KINDS = (ALIGNMENTS, FRAGMENTS, PVALUE, FOLD_CHANGE)
 COUNTED = (ALIGNMENTS, FRAGMENTS)
 _REQUIRED = (_keys.BIOSAMPLE, _keys.ASSAY, FILE)
 _COLUMNS = (*_REQUIRED, KIND, CONTROL, REPLICATE)
-# Columns of var that are found out, not given.
-_RESERVED = (_keys.DEPTH, _keys.IS_CONTROL, "signal_file", "fold_change_file", "n_records")
+# Columns of var that are measured, not given.
+_RESERVED = (_keys.DEPTH, _keys.IS_CONTROL, "signal_file", "fold_change_file", "format", "n_records")
 
 # How ENCODE and others call these kinds, in lower case and with underscores.
 _ALIASES = {
@@ -35,16 +38,13 @@ _ALIASES = {
     "fold_change_over_control": FOLD_CHANGE,
 }
 BIGWIG = (".bw", ".bigwig")
-_KIND_BY_ENDING = (
-    ((".bam", ".cram", ".sam", ".tagalign", ".tagalign.gz", ".bed", ".bed.gz"), ALIGNMENTS),
-    (("fragments.tsv", "fragments.tsv.gz", "fragments.bed", "fragments.bed.gz"), FRAGMENTS),
-)
+_BY_CONTENT = (".bed", ".bedpe")
 _CONTROL_ASSAYS = ("control", "igg", "input", "mock", "wce")
 _TRUE, _FALSE = ("1", "true", "yes", "y"), ("0", "false", "no", "n")
 
 
 def read_sheet(path: str | Path) -> pd.DataFrame:
-    """Read a sample sheet: a table that tells what each file holds.
+    """Read a sample sheet: a table of what each file holds.
 
     Parameters
     ----------
@@ -53,9 +53,9 @@ def read_sheet(path: str | Path) -> pd.DataFrame:
 
         - ``biosample``, ``assay``: what was measured in what.
         - ``file``: path, relative to the sheet's folder, or URL.
-        - ``kind``: ``alignments`` (BAM, CRAM, tagAlign, BED of reads), ``fragments`` (BED or TSV of fragments),
-          ``pvalue`` (bigWig of -log10 p) or ``fold_change`` (bigWig over control). May be empty where the file's ending
-          tells; that of a bigWig does not.
+        - ``kind``: ``alignments`` (BAM, CRAM, tagAlign, BED of reads), ``fragments`` (BED, BEDPE or TSV of fragments),
+          ``pvalue`` (bigWig of -log10 p) or ``fold_change`` (bigWig over control). May be empty for BAM, CRAM, SAM
+          and tagAlign files, texts with ``fragments`` in their name, and other BED files, whose first line decides.
         - ``control``: yes or no. If empty, an assay called Input, WCE, IgG, mock or control is one.
         - ``replicate``: number or name, where an experiment was repeated.
 
@@ -74,11 +74,7 @@ def read_sheet(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no sample sheet {path}.")
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} cannot be read as a sample sheet: it is no text. Save it as CSV or TSV.") from error
-    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip() and line[0] != "#"]
+    numbered = list(read_lines(path, "a sample sheet, CSV or TSV"))
     if len(numbered) < 2:
         raise ValueError(f"{path.name} must hold a header and a line per file; it holds {len(numbered)} lines.")
     numbers, texts = zip(*numbered, strict=True)
@@ -108,9 +104,9 @@ def _checked(table: pd.DataFrame, where: str, folder: Path) -> pd.DataFrame:
     sheet = pd.DataFrame(index=table.index)
     for name in _COLUMNS:
         sheet[name] = table[name] if name in table else ""
-    kinds = [_kind(*cells) for cells in zip(sheet[KIND], sheet[FILE], strict=True)]
-    controls = [_control(*cells) for cells in zip(sheet[CONTROL], sheet[_keys.ASSAY], strict=True)]
     files = [file if is_url(file) or not file else os.path.abspath(folder / file) for file in sheet[FILE]]
+    kinds = [_kind(*cells) for cells in zip(sheet[KIND], files, strict=True)]
+    controls = [_control(*cells) for cells in zip(sheet[CONTROL], sheet[_keys.ASSAY], strict=True)]
     faults = []
     for row, line in enumerate(sheet.index):
         empty = [name for name in _REQUIRED if not sheet[name].iloc[row]]
@@ -142,7 +138,7 @@ def _require_columns(header: Sequence[str], where: str) -> None:
         raise ValueError(f"{where} must name each column; column {header.index('') + 1} has no name.")
     for name in _RESERVED:
         if name in header:
-            advice = "mark controls in a column control" if name == _keys.IS_CONTROL else "it is found out"
+            advice = "mark controls in a column control" if name == _keys.IS_CONTROL else "it is measured"
             raise ValueError(f"{where} cannot have a column {name!r}: {advice}. Rename or remove the column.")
 
 
@@ -156,16 +152,31 @@ def _kind(kind: str, file: str) -> tuple[str, str | None]:
     found = re.sub(r"[\s-]+", "_", kind.lower())
     found = _ALIASES.get(found, found)
     if not found:
-        found = next((known for endings, known in reversed(_KIND_BY_ENDING) if lower.endswith(endings)), "")
-        if not found:
-            return "", f"has no kind, and the ending of {Path(file).name} does not tell; give {listed(KINDS)}"
-        return found, None
+        return _kind_of_file(file)
     if found not in KINDS:
         advice = "; mark controls in the column control" if found == "control" else ""
         return "", f"has the unknown kind {kind!r}; there is {listed(KINDS)}{advice}"
     if lower.endswith(BIGWIG) == (found in COUNTED):
         return found, f"has kind {kind!r}, but {Path(file).name} is {'a' if found in COUNTED else 'no'} bigWig file"
     return found, None
+
+
+def _kind_of_file(file: str) -> tuple[str, str | None]:
+    """Kind of a file by its name or its content, and why it has none."""
+    path = Path(file)
+    ending = file_ending(path)
+    if is_named_fragments(path):
+        return FRAGMENTS, None
+    if ending in (*SUFFIXES, ".tagalign"):
+        return ALIGNMENTS, None
+    if ending not in _BY_CONTENT:
+        return "", f"has no kind, and the ending of {path.name} does not show it; give {listed(KINDS)}"
+    if not path.is_file():
+        return ALIGNMENTS, None  # that it is not there is reported as such
+    try:
+        return ALIGNMENTS if find_source(path).text == READS else FRAGMENTS, None
+    except ValueError as error:
+        return "", f"has no kind, and the content of the file does not show it: {str(error).rstrip('.')}"
 
 
 def _control(cell: str, assay: str) -> tuple[bool, str | None]:
@@ -178,10 +189,10 @@ def _control(cell: str, assay: str) -> tuple[bool, str | None]:
 
 def _repeated(sheet: pd.DataFrame) -> Iterator[str]:
     """Files that stand for two experiments, or twice for one; only a control may serve several."""
-    lines: dict[tuple[str, ...], object] = {}
+    lines: dict[tuple[object, ...], object] = {}
     for line, row in sheet.iterrows():
         experiment = (row[_keys.BIOSAMPLE], row[_keys.ASSAY], row[REPLICATE]) if row[CONTROL] else ()
-        key = (row[FILE], row[KIND], *experiment)
+        key = (row[FILE], COUNTED if row[KIND] in COUNTED else row[KIND], *experiment)
         if key in lines:
             yield f"line {line} names {Path(row[FILE]).name} again, as line {lines[key]} does"
         lines.setdefault(key, line)

@@ -22,17 +22,17 @@ class Track:
     biosample, assay, is_control
         What was measured; the replicate, where kept apart, is part of the biosample.
     counted
-        Alignments or fragments, to be added up; may be none.
+        Files of reads or fragments, to be added up, each with its kind; may be none.
     pvalue, fold_change
         bigWig files, if there are.
     covariates
-        What further columns of the sheet say alike in all lines of the track.
+        Further columns of the sheet that are the same in all lines of the track.
     """
 
     biosample: str
     assay: str
     is_control: bool
-    counted: tuple[str, ...]
+    counted: dict[str, str]
     pvalue: str | None
     fold_change: str | None
     covariates: dict[str, str]
@@ -96,7 +96,8 @@ def _track(biosample: str, assay: str, rows: pd.DataFrame, merge_replicates: boo
     lines = f"lines {listed(rows.index)} of the sheet"
     if rows[CONTROL].nunique() > 1:
         raise ValueError(f"{lines} are one track, {biosample}.{assay}, so all or none must be a control.")
-    counted = tuple(rows.loc[rows[KIND].isin(COUNTED), FILE])
+    is_counted = rows[KIND].isin(COUNTED)
+    counted = dict(zip(rows.loc[is_counted, FILE], rows.loc[is_counted, KIND], strict=True))
     if len(counted) > 1 and not merge_replicates:
         raise ValueError(
             f"{lines} must have different replicates, as {biosample}.{assay} has {len(counted)} files of reads. "
