@@ -91,7 +91,7 @@ class PlainLoop:
 
     def start(self, seed: int, n_steps: int) -> None:
         """Make module, minibatches and optimiser anew, as `ChipVI.train` does with this seed."""
-        data = self._model._open_data(None)
+        data = self._model.data
         split = split_regions(data.segments, None, 0.0, np.random.default_rng(seed))
         data = data.within(split.cut(data.segments), split.train)
         torch.manual_seed(seed)
@@ -111,16 +111,17 @@ class PlainLoop:
         module, options = self._module, self._options
         for step in range(first, last):
             with phase("loader"):
-                tensors = {name: values.to(self._device) for name, values in next(self._minibatches).items()}
+                minibatch = next(self._minibatches).to(self._device)
             with phase("masking"):
-                n_regions = len(tensors["low_rs"])
-                task = draw_task(module, n_regions, options.biosamples_per_step, self._task_generator)
-                inputs = apply_task(module, tensors, task, self._split_generator)
+                n_queries = options.biosamples_per_step
+                task = draw_task(module, minibatch.n_regions, n_queries, self._task_generator)
+                example = apply_task(module, minibatch, task, self._split_generator)
             with phase("forward"):
-                inferred, generated = module(inputs, compute_loss=False)
+                encoding = module.inference(example.visible, example.queries)
+                predicted = module.generative(encoding, example.queries, example.log_depth_rqg)
             with phase("loss"):
                 kl_weight = min(1.0, step / max(1.0, options.kl_warmup * self._n_steps))
-                loss = module.loss(inputs, inferred, generated, kl_weight=kl_weight).loss
+                loss = module.loss(example, encoding, predicted, kl_weight).loss
             with phase("backward"):
                 self._optimizer.zero_grad()
                 loss.backward()

@@ -13,7 +13,11 @@ import chipvi.io
 from chipvi.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("tutorials/*.ipynb"))]
+PAGES = [
+    *(ROOT / f"{page}.md" for page in ("README", "ARCHITECTURE", "CONTRIBUTING")),
+    *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("tutorials/*.ipynb")),
+]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
@@ -33,7 +37,8 @@ def commands(text: str) -> list[list[str]]:
     blocks = re.findall(r"^\s*(?:\S+/)?(chipvi [a-z-].*)$", fenced, flags=re.M)
     inline = re.findall(r"`(chipvi [a-z-]+[^`]*)`", text)
     calls = [shlex.split(call, comments=True)[1:] for call in [*blocks, *inline]]
-    return [call[1:] if call[0] == "--debug" else call for call in calls]
+    calls = [call[1:] if call[0] == "--debug" else call for call in calls]
+    return [call for call in calls if call != ["--version"]]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

@@ -45,7 +45,7 @@ def and_more(number: int) -> str:
 
 
 def unknown(what: str, name: object, known: Sequence[object], where: str) -> str:
-    """Say that a name is not known, what was probably meant, and what there is.
+    """Message that a name is not known, with what was probably meant, and the known names.
 
     >>> unknown("layer", "count", ["counts", "pval"], "adata.layers")
     "layer 'count' is not in adata.layers; did you mean 'counts'? There is: counts, pval."

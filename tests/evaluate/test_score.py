@@ -326,7 +326,7 @@ def test_what_the_command_cannot_use_is_told_in_one_line(files, arguments, messa
     assert line.startswith(f"Error: {message}")
 
 
-def test_files_that_cannot_be_scored_are_told_in_one_line(files, tmp_path):
+def test_files_that_cannot_be_scored_are_named_in_one_line(files, tmp_path):
     (tmp_path / "track.bigWig").touch()
     (tmp_path / "table.csv").touch()
     for name, message in {
@@ -345,12 +345,12 @@ def test_files_that_cannot_be_scored_are_told_in_one_line(files, tmp_path):
     ("text", "message"),
     [
         ("chr1\t5\t9\nchr1 5\n", "line 2 of genes.bed must begin with chromosome, start and end; it is 'chr1 5'"),
-        ("chrom\tstart\tend\n", "line 1 of genes.bed must begin with chromosome, start and end"),
+        ("chrom\tstart\tend\n", "genes.bed must hold an interval a line; it holds none"),
         ("# nothing\n", "must hold an interval a line; it holds none"),
         ("\x1f\x8b\udcff", "is no text"),
     ],
 )
-def test_bed_files_that_hold_no_intervals_are_told_in_one_line(files, tmp_path, text, message):
+def test_bed_files_that_hold_no_intervals_are_named_in_one_line(files, tmp_path, text, message):
     (tmp_path / "genes.bed").write_bytes(text.encode("utf-8", "surrogateescape"))
     result = call(*files, "--genes", tmp_path / "genes.bed")
     assert result.exit_code == 2
@@ -451,12 +451,12 @@ def test_a_single_file_is_matched_by_its_name_safe_letters_or_not(files, truth, 
         (["pred", "pred", "--bin", 200, "--regions", "x.bed"], "bigWig files have no regions"),
         (["pred", "truth.h5ad", "--bin", 200], "the regions are those of truth.h5ad; leave out --bin"),
         (["pred.h5ad", "truth.h5ad", "--bin", 200], "--regions, --bin and --counts are for bigWig files"),
-        (["pred", "truth.h5ad", "--counts"], "--counts tells what bigWig files of TRUTH hold"),
+        (["pred", "truth.h5ad", "--counts"], "--counts is for bigWig files of TRUTH"),
         (["pred.h5ad", "pred", "--signal-layer", "p"], "bigWig files have no layers or columns; leave out --signal-l"),
         (["empty", "truth.h5ad"], "must hold bigWig files, ending in .bw or .bigWig; it holds none"),
     ],
 )
-def test_bigwig_files_that_cannot_be_scored_are_told_in_one_line(files, prediction, tmp_path, arguments, message):
+def test_bigwig_files_that_cannot_be_scored_are_named_in_one_line(files, prediction, tmp_path, arguments, message):
     as_bigwigs(prediction, tmp_path / "pred")
     (tmp_path / "empty").mkdir()
     result = call(*(tmp_path / a if str(a).partition(".")[0] in ("pred", "truth", "empty") else a for a in arguments))

@@ -148,3 +148,15 @@ def test_a_saved_model_does_not_grow_with_the_regions(folder):
     assert attributes["validation_indices_"] is None
     assert max(value.numel() for value in saved["model_state_dict"].values() if torch.is_tensor(value)) < 50_000
     assert not [name for name, value in attributes.items() if isinstance(value, np.ndarray) and value.size >= 280]
+
+
+def test_a_model_of_an_earlier_version_is_refused_in_a_sentence(model, tmp_path):
+    model.save(tmp_path / "model")
+    saved = torch.load(tmp_path / "model" / "model.pt", weights_only=False)
+    fields = saved["attr_dict"]["registry_"]["field_registries"]
+    state = fields["tracks"]["state_registry"]
+    state |= {"has_counts": True, "has_signal": True}  # what it held before
+    del state["seen"], state["views"]
+    torch.save(saved, tmp_path / "model" / "model.pt")
+    with pytest.raises(ValueError, match="saved by an earlier version of chipvi, .* cannot be loaded. Train it again"):
+        chipvi.ChipVI.load(tmp_path / "model", model.adata.copy(), accelerator="cpu")

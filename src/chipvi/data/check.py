@@ -147,7 +147,7 @@ def _matrices(adata: AnnData, keys: SetupKeys) -> tuple[Matrix | None, Matrix | 
         counts = None if adata.X is None else _matrix("adata.X", adata.X)
     if counts is None and observed is not None:
         raise ValueError(
-            f"{observed.label} tells which counts were measured, but adata.X is None. "
+            f"{observed.label} marks which counts were measured, but adata.X is None. "
             "Name the counts with layer, or leave out observed_layer."
         )
     if counts is None and signal is None:

@@ -98,7 +98,7 @@ def _where_regions_part(obs: pd.DataFrame) -> np.ndarray:
     if absent:
         raise ValueError(
             f"obs must place the regions with the columns chrom, start and end; {', '.join(absent)} not found. "
-            "Add them, or name the obs column that tells which rows are neighbours with segment_key."
+            "Add them, or name the obs column that marks which rows are neighbours with segment_key."
         )
     chrom = _codes(obs, _keys.CHROM, "column 'chrom' of obs must name a chromosome for every region")
     start, end = _positions(obs, _keys.START), _positions(obs, _keys.END)

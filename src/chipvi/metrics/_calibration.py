@@ -130,7 +130,7 @@ def crps_split(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike) -> Crp
 
     The rest is the lowest mean CRPS that multiplying all means of the track by one factor from 0.01 to 100 can reach,
     with the dispersion kept, so that the spread grows with the mean; the scale error is the mean CRPS less the rest.
-    The factor is chosen on the counts that are scored, to 0.1 %: this tells errors apart, and corrects none. The
+    The factor is chosen on the counts that are scored, to 0.1 %: this separates errors, and corrects none. The
     definition is ours, in the manner of scores parted into miscalibration and the rest (Broecker 2009, QJRMS
     135:1512), with the one recalibration that an error in depth calls for.
 

@@ -9,7 +9,7 @@ from scipy.special import gammaln, xlogy
 from scipy.stats import nbinom
 
 _STIRLING_FROM = 16.0  # from here on the series below is exact to 1e-15
-_POISSON = 1e11  # a dispersion that hardly any count can tell from the Poisson limit
+_POISSON = 1e11  # a dispersion that hardly any count distinguishes from the Poisson limit
 _WALK, _UNKNOWN = 64, -1
 _LOG_DISPERSION = (np.log(1e-3), np.log(1e6))
 

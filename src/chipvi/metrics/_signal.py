@@ -89,7 +89,7 @@ def mseprom(truth: ArrayLike, prediction: ArrayLike, promoters: ArrayLike) -> np
     truth, prediction
         One track, or regions x tracks; an entry where either is NaN does not count.
     promoters
-        Which regions are in a promoter, or in how many, as :func:`count_promoters` tells. The scorer goes from gene to
+        Which regions are in a promoter, or in how many, as :func:`count_promoters` has it. The scorer goes from gene to
         gene, so a region in two promoters counts twice.
 
     Returns
@@ -107,7 +107,7 @@ def mseprom(truth: ArrayLike, prediction: ArrayLike, promoters: ArrayLike) -> np
 def msegene(truth: ArrayLike, prediction: ArrayLike, genes: ArrayLike) -> np.ndarray:
     """Mean squared error of each track over gene bodies.
 
-    As :func:`mseprom`, with the number of genes that each region is in, as :func:`count_intervals` tells.
+    As :func:`mseprom`, with the number of genes that each region is in, as :func:`count_intervals` returns it.
     """
     return _weighted_mse(truth, prediction, genes=genes)
 
@@ -115,7 +115,7 @@ def msegene(truth: ArrayLike, prediction: ArrayLike, genes: ArrayLike) -> np.nda
 def mseenh(truth: ArrayLike, prediction: ArrayLike, enhancers: ArrayLike) -> np.ndarray:
     """Mean squared error of each track over enhancers.
 
-    As :func:`mseprom`, with the number of enhancers that each region is in, as :func:`count_intervals` tells.
+    As :func:`mseprom`, with the number of enhancers that each region is in, as :func:`count_intervals` returns it.
     """
     return _weighted_mse(truth, prediction, enhancers=enhancers)
 
@@ -131,7 +131,7 @@ def msevar(truth: ArrayLike, prediction: ArrayLike, variance: ArrayLike) -> np.n
         One track, or regions x tracks; an entry where either is NaN does not count.
     variance
         Of the assay over the training biosamples, divided by their number, not by one less: one per region, or regions
-        x tracks as :func:`leave_one_out_variance` gives. NaN does not count. Without it the scorer tells 0; here it
+        x tracks as :func:`leave_one_out_variance` gives. NaN does not count. Without it the scorer gives 0; here it
         is asked for.
 
     Returns

@@ -287,7 +287,7 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
             if value is not None and (not isinstance(value, int | np.integer) or value < 1):
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
         if checkpoint is not None and seed is None:
-            raise ValueError("with a checkpoint, name a seed, so that the training can be told from others.")
+            raise ValueError("with a checkpoint, name a seed, which distinguishes this training from others.")
         if seed is None:
             seed = int(torch.randint(2**31, ()))
         if validation_size is None:

@@ -64,8 +64,8 @@ class QueryMixin:
         ----------
         adata
             The query: regions x new tracks, on the same keys as the data of the trained model, in any regions of the
-            same genome. A signal layer, a column of controls, or the counts may be absent. Regions are told by their
-            coordinates, or with a `segment_key` by their names.
+            same genome. A signal layer, a column of controls, or the counts may be absent. Regions are identified by
+            their coordinates, or with a `segment_key` by their names.
         model
             The trained model, or the folder that one was saved to together with its data.
 
@@ -256,7 +256,7 @@ def join(
 
 
 def _places(obs: pd.DataFrame, segment_key: str | None) -> pd.Index:
-    """What tells a region: its coordinates, or its name where there are none."""
+    """What identifies a region: its coordinates, or its name where there are none."""
     if segment_key is not None:
         return obs.index
     bounds = [obs[name].astype(np.int64) for name in (_keys.START, _keys.END)]

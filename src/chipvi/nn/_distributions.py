@@ -106,8 +106,8 @@ class NegativeBinomial(_CountDistribution, scvi.distributions.NegativeBinomial):
     def from_moments(cls, mean: Tensor, variance: Tensor) -> NegativeBinomial:
         """Match a mean and a variance: dispersion = mean^2 / (variance - mean).
 
-        A variance below ``mean * (1 + 1e-6)`` is out of a negative binomial's reach, or float32 cannot tell it from
-        one that is: it is raised to that, so that the dispersion is 1e6 * mean and the distribution as good as Poisson.
+        A variance below ``mean * (1 + 1e-6)`` is out of a negative binomial's reach, or in float32 the same as one that
+        is: it is raised to that, so that the dispersion is 1e6 * mean and the distribution as good as Poisson.
         (A bound on the dispersion itself would not do: 1e6 doubles the variance at mean 1e6.) Where the mean is 0 the
         dispersion is 1.
         """

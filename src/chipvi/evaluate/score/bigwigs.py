@@ -51,7 +51,7 @@ def read_pair(
     Raises
     ------
     ValueError
-        If files cannot be read, or it is not told, or told twice, which regions to score.
+        If files cannot be read, or the regions to score are given not at all, or twice.
     """
     if not (is_bigwigs(prediction) or is_bigwigs(truth)):
         if regions is not None or bin_size is not None or counts:
@@ -61,7 +61,7 @@ def read_pair(
         _require_no_layers(keys, truth)
         keys = replace(keys, signal_layer=None if counts else _keys.SIGNAL)
     elif counts:
-        raise ValueError(f"--counts tells what bigWig files of TRUTH hold; {truth.name} has layers.")
+        raise ValueError(f"--counts is for bigWig files of TRUTH; {truth.name} has layers.")
     of_signal = keys.signal_layer is not None
     read = {path: read_anndata(path) for path in (prediction, truth) if not is_bigwigs(path)}
     files = {path: _find_tracks(path, of_signal) for path in (prediction, truth) if is_bigwigs(path)}

@@ -87,7 +87,7 @@ def match_anndata(prediction: AnnData, truth: AnnData) -> Match:
 
 
 def _coordinates(adata: AnnData) -> pd.MultiIndex | None:
-    """Places of the regions; None where they are not told, or not unique, as those of overlapping windows may be."""
+    """Places of the regions; None where they are not known, or not unique, as those of overlapping windows may be."""
     columns = [_keys.CHROM, _keys.START, _keys.END]
     if not set(columns) <= set(adata.obs):
         return None
