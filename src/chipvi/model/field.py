@@ -103,7 +103,7 @@ def registered_grid(state_registry: dict[str, Any]) -> Grid:
     """
     if "seen" not in state_registry:
         raise ValueError(
-            "the model was saved by an earlier version of chipvi, whose weights have other names, and cannot be loaded. "
+            "the model was saved by an earlier version of chipvi, whose weights have other names. It cannot be loaded. "
             "Train it again; chipvi train --config takes the settings.toml of its folder."
         )
     seen, views = ([ViewKind(name) for name in state_registry[key]] for key in ("seen", "views"))
