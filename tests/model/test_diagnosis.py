@@ -123,7 +123,7 @@ def test_a_dispersion_that_is_off_is_reported_in_which_direction(diagnose, truth
 
 
 def test_the_average_of_the_other_biosamples_does_not_beat_itself(diagnose, untaught, truth):
-    scale_t = np.exp(untaught._log_depths(untaught.data))
+    scale_t = np.exp(untaught.log_depths(untaught.data))
     counts_rt = measured(truth)
     average_rt = scale_t * leave_one_out_average(
         counts_rt / scale_t, truth.layers["observed"] == 1, truth.var["biosample"], truth.var["assay"]

@@ -78,7 +78,7 @@ class DiagnosisMixin(RequestMixin):
         rows = draw_blocks(request.rows, MOST_DIAGNOSED, request.data.segments)
         block = request.data.read_rows(rows)
         _require_measured(request, block)
-        log_depth_t = self._log_depths(request.data)
+        log_depth_t = self.log_depths(request.data)
         imputed = impute_measured(
             self.module, self.grid, request.data, rows, log_depth_t=log_depth_t, batch_size=batch_size
         )

@@ -39,7 +39,7 @@ class RequestMixin:
         self._check_if_trained(warn=False)
         data = self.open_data(adata)
         self.module.eval()
-        return Request.of(self.module, self.grid, data, self._log_depths(data), indices, tracks, depth)
+        return Request.of(self.module, self.grid, data, self.log_depths(data), indices, tracks, depth)
 
     def _counts_request(
         self, adata: AnnData | None, indices: Indices, tracks: TracksArgument, depth: float | None
@@ -54,6 +54,12 @@ class RequestMixin:
         if not self.grid.has_counts:
             raise ValueError("the model was trained on signal only; use get_imputed_pvalues, or give it counts.")
 
-    def _log_depths(self, data: TrackData) -> np.ndarray:
-        """Log depth of each track less the centre: of the data if they give depth, else as in training."""
+    def log_depths(self, data: TrackData) -> np.ndarray:
+        """Log depth of each track less the model's centre: of the data if they give depth, else as in training.
+
+        Parameters
+        ----------
+        data
+            Of :meth:`chipvi.ChipVI.open_data`.
+        """
         return self.module.log_depth_array_t if data.tracks.depth is None else log_depths(self.module, data)

@@ -102,7 +102,7 @@ def find_gains(model: ChipVI, data: TrackData, rows: np.ndarray, result: AnnData
     columns = [data.tracks.index(str(name)) for name in result.var_names]
     has_counts = _keys.DISPERSION in result.layers
     if has_counts:
-        entries, depth_t = block.counts, np.exp(model._log_depths(data))
+        entries, depth_t = block.counts, np.exp(model.log_depths(data))
     else:
         assert block.signal is not None  # a model of signal only
         entries, depth_t = block.signal, None
