@@ -34,6 +34,8 @@ def main() -> int:
     options = parser.parse_args()
     os.environ.setdefault("CHIPVI_TUTORIAL_STEPS", "250")  # of tutorials that train many models
     os.environ.setdefault("CHIPVI_SHARED_DATA", str(TUTORIALS.parents[1] / "shared" / "data"))  # may be absent
+    # modules beside the notebooks are found as if they ran where they lie
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TUTORIALS), os.environ.get("PYTHONPATH")]))
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # finds `chipvi`
 
     notebooks = options.notebooks or sorted(TUTORIALS.glob("*.ipynb"))
