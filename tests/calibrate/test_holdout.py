@@ -217,6 +217,15 @@ def test_what_was_learnt_of_unseen_experiments_is_saved(worlds, tmp_path):
     assert torch.equal(found, expected)
 
 
+def test_the_old_name_of_the_argument_works_and_is_warned_of(kit):
+    adata = kit.data()
+    with pytest.warns(FutureWarning, match="rehearsal= is now called calibrate_unseen="):
+        old = kit.train(kit.model(adata), rehearsal=False)
+    new = kit.train(kit.model(adata), calibrate_unseen=False)
+    assert torch.equal(old.module.blend.weight_ba, new.module.blend.weight_ba)
+    np.testing.assert_array_equal(old.impute().X, new.impute().X)
+
+
 def test_a_full_grid_is_calibrated_if_asked_for(kit):
     adata = kit.data(missing=[])
     asked, plain = (kit.train(kit.model(adata), calibrate_unseen=wish) for wish in (True, None))

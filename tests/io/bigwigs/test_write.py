@@ -129,6 +129,12 @@ def test_file_names_are_safe_and_differ(adata, tmp_path):
     assert write(adata, tmp_path, suffix=".lower", tracks=["A B"]) == {"A B": files["A B"]}
 
 
+@pytest.mark.parametrize("name", ["o[", "o[x]", "bold[bold]"])
+def test_a_folder_with_brackets_is_named_in_the_progress_bar(adata, tmp_path, name, capfd):
+    assert len(io.write_bigwigs(adata, tmp_path / name, progress=True)) == len(TRACKS)
+    assert f"Writing {name}" in capfd.readouterr().err.replace("\n", "")
+
+
 def test_names_of_parent_folders_do_not_lead_out(adata, tmp_path):
     adata.var_names = ["../../x", "..", "/etc/y"]
     for path in write(adata, tmp_path / "in").values():

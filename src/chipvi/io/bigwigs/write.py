@@ -15,6 +15,7 @@ import pandas as pd
 import pybigtools
 from anndata import AnnData
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from ... import _keys
@@ -137,7 +138,7 @@ def write_bigwigs(
         folder.mkdir(parents=True, exist_ok=True)
         paths = {}
         with Progress(console=Console(stderr=True), disable=not progress) as bar:
-            task = bar.add_task(f"Writing {folder.name}{suffix}", total=len(columns))
+            task = bar.add_task(escape(f"Writing {folder.name}{suffix}"), total=len(columns))
             for name, values_r in _read_tracks(matrix, observed, columns, len(matrices.obs)):
                 _refuse_infinite(name, values_r, matrices.obs, scale)
                 path = folder / f"{stems[name]}{suffix}{_ENDINGS[format]}"
