@@ -17,7 +17,10 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "chipvi"
 # A room never imports one of a later row, nor, but for the ground, another room of its own row.
 # A room is a file or a folder right under src/chipvi; `chipvi` is its __init__.py, which only the command line imports.
 ROWS = (
-    (("_keys", "_messages", "_files", "_quiet"), "ground: names of columns, wording, atomic files, quiet libraries"),
+    (
+        ("_keys", "_messages", "_arguments", "_files", "_quiet"),
+        "ground: names, wording, checks, atomic files",
+    ),
     (("metrics", "nn", "datasets"), "scores, layers and example data, which stand alone"),
     (("data",), "what an AnnData holds"),
     (("io", "module"), "files in and out; the network"),

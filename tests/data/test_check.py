@@ -408,7 +408,7 @@ REFUSED = {
     "mask without counts": (
         lambda: example(None, observed=np.ones((7, 5)), signal=SIGNAL),
         OBSERVED | SIGNALLED,
-        ["layer 'observed' tells", "adata.X is None"],
+        ["layer 'observed' marks", "adata.X is None"],
     ),
     "signal is infinite": (
         lambda: example(signal=edited(SIGNAL, (4, 2, np.inf), (5, 2, -np.inf))),

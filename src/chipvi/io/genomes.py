@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from .. import _keys
+from .._arguments import require_whole
 from .._messages import and_more, listed
-from .arguments import require_whole
 from .contigs import choose_chromosomes
 from .inputs import read_bed
 from .places import PLACE, check_places

@@ -284,7 +284,7 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
                 raise ValueError(unknown("split_key", split_key, list(self.adata.obs), "adata.obs"))
             labels = self.adata.obs[split_key]
         for name, value in (("batch_size", batch_size), ("max_steps", max_steps), ("max_epochs", max_epochs)):
-            if value is not None and (not isinstance(value, int | np.integer) or value < 1):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
         if checkpoint is not None and seed is None:
             raise ValueError("with a checkpoint, name a seed, which distinguishes this training from others.")
@@ -303,7 +303,7 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
             batch_size=batch_size,
             seed=seed,
             early_stopping=early_stopping,
-            plan=PlanOptions(**(plan_kwargs or {})),
+            plan=PlanOptions.of(plan_kwargs),
             accelerator=accelerator,
             devices=devices,
             checkpoint=None if checkpoint is None else Path(checkpoint),

@@ -12,6 +12,7 @@ from scvi.module.base import BaseModuleClass, LossOutput
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
+from .._arguments import require_real, require_whole
 from ..data.grid import Grid, Initialisation
 from ..data.minibatch import Minibatch
 from ..data.track_data import ViewKind
@@ -54,6 +55,14 @@ class ModuleOptions:
     kl_weight: float = 0.001
     mean_weight: float = 1.0
     denoise_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_whole("n_latent", self.n_latent, least=1)
+        require_whole("n_hidden", self.n_hidden, least=1)
+        require_real("dropout", self.dropout, least=0, below=1)
+        require_real("kl_weight", self.kl_weight, least=0)
+        require_real("mean_weight", self.mean_weight, least=0)
+        require_real("denoise_weight", self.denoise_weight, least=0)
 
 
 class ChipVAE(BaseModuleClass):

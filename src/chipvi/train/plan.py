@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeAlias, cast
 
 import lightning.pytorch as pl
@@ -15,13 +15,15 @@ from scvi.module.base import LossOutput
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from .._arguments import require_real, require_whole
+from .._messages import unknown
 from ..data.minibatch import Minibatch
 from ..data.track_data import ViewKind
 from ..module.inputs import Encoding, Example, ViewPrediction
 from ..module.vae import ChipVAE
 from .advice import Advisor, Diverged, judge_kl_weight, warn
 from .findings import Finding
-from .masking import apply_task, choose_most_hidden, draw_task
+from .masking import LEAST_HIDDEN, apply_task, choose_most_hidden, draw_task
 from .monitors import norm, watch_gradients, watch_heads, watch_latents
 from .recorder import FitScores, to_tables
 from .trainable import TrainableMask
@@ -65,6 +67,28 @@ class PlanOptions:
     biosamples_per_step: int = 2
     most_hidden: float | None = None
     log_every_n_steps: int = 50
+
+    def __post_init__(self) -> None:
+        require_real("lr", self.lr, least=0)
+        require_real("weight_decay", self.weight_decay, least=0)
+        require_real("clip_norm", self.clip_norm, least=0)
+        require_real("kl_warmup", self.kl_warmup, least=0)
+        require_real("ema_decay", self.ema_decay, least=0, below=1)
+        require_whole("biosamples_per_step", self.biosamples_per_step, least=1)
+        require_whole("log_every_n_steps", self.log_every_n_steps, least=1)
+        if self.most_hidden is not None:
+            require_real("most_hidden", self.most_hidden, least=LEAST_HIDDEN)
+            if self.most_hidden > 1:
+                raise ValueError(f"most_hidden must be at most 1, the share of all tracks; it is {self.most_hidden}.")
+
+    @classmethod
+    def of(cls, plan_kwargs: Mapping[str, Any] | None) -> PlanOptions:
+        """Options by name, as `plan_kwargs` of :meth:`chipvi.ChipVI.train` has them; an unknown name is an error."""
+        known = [field.name for field in fields(cls)]
+        for name in plan_kwargs or {}:
+            if name not in known:
+                raise ValueError(unknown("plan_kwargs", name, known, "chipvi.train.PlanOptions"))
+        return cls(**(plan_kwargs or {}))
 
 
 class TrainingPlan(pl.LightningModule):

@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.progress import track
 
 from ... import _keys
+from ..._arguments import require_processes
 from ..._messages import and_more, listed
-from ..arguments import require_processes
 from ..contigs import log_renamed, match_contigs, renamed_contigs
 from ..inputs import is_url
 from ..processes import clean_context, script_not_run_again

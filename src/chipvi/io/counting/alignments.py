@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pysam
 
-from ..arguments import require_flag, require_whole
+from ..._arguments import require_flag, require_whole
 from .rules import Reads
 
 SUFFIXES = (".bam", ".cram", ".sam")

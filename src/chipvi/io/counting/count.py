@@ -14,7 +14,7 @@ from anndata.utils import make_index_unique
 from pandas.api.types import is_integer_dtype
 
 from ... import _keys
-from ..arguments import require_processes
+from ..._arguments import require_processes
 from ..assembly import lengths_by_chrom, require_one_assembly
 from ..contigs import log_renamed
 from ..genomes import chrom_sizes, make_bins

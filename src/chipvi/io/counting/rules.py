@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..arguments import LONGEST, require_whole
+from ..._arguments import LONGEST, require_whole
 
 RULES = ("five_prime", "shifted", "center", "overlap")
 

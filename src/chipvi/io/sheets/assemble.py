@@ -15,9 +15,9 @@ from anndata.io import write_elem
 from scipy import sparse
 
 from ... import _keys
+from ..._arguments import require_processes
 from ..._files import new_zarr, require_writable, written_whole
 from ..._messages import and_more, listed
-from ..arguments import require_processes
 from ..bigwigs.read import read_bigwigs, require_uncovered
 from ..contigs import choose_chromosomes, match_contigs
 from ..counting.alignments import ReadFilters

@@ -1,8 +1,9 @@
-"""Checks of arguments, made before any file is opened."""
+"""Checks of arguments, made before any work: a type, a range and one sentence each."""
 
 from __future__ import annotations
 
-from numbers import Integral
+import math
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -23,6 +24,21 @@ def require_whole(name: str, value: object, *, least: int, most: int = LONGEST, 
     if not least <= int(value) <= most:
         bound = f"at least {least}" if int(value) < least else f"at most {most}"
         raise ValueError(f"{name} must be {bound}{unit and f' {unit}'}; it is {value}.")
+
+
+def require_real(name: str, value: object, *, least: float = -math.inf, below: float = math.inf) -> None:
+    """Refuse what is no finite number from `least` up to but not including `below`; True is none.
+
+    >>> require_real("dropout", 1.0, least=0, below=1)
+    Traceback (most recent call last):
+        ...
+    ValueError: dropout must be at least 0 and below 1; it is 1.0.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number; it is {value!r}.")
+    if not least <= float(value) < below:
+        bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"below {below:g}"] * (below < math.inf)
+        raise ValueError(f"{name} must be {' and '.join(bounds)}; it is {value}.")
 
 
 def require_flag(name: str, value: object) -> None:
