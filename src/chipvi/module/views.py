@@ -133,10 +133,6 @@ class View(nn.Module):
         """Distribution of targets that stand at these queries and places, shape (r, n)."""
         raise NotImplementedError
 
-    def with_mean(self, distribution: Distribution, mean: Tensor) -> Distribution:
-        """A distribution of the same spread around another mean."""
-        raise NotImplementedError
-
     def spread(self, distribution: Distribution) -> Tensor:
         """Dispersion of counts, standard deviation of signal."""
         raise NotImplementedError
@@ -225,10 +221,6 @@ class CountView(View):
         mean_rn, variance_rn = (x[:, query_n, place_n] for x in (distribution.mean, distribution.variance))
         return NegativeBinomial.from_moments(mean_rn, variance_rn)
 
-    def with_mean(self, distribution: Distribution, mean: Tensor) -> NegativeBinomial:
-        """The same dispersion around another mean."""
-        return NegativeBinomial(mean, self.spread(distribution))
-
     def spread(self, distribution: Distribution) -> Tensor:
         """Dispersion."""
         assert isinstance(distribution, NegativeBinomial)
@@ -272,10 +264,6 @@ class SignalView(View):
         """The normal distributions of the targets."""
         mean_rn, std_rn = (x[:, query_n, place_n] for x in (distribution.mean, distribution.stddev))
         return Normal(mean_rn, std_rn, validate_args=False)
-
-    def with_mean(self, distribution: Distribution, mean: Tensor) -> Normal:
-        """The same standard deviation around another mean."""
-        return Normal(mean, distribution.stddev, validate_args=False)
 
     def spread(self, distribution: Distribution) -> Tensor:
         """Standard deviation."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from .._messages import Place
+from .._messages import Place, levels_to_caller
 from .findings import Finding, Sign
 from .words import describe
 
@@ -86,13 +85,8 @@ class Advisor:
 
 def warn(findings: Iterable[Finding]) -> None:
     """Warn, as if from where chipvi was called."""
-    frame, level, last = sys._getframe(), 0, 0
-    while frame.f_back is not None:
-        frame, level = frame.f_back, level + 1
-        if str(frame.f_globals.get("__name__")).partition(".")[0] == "chipvi":
-            last = level
     for finding in findings:
-        warnings.warn(describe(finding, Place.PYTHON), TrainingAdvice, stacklevel=last + 2)
+        warnings.warn(describe(finding, Place.PYTHON), TrainingAdvice, stacklevel=levels_to_caller())
 
 
 def find_plateau(records: Sequence[Record]) -> Finding | None:
