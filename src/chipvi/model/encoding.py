@@ -104,8 +104,10 @@ def decode(value: Any, depth: int = 0) -> Any:
         case {"$array": _, **rest} if rest.keys() == {"dtype", "shape"}:
             return _decode_array(value)
         case {"$table": dict(columns), "index": index, "index_name": str() | None as name, **rest} if not rest:
-            table = {column: _decode_array(array) for column, array in columns.items()}
-            return pd.DataFrame(table, index=pd.Index(_decode_array(index), name=name))
+            table, labels = {column: _decode_array(array) for column, array in columns.items()}, _decode_array(index)
+            if any(column.shape != (len(labels),) for column in (labels, *table.values())):
+                raise ValueError("a table holds columns of several lengths")
+            return pd.DataFrame(table, index=pd.Index(labels, name=name))
     raise ValueError(f"{kind} holds what is no value")
 
 
