@@ -33,7 +33,8 @@ def test_a_golden_model_gives_its_numbers_or_is_refused_in_a_sentence(folder):
     expected, predicted = read(folder / "predicted.npz"), MAKE.predict(model)
     assert predicted.keys() == expected.keys()
     for name, value in expected.items():
-        np.testing.assert_allclose(predicted[name], value, rtol=1e-6, atol=1e-6, err_msg=name)
+        # the same build of torch differs by 1.4e-6 between instruction sets of one processor
+        np.testing.assert_allclose(predicted[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def test_this_format_has_golden_files_and_they_are_small():
