@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -222,7 +223,7 @@ def test_what_training_found_is_saved(kit, tmp_path):
 def test_what_a_file_cannot_hold_is_refused_by_name_before_anything_is_written(kit, tmp_path):
     model = kit.model(kit.data())
     model.my_note_ = {"inner": [object()]}
-    with pytest.raises(ValueError, match="inner of my_note_ of attributes is a object"):
+    with pytest.raises(ValueError, match="inner of my_note_ of attributes is of the type object"):
         model.save(tmp_path / "model")
     assert not list(tmp_path.iterdir())
 
@@ -275,6 +276,27 @@ def test_a_model_is_written_whole_or_not_at_all(kit, model, tmp_path, monkeypatc
         kit.model(adata).save(folder, overwrite=True, save_anndata=True)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert folder.exists() == there
+
+
+def test_files_of_two_models_are_never_taken_for_one(kit, model, tmp_path, monkeypatch):
+    folder, replace, replaced = tmp_path / "model", os.replace, []
+    model.save(folder)
+
+    def replace_once(source, target):
+        if replaced:
+            raise InterruptedError("killed")
+        replaced.append(target.name)
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", replace_once)
+        with pytest.raises(InterruptedError):
+            kit.model(kit.data()).save(folder, overwrite=True)
+    assert replaced == ["model.safetensors"]
+    with pytest.raises(
+        ValueError, match="model.safetensors cannot be .*it is damaged, or is not of the model of model.j"
+    ):
+        ChipVI.load(folder, kit.data(), accelerator="cpu")
 
 
 def test_a_backed_anndata_is_saved_and_remains_what_it_was(kit, tmp_path):

@@ -108,7 +108,7 @@ def test_a_table_comes_back_with_its_index():
     "value", [object(), {1: 2}, {"$array": 1}, b"a", {1, 2}, np.array([object()]), pd.Series([1]), 1j], ids=repr
 )
 def test_another_value_is_refused(value):
-    with pytest.raises(ValueError, match="the thing is an? .*which the file of a model cannot hold"):
+    with pytest.raises(ValueError, match="the thing is of the type .*which the file of a model cannot hold"):
         encode(value, "the thing")
 
 
@@ -213,11 +213,13 @@ def write(folder: Path, saved: SavedModel) -> None:
 
 
 def tracks_with(saved: SavedModel, **changes: object) -> SavedModel:
-    fields = saved.registry["field_registries"]
-    state = fields["tracks"]["state_registry"] | changes
-    return replace(
-        saved, registry={**saved.registry, "field_registries": {**fields, "tracks": {"state_registry": state}}}
-    )
+    state = saved.registry["field_registries"]["tracks"]["state_registry"] | changes
+    return fields_with(saved, tracks={"state_registry": state})
+
+
+def fields_with(saved: SavedModel, **changes: object) -> SavedModel:
+    fields = {**saved.registry["field_registries"], **changes}
+    return replace(saved, registry={**saved.registry, "field_registries": fields})
 
 
 def setup_with(saved: SavedModel, **changes: object) -> SavedModel:
@@ -233,6 +235,12 @@ WRONG = {
     "no registry": (
         lambda saved: replace(saved, registry={"field_registries": saved.registry["field_registries"]}),
         "its registry is not one of chipvi",
+    ),
+    "no batch": (lambda saved: fields_with(saved, batch={}), "its registry is not one of chipvi"),
+    "another field": (lambda saved: fields_with(saved, labels={}), "its registry is not one of chipvi"),
+    "too many columns": (
+        lambda saved: fields_with(saved, X={"state_registry": {"n_vars": 16}}),
+        "its X has not as many columns as there are tracks",
     ),
     "a track too few": (lambda saved: tracks_with(saved, assays=["H3K4me3"]), "a name, a biosample and an assay each"),
     "a number as a track": (lambda saved: tracks_with(saved, names=[*saved.var_names[:-1], 3]), "a name, a biosample"),
@@ -282,11 +290,11 @@ WRONG_MODELS = {
     ),
     "weights too few": (
         lambda saved: replace(saved, weights=without(saved.weights, "log_center")),
-        "model.safetensors cannot be .*it is without weights log_center, as of another version",
+        "model.safetensors cannot be .*it is without weights log_center; chipvi .* wrote it.",
     ),
     "weights too many": (
         lambda saved: replace(saved, weights={**saved.weights, "zz": torch.ones(2), "zy": torch.ones(2)}),
-        r"model.safetensors cannot be .*it is with weights zy \(and 1 more\), as of another version",
+        r"model.safetensors cannot be .*it is with weights zy \(and 1 more\); chipvi .* wrote it.",
     ),
     "weights of another dtype": (
         lambda saved: replace(saved, weights={**saved.weights, "log_center": torch.tensor(1.0)}),

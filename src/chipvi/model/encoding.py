@@ -65,7 +65,7 @@ def encode(value: Any, where: str) -> Any:
         return {"$table": columns, "index": index, "index_name": value.index.name}
     if isinstance(value, Mapping) and all(isinstance(name, str) and not name.startswith("$") for name in value):
         return {name: encode(one, f"{name} of {where}") for name, one in value.items()}
-    raise ValueError(f"{where} is a {type(value).__name__}, which the file of a model cannot hold.")
+    raise ValueError(f"{where} is of the type {type(value).__name__}, which the file of a model cannot hold.")
 
 
 def _encode_array(array: np.ndarray, where: str) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _encode_array(array: np.ndarray, where: str) -> dict[str, Any]:
         flat = [number if math.isfinite(number) else str(number) for number in flat]
     elif dtype not in _NUMBERS:
         if not all(isinstance(one, str) for one in flat):
-            raise ValueError(f"{where} is an array of {dtype}, which the file of a model cannot hold.")
+            raise ValueError(f"{where} is of the type array of {dtype}, which the file of a model cannot hold.")
         dtype = _TEXT
     return {"$array": flat, "dtype": dtype, "shape": list(array.shape)}
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
@@ -27,6 +28,17 @@ from .field import TRACKS_FIELD
 FORMAT = 1
 """Version of the format."""
 
+# what files of other versions or makers may lead to
+_WRONG = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+)
 _ENCODED = ("versions", "init_params", "registry", "attributes")
 
 
@@ -71,9 +83,8 @@ class SavedModel:
             For an attribute that they cannot hold.
         """
         # of their own memory each, which safetensors asks for
-        weights = safetensors.torch.save(
-            {name: value.cpu().clone().contiguous() for name, value in self.weights.items()}
-        )
+        apart = {name: value.cpu().clone().contiguous() for name, value in self.weights.items()}
+        weights = safetensors.torch.save(apart)
         document = {"format": FORMAT, "class": self.class_name, "var_names": self.var_names}
         document |= {name: encode(getattr(self, name), name) for name in _ENCODED}
         digests = {"weights": _digest(weights), "all of the above": _digest(to_text(document).encode())}
@@ -99,7 +110,7 @@ class SavedModel:
             weights = weights_path.read_bytes()
             if _digest(weights) != digests["weights"]:
                 raise ValueError(f"it is damaged, or is not of the model of {path.name}")
-            return cls(class_name=saved.class_name, weights=safetensors.torch.load(weights), **parts)
+            return replace(saved, weights=safetensors.torch.load(weights))
 
     def _require_sound(self, var_names: object) -> None:
         """Refuse what no model of chipvi holds."""
@@ -137,18 +148,15 @@ class SavedModel:
         ValueError
             Naming the first that differs.
         """
-        for what, names in (
-            ("without", expected.keys() - self.weights.keys()),
-            ("with", self.weights.keys() - expected.keys()),
-        ):
+        known, there = expected.keys(), self.weights.keys()
+        author = f"chipvi {self.versions.get('chipvi')} wrote it"
+        for what, names in (("without", known - there), ("with", there - known)):
             if names:
-                raise ValueError(f"it is {what} weights {min(names)}{and_more(len(names))}, as of another version")
+                raise ValueError(f"it is {what} weights {min(names)}{and_more(len(names))}; {author}")
         for name, value in expected.items():
             found = self.weights[name]
             if (found.shape, found.dtype) != (value.shape, value.dtype):
-                raise ValueError(
-                    f"weights {name} are {_form(found)}, not {_form(value)}, as of other tracks or another version"
-                )
+                raise ValueError(f"weights {name} are {_form(found)}, not {_form(value)}; {author}")
             if not (value.is_floating_point() or value.dtype is torch.bool or torch.equal(found, value.cpu())):
                 raise ValueError(f"{name} does not number the tracks of the model")
 
@@ -158,23 +166,11 @@ def cannot_be_read(path: Path) -> Iterator[None]:
     """Name the file of an error, in one line."""
     try:
         yield
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        MemoryError,
-        RuntimeError,
-        SafetensorError,
-        TypeError,
-    ) as error:
-        raise ValueError(f"{path} cannot be read as a model of chipvi: {_line(error)}.") from error
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read as a model of chipvi: {_line(error).removesuffix('.')}.") from error
-
-
-def _line(error: Exception) -> str:
-    text = " ".join(str(error).split())[:300]
-    return f"there is no {text}" if isinstance(error, KeyError) else text or type(error).__name__
+    except _WRONG as error:
+        reason = " ".join(str(error).split())[:300].removesuffix(".") or type(error).__name__
+        if isinstance(error, KeyError):
+            reason = f"it has no {reason}"
+        raise ValueError(f"{path} cannot be read as a model of chipvi: {reason}.") from error
 
 
 def _require_files(path: Path, weights_path: Path, pickle_path: Path) -> None:
@@ -210,28 +206,30 @@ def _open_document(text: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     return document, digests
 
 
-def _require_registry(registry: object) -> None:
+def _require_registry(registry: Any) -> None:
     """Refuse a registry that is not one of chipvi."""
     match registry:
         case {
             "setup_method_name": "setup_anndata",
             "setup_args": dict(arguments),
-            "field_registries": {"tracks": {"state_registry": dict(state)}},
-        }:
+            "field_registries": {
+                "tracks": {"state_registry": dict(state)},
+                "batch": {"state_registry": {"categorical_mapping": np.ndarray()}},
+                **others,
+            },
+        } if others.keys() <= {"X"}:
             pass
         case _:
             raise ValueError("its registry is not one of chipvi")
     for name, default in asdict(SetupKeys()).items():
         value = arguments[name]
-        is_right = (
-            isinstance(value, tuple) and _are_texts(value)
-            if isinstance(default, tuple)
-            else (isinstance(value, str) or (value is None and default is None))
-        )
-        if not is_right:
+        is_text = isinstance(value, str) or (value is None and default is None)
+        if not (isinstance(value, tuple) and _are_texts(value) if isinstance(default, tuple) else is_text):
             raise ValueError(f"{name} of its setup is {value!r}")
     texts = [state[name] for name in ("names", "biosamples", "assays")]
     flags = state["is_control"]
+    if "X" in others and registry["field_registries"]["X"]["state_registry"]["n_vars"] != len(texts[0]):
+        raise ValueError("its X has not as many columns as there are tracks")
     if not all(isinstance(values, list) and _are_texts(values) and len(values) == len(texts[0]) for values in texts):
         raise ValueError("its tracks must have a name, a biosample and an assay each")
     if not isinstance(flags, list) or len(flags) != len(texts[0]) or any(type(one) is not bool for one in flags):

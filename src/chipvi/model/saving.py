@@ -200,8 +200,20 @@ class SaveMixin:
         AnnDataManager.view_setup_method_args(SaveMixin.load_registry(dir_path, prefix))
 
     @classmethod
-    def convert_legacy_save(cls, dir_path: str | PathLike, *args: Any, **kwargs: Any) -> None:
-        """Nothing to convert: chipvi never wrote the files of scvi-tools before 0.15, which are pickles.
+    def convert_legacy_save(
+        cls,
+        dir_path: str | PathLike,
+        output_dir_path: str | PathLike,
+        overwrite: bool = False,
+        prefix: str | None = None,
+        **save_kwargs: Any,
+    ) -> None:
+        """Refuse: chipvi never wrote the files of scvi-tools before 0.15, which are pickles.
+
+        Parameters
+        ----------
+        dir_path, output_dir_path, overwrite, prefix, **save_kwargs
+            As scvi-tools has them; not used.
 
         Raises
         ------
