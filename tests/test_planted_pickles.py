@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -197,6 +198,19 @@ def test_none_runs_from_a_checkpoint(here, plant):
 def test_none_runs_in_place_of_data(here, plant, ending):
     plant(here / f"planted.{ending}")
     assert_all_data_refused(f"planted.{ending}")
+
+
+def test_none_runs_from_within_an_h5ad(here):
+    planted = pickle.dumps(Planted())
+    with h5py.File("data.h5ad", "r+") as file:
+        file["uns"]["text"] = planted.decode("latin-1").replace("\0", "")
+        file["uns"]["opaque"] = np.void(planted)
+        for name in ("text", "opaque"):
+            file["uns"][name].attrs.update({"encoding-type": "string", "encoding-version": "0.2.0"})
+        del file["var"]["biosample"]
+        file["var"]["biosample"] = np.void(planted)
+        file["var"]["biosample"].attrs.update({"encoding-type": "string-array", "encoding-version": "0.2.0"})
+    assert_all_data_refused("data.h5ad")
 
 
 def test_none_runs_from_an_array_of_zarr(here, monkeypatch):

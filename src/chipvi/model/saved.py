@@ -193,7 +193,7 @@ def _require_files(path: Path, weights_path: Path, pickle_path: Path) -> None:
 def _open_document(text: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the JSON file holds, undamaged and of a format that is known; and its digests."""
     document = from_text(text.decode("utf-8"))
-    if not isinstance(document, dict) or type(document.get("format")) is not int:
+    if not isinstance(document, dict) or type(document.get("format")) is not int or document["format"] < 1:
         raise ValueError("it has no format")
     if document["format"] > FORMAT:
         raise ValueError(
