@@ -210,7 +210,9 @@ def test_a_damaged_file_is_refused_in_a_sentence_that_names_it(folder, files, na
             assert name == MODEL and unharmed, change.__name__  # spaces between values carry nothing
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80\x04", b"[]", b"3", b'{"format": "1"}', b'{"format": 0}', b'{"format": 1}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x80\x04", b"[]", b"3", b'{"format": "1"}', b'{"format": 0}', b'{"format": 1}', b"\xff\xfe"]
+)
 def test_a_file_of_something_else_is_refused(folder, content):
     (folder / MODEL).write_bytes(content)
     assert "model.json cannot be read as a model of chipvi" in refused(folder)
