@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .._messages import Place, counted
+from .._messages import Place, counted, listed
 from .advice import Advice, Fault
+from .swaps import Suspect, Suspicion
 from .verdicts import Intervals, Level, Spread, Standing, TrackVerdict
 
 _AVERAGE = "the average of the other biosamples"
@@ -89,6 +90,21 @@ def describe(advice: Advice, place: Place) -> str:
     of_quantity = "" if advice.quantity is None else f" of {advice.quantity}"
     what = _ADVICE[advice.fault].format(**_NAMES[place])
     return f"In {advice.n_found:,} of {counted(advice.n_tracks, 'track')}{of_quantity} {what}"
+
+
+def describe_suspect(suspect: Suspect) -> str:
+    """A suspicion about labels as sentences."""
+    names, sources = listed(suspect.biosamples), listed(suspect.sources)
+    if suspect.suspicion is Suspicion.DUPLICATE:
+        return (
+            f"{names} have the same counts (correlation {suspect.correlation:.4f}) and are predicted from each other "
+            f"(weight {100 * suspect.weight:.0f} %): the same data twice? Compare their files."
+        )
+    how = f"from {sources} alone" if suspect.has_one_source else f"mainly from {sources}"
+    return (
+        f"{names} is predicted {how} (weight {100 * suspect.weight:.0f} %), and hardly from its own group "
+        f"({100 * suspect.own_weight:.0f} %): swapped? Compare its label and file with theirs."
+    )
 
 
 def level_words(verdict: TrackVerdict) -> str:
