@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..data.imputable import find_imputable
 from ..data.minibatch import Minibatch, ViewRows
 from ..data.track_data import ViewKind
 from ..module.inputs import NO_ASSAY, Example, Queries, Truth, Visible
@@ -166,6 +167,15 @@ def apply_task(
         log_depth_rqg=log_depth_rqg,
         truth=truth,
     )
+
+
+def choose_imputable(module: ChipVAE, example: Example) -> Tensor:
+    """Of the targets (r, q, g), those that could be imputed from what the encoder sees in their region, bool."""
+    tracks, minibatch = module.tracks, example.visible.minibatch
+    views = [minibatch.view(kind) for kind in example.truth]
+    present_rt = torch.stack([view.present_lt[minibatch.own_row_r] for view in views]).any(dim=0)
+    visible_rt = present_rt & example.visible.visible_rt
+    return find_imputable(visible_rt, tracks.biosample_t, tracks.assay_t, tracks.is_target_t)[:, example.track_qg]
 
 
 class _Places:

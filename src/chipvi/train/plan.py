@@ -23,7 +23,7 @@ from ..module.inputs import Encoding, Example, ViewPrediction
 from ..module.vae import ChipVAE
 from .advice import Advisor, Diverged, judge_kl_weight, warn
 from .findings import Finding
-from .masking import LEAST_HIDDEN, apply_task, choose_most_hidden, draw_task
+from .masking import LEAST_HIDDEN, apply_task, choose_imputable, choose_most_hidden, draw_task
 from .monitors import norm, watch_gradients, watch_heads, watch_latents
 from .recorder import FitScores, to_tables
 from .trainable import TrainableMask
@@ -143,6 +143,7 @@ class TrainingPlan(pl.LightningModule):
         n_tracks = len(self.module.tracks.assay_t)
         names = [name for name, _, _ in self._scored()]
         self._scores = {name: FitScores(n_tracks, self.device) for name in names}
+        self._imputable_scores = FitScores(n_tracks, self.device)
         self._losses: dict[str, list[Tensor]] = {}
         self._seen: dict[str, float] = {}
         # counted on the device: to look at it after every step would halt a GPU
@@ -207,6 +208,9 @@ class TrainingPlan(pl.LightningModule):
             weight_rqg = truth.thinned_rqg if wants_thinned else truth.hidden_rqg
             mean_rqg = predicted[kind].distribution.mean.detach()
             self._scores[name].add(truth.value_rqg, mean_rqg, weight_rqg, example.track_qg)
+            if kind is ViewKind.COUNTS and not wants_thinned and self._mask is None:
+                weight_rqg = weight_rqg * choose_imputable(self.module, example)
+                self._imputable_scores.add(truth.value_rqg, mean_rqg, weight_rqg, example.track_qg)
         if self._is_time():
             self._seen = watch_heads(self.module, example.truth, predicted) | watch_latents(encoding.posterior)
 
@@ -228,7 +232,9 @@ class TrainingPlan(pl.LightningModule):
         if has_diverged:
             raise self._divergence(values)
         if self._mask is None:  # where some weights stay, gradients of 0 are as they should be
-            self.advise(self._advisor.add({"step": self.global_step} | values))
+            taken = self._imputable_scores.take()
+            imputable = {"imputable_count_pcc": taken["pcc"]} if taken else {}
+            self.advise(self._advisor.add({"step": self.global_step} | values | imputable))
 
     def _is_time(self) -> bool:
         """Whether this step is logged."""
@@ -281,6 +287,7 @@ class TrainingPlan(pl.LightningModule):
             "advisor": self._advisor.state(),
             "generators": [self._task_generator.get_state(), self._split_generator.get_state()],
             "scores": {name: scores.state() for name, scores in self._scores.items()},
+            "imputable_scores": self._imputable_scores.state(),
             "losses": self._losses,
             "seen": self._seen,
             "nonfinite": self._nonfinite,
@@ -295,6 +302,7 @@ class TrainingPlan(pl.LightningModule):
             generator.set_state(state)
         for name, state in progress["scores"].items():
             self._scores[name].load(state)
+        self._imputable_scores.load(progress["imputable_scores"])
         self._losses = {name: [v.to(self.device) for v in values] for name, values in progress["losses"].items()}
         self._seen, self._nonfinite = progress["seen"], progress["nonfinite"].to(self.device)
 
