@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -19,7 +23,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from ... import _keys
-from ..._files import written_whole
+from ..._files import require_space, written_whole
 from ..._messages import and_more, listed, unknown
 from ...data.segments import find_segments
 from ...data.track_data import Matrix
@@ -35,6 +39,7 @@ _LONGEST_CHROM = 2**32 - 1  # bp, which the format gives 32 bits
 _LAST_BASE = 2**32 - 2**24  # pybigtools' coarsest summary reaches 10 million bp further, and would never end
 _MOST_DIGITS = 9  # distinguish every float32 from the next
 _LARGEST_ARCSINH = 80  # beyond, the hyperbolic sine leaves float32 soon
+_PANIC = "PanicException"  # of Rust, which pybigtools lets out, and no Exception
 
 Record = tuple[str, int, int, float]
 
@@ -118,8 +123,10 @@ def write_bigwigs(
     ValueError
         For unknown names, regions that overlap, are not sorted or lie beyond their chromosome or what the format can
         hold (bigWig: 4,294,967,295 bp), and infinite values.
+    BlockingIOError
+        If another process is writing one of the files.
     OSError
-        If a file cannot be written.
+        If a file cannot be written, as where the disk is full.
 
     Examples
     --------
@@ -137,7 +144,7 @@ def write_bigwigs(
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         paths = {}
-        with Progress(console=Console(stderr=True), disable=not progress) as bar:
+        with _own_stderr() as stderr, Progress(console=Console(file=stderr), disable=not progress) as bar:
             task = bar.add_task(escape(f"Writing {folder.name}{suffix}"), total=len(columns))
             for name, values_r in _read_tracks(matrix, observed, columns, len(matrices.obs)):
                 _refuse_infinite(name, values_r, matrices.obs, scale)
@@ -323,14 +330,48 @@ def _write_bigwig(path: Path, records: Iterator[Record], sizes: dict[str, int]) 
             stopped.append(error)
 
     try:
-        pybigtools.open(str(path), "w").write(sizes, relayed())
-    except (pybigtools.BBIReadError, OSError) as error:
+        with _panics_dropped():
+            pybigtools.open(str(path), "w").write(sizes, relayed())
+    except BaseException as error:
         if not stopped:
-            raise OSError(f"{path.parent} cannot be written to. Is the disk full?") from error
+            if not isinstance(error, pybigtools.BBIReadError | OSError) and type(error).__name__ != _PANIC:
+                raise
+            require_space(path)
+            raise OSError(f"{path} cannot be written: {error}") from error
     if stopped:
         raise stopped[0]
     if not finished:
         raise KeyboardInterrupt
+
+
+@contextmanager
+def _panics_dropped() -> Iterator[None]:
+    """Keep back what pybigtools' threads print where they fail, without the reason, and print it only if all is well.
+
+    They print below Python, on the process's own standard error; :func:`_own_stderr` is not held up.
+    """
+    before = os.dup(2)
+    try:
+        with tempfile.TemporaryFile() as printed:
+            os.dup2(printed.fileno(), 2)
+            yield
+            printed.seek(0)
+            os.write(before, printed.read())
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
+@contextmanager
+def _own_stderr() -> Iterator[Any]:
+    """Standard error for a progress bar, also while :func:`_panics_dropped` keeps that of the process back."""
+    try:
+        file = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding)
+    except (AttributeError, OSError):  # not that of the process, but of a notebook or a test
+        yield sys.stderr
+        return
+    with file:
+        yield file
 
 
 def _write_bedgraph(path: Path, records: Iterator[Record], sizes: dict[str, int]) -> None:
