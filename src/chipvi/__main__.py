@@ -1,6 +1,8 @@
 """The command `chipvi`, also as ``python -m chipvi``."""
 
-from ._signals import end_at_signals, interrupt_at_signals, received
+import sys
+
+from ._signals import end_at_signals, interrupt_at_signals, take
 
 
 def main() -> None:
@@ -10,9 +12,12 @@ def main() -> None:
         from .cli.app import app
 
         app(prog_name="chipvi")
-    except KeyboardInterrupt as error:
-        number = received()
-        raise SystemExit(128 + number if number else 130) from error
+    except (KeyboardInterrupt, SystemExit) as error:
+        number = take()
+        if number is None or (isinstance(error, SystemExit) and not error.code):
+            raise
+        print(f"Error: interrupted by {number.name}.", file=sys.stderr)
+        raise SystemExit(128 + number) from None
     finally:
         end_at_signals()
 

@@ -219,38 +219,52 @@ def require_writable(path: Path) -> None:
 
 
 class _Sink(FileIO):
-    """A file of which HDF5, which crashes where closing fails, sees no write fail: the first error is kept.
+    """A file of which HDF5, which crashes where writing fails, sees no write fail: the first error is kept.
 
-    What is written after it is dropped.
+    What comes after it stays in memory, for HDF5 reads parts of it again: it is at most what is written in one go.
     """
 
-    error: OSError | None = None
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self._error: OSError | None = None
+        self._unwritten: list[tuple[int, bytes]] = []
 
     def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        self._attempt(self._write_all, view)
+        view, start = memoryview(data).cast("B"), self.tell()
+        if self._error is None:
+            try:
+                done = 0
+                while done < len(view):
+                    done += super().write(view[done:]) or 0
+                return done
+            except OSError as error:
+                self._error = error
+        self._unwritten.append((start, bytes(view)))
+        return len(view)
+
+    def readinto(self, buffer: Any) -> int:
+        view, start = memoryview(buffer).cast("B"), self.tell()
+        size = super().readinto(view) or 0
+        if self._error is None:
+            return size
+        view[size:] = bytes(len(view) - size)
+        for place, data in self._unwritten:
+            first, last = max(place, start), min(place + len(data), start + len(view))
+            if first < last:
+                view[first - start : last - start] = data[first - place : last - place]
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
-        self._attempt(super().truncate, size)
-        return size or 0
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size or 0
 
     def require_written(self) -> None:
         """Raise the error that HDF5 has not seen."""
-        if self.error is not None:
-            raise self.error
-
-    def _write_all(self, view: memoryview) -> None:
-        done = 0
-        while done < len(view):
-            done += super().write(view[done:]) or 0
-
-    def _attempt(self, write: Callable[..., object], *arguments: object) -> None:
-        if self.error is None:
-            try:
-                write(*arguments)
-            except OSError as error:
-                self.error = error
+        if self._error is not None:
+            raise self._error
 
 
 @contextmanager
@@ -259,9 +273,9 @@ def new_h5ad(path: Path) -> Iterator[tuple[Any, Callable[[], None]]]:
 
     Returns
     -------
-    The file, and what to call now and then, lest writing goes on in vain: it raises what went wrong, as does the end.
+    The file, and what to call between two parts: it raises what went wrong, as does the end.
     """
-    with _Sink(path, "w+") as sink:
+    with _Sink(path) as sink:
         try:
             with h5py.File(sink, "w") as file:
                 yield file, sink.require_written

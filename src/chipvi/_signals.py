@@ -24,9 +24,9 @@ def end_at_signals() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
-def received() -> signal.Signals | None:
-    """The signal that has come, whatever became of the interrupt that it raised."""
-    return signal.Signals(_received[-1]) if _received else None
+def take() -> signal.Signals | None:
+    """The signal that has come, whatever became of the interrupt that it raised; once, for who takes it reports it."""
+    return signal.Signals(_received.pop()) if _received else None
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from .._signals import received
+from .._signals import take
 from . import compare_heads, count, demo, impute, report, score, train
 from .options import takes_options
 
@@ -49,7 +49,7 @@ def _errors_in_one_line() -> Iterator[None]:
     except typer.Exit:
         raise
     except BaseException as error:
-        number = received() or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
+        number = take() or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
         if _debug.get() or not (number or isinstance(error, ValueError | OSError | FloatingPointError)):
             raise
         if number:

@@ -94,7 +94,7 @@ def _impute(options: Options, console: Console) -> None:
 
 def _write(model: ChipVI, asked: dict[str, Any], options: Options, console: Console) -> None:
     from .. import io
-    from .._files import partial_of
+    from .._files import naming, partial_of
 
     scratch = None
     if options.out is None:
@@ -103,7 +103,7 @@ def _write(model: ChipVI, asked: dict[str, Any], options: Options, console: Cons
     path = options.out or scratch
     assert path is not None
     try:
-        with quiet_lightning():
+        with quiet_lightning(), naming(options.out or options.bigwig or path):
             model.impute(out=path, **asked)
         if options.out is not None:
             print_line(f"Wrote: {path}, imputed counts, intervals and denoised counts.", console)

@@ -15,7 +15,7 @@ import typer
 
 from .._messages import Place, counted, listed, unknown
 from .._quiet import quiet_lightning
-from .._signals import received
+from .._signals import take
 from ..data.setup_keys import SetupKeys
 from .console import open_console, plain_table, print_files, print_line
 from .options import KEY_HELP, Accelerator, DryRun, Given, Keys, Seed, require_folder
@@ -175,7 +175,7 @@ def _run(options: Options, console: Console) -> None:
         _end_early(error, out, unfinished, console)
         if isinstance(error, KeyboardInterrupt | InterruptedError):
             default = signal.SIGTERM if isinstance(error, InterruptedError) else signal.SIGINT
-            raise typer.Exit(128 + (received() or default)) from error
+            raise typer.Exit(128 + (take() or default)) from error
         if isinstance(error, Diverged):
             raise FloatingPointError(describe(error.finding, Place.COMMAND_LINE)) from error
         raise

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +39,7 @@ _LONGEST_CHROM = 2**32 - 1  # bp, which the format gives 32 bits
 _LAST_BASE = 2**32 - 2**24  # pybigtools' coarsest summary reaches 10 million bp further, and would never end
 _MOST_DIGITS = 9  # distinguish every float32 from the next
 _LARGEST_ARCSINH = 80  # beyond, the hyperbolic sine leaves float32 soon
+_MAGIC = struct.pack("=I", 0x888FFC26)
 _PANIC = "PanicException"  # of Rust, which pybigtools lets out, and no Exception
 
 Record = tuple[str, int, int, float]
@@ -329,37 +330,48 @@ def _write_bigwig(path: Path, records: Iterator[Record], sizes: dict[str, int]) 
         except BaseException as error:  # noqa: BLE001 - raised again below
             stopped.append(error)
 
+    cause = None
     try:
         with _panics_dropped():
             pybigtools.open(str(path), "w").write(sizes, relayed())
     except BaseException as error:
-        if not stopped:
-            if not isinstance(error, pybigtools.BBIReadError | OSError) and type(error).__name__ != _PANIC:
-                raise
-            require_space(path)
-            raise OSError(f"{path} cannot be written: {error}") from error
+        if not isinstance(error, pybigtools.BBIReadError | OSError) and type(error).__name__ != _PANIC:
+            raise
+        cause = error
     if stopped:
         raise stopped[0]
-    if not finished:
-        raise KeyboardInterrupt
+    if not finished or not _is_whole(path):
+        require_space(path)  # pybigtools hides errors of the disk, or returns as if there were none
+        if cause is None and not finished:
+            raise KeyboardInterrupt
+        raise OSError(f"{path} could not be written whole.") from cause
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a bigWig file has its beginning, which is written last, and its end."""
+    with path.open("rb") as file:
+        first = file.read(len(_MAGIC))
+        file.seek(max(0, os.fstat(file.fileno()).st_size - len(_MAGIC)))
+        return first == file.read() == _MAGIC
 
 
 @contextmanager
 def _panics_dropped() -> Iterator[None]:
-    """Keep back what pybigtools' threads print where they fail, without the reason, and print it only if all is well.
+    """Drop what pybigtools' threads print where they fail: backtraces, without the reason.
 
-    They print below Python, on the process's own standard error; :func:`_own_stderr` is not held up.
+    They print below Python, on the process's own standard output and error; :func:`_own_stderr` is not held up.
     """
-    before = os.dup(2)
-    try:
-        with tempfile.TemporaryFile() as printed:
-            os.dup2(printed.fileno(), 2)
+    sys.stdout.flush()
+    with open(os.devnull, "w") as nowhere:
+        before = {number: os.dup(number) for number in (1, 2)}
+        try:
+            for number in before:
+                os.dup2(nowhere.fileno(), number)
             yield
-            printed.seek(0)
-            os.write(before, printed.read())
-    finally:
-        os.dup2(before, 2)
-        os.close(before)
+        finally:
+            for number, saved in before.items():
+                os.dup2(saved, number)
+                os.close(saved)
 
 
 @contextmanager
