@@ -58,7 +58,10 @@ class Case:
 
 def draw(number: int) -> Case:
     commands = list(COMMANDS)
-    command, by = commands[number % len(commands)], SIGNALS[(number + number // len(commands)) % len(SIGNALS)]
+    command, by = (
+        commands[number % len(commands)],
+        SIGNALS[(number % len(commands) + number // len(commands)) % len(SIGNALS)],
+    )
     drawn = random.Random(f"{SEED} {number}")
     share, to_group, has_old = drawn.uniform(0, 1.02), drawn.random() < 0.5, drawn.random() < 0.5
     return Case(command, by, share, to_group and by is not signal.SIGKILL, has_old and command in REPLACES)

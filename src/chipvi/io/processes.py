@@ -48,8 +48,11 @@ def _end_with(sentinel: int) -> None:
 def script_not_run_again() -> Iterator[None]:
     """Keep processes that start meanwhile from importing the user's script, of which they need nothing.
 
-    It would run from its top in each of them unless it has an ``if __name__ == "__main__"``.
+    It would run from its top in each of them unless it has an ``if __name__ == "__main__"``. They inherit that Ctrl-C,
+    which a terminal sends to all, is blocked, and so print no traceback; here it waits until they have started.
     """
+    blocks = hasattr(signal, "pthread_sigmask")
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if blocks else set()
     main: Any = sys.modules["__main__"]
     names = [name for name in ("__file__", "__spec__") if hasattr(main, name)]
     saved = {name: getattr(main, name) for name in names}
@@ -60,3 +63,5 @@ def script_not_run_again() -> Iterator[None]:
     finally:
         for name, value in saved.items():
             setattr(main, name, value)
+        if blocks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
