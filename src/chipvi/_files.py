@@ -19,6 +19,8 @@ import h5py
 import zarr
 from filelock import FileLock, SoftFileLock, Timeout
 
+from ._signals import deferred, raise_swallowed
+
 _PREFIX = ".chipvi-"  # of files that are not for users
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SHOWN = 40  # letters of a name in that of its partial file: names may be as long as names can be
@@ -178,6 +180,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         partial, old = partial_of(path), _beside(path, ".old")
         try:
             yield partial
+            raise_swallowed()
             if partial.is_dir() and path.is_dir():
                 os.replace(path, old)  # a folder cannot take the place of another one
             os.replace(partial, path)
@@ -269,16 +272,21 @@ class _Sink(FileIO):
 
 @contextmanager
 def new_h5ad(path: Path) -> Iterator[tuple[Any, Callable[[], None]]]:
-    """An empty HDF5 file for an AnnData, which a full disk does not make crash.
+    """An empty HDF5 file for an AnnData, which a full disk does not make crash, nor a signal leave half-written.
 
     Returns
     -------
-    The file, and what to call between two parts: it raises what went wrong, as does the end.
+    The file, and what to call between two parts: it raises what went wrong, and interrupts, as does the end.
     """
-    with _Sink(path) as sink:
+    with deferred() as deliver, _Sink(path) as sink:
+
+        def check() -> None:
+            deliver()
+            sink.require_written()
+
         try:
             with h5py.File(sink, "w") as file:
-                yield file, sink.require_written
+                yield file, check
         finally:
             sink.require_written()
 

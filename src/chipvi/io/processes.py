@@ -8,9 +8,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import connection, get_all_start_methods, get_context, parent_process
+from multiprocessing import connection, get_all_start_methods, get_context, parent_process, resource_tracker
 from multiprocessing.context import BaseContext
 from typing import Any
+
+from .._signals import deferred
 
 
 def clean_context(module: str) -> BaseContext:
@@ -49,8 +51,9 @@ def script_not_run_again() -> Iterator[None]:
     """Keep processes that start meanwhile from importing the user's script, of which they need nothing.
 
     It would run from its top in each of them unless it has an ``if __name__ == "__main__"``. They inherit that Ctrl-C,
-    which a terminal sends to all, is blocked, and so print no traceback; here it waits until they have started.
+    which a terminal sends to all, is blocked, and so print no traceback; here it waits until they are known.
     """
+    resource_tracker.ensure_running()  # its start would unblock it
     blocks = hasattr(signal, "pthread_sigmask")
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if blocks else set()
     main: Any = sys.modules["__main__"]
@@ -59,7 +62,8 @@ def script_not_run_again() -> Iterator[None]:
     try:
         for name in names:
             setattr(main, name, None)
-        yield
+        with deferred():
+            yield
     finally:
         for name, value in saved.items():
             setattr(main, name, value)
