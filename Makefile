@@ -6,10 +6,10 @@ STAMP := .venv/.complete
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint notebooks clean distclean
+.PHONY: help env demo test test-crash lint notebooks clean distclean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 env: $(STAMP) ## make the environment in .venv
 
@@ -18,6 +18,9 @@ demo: $(STAMP) ## run `chipvi demo`
 
 test: $(STAMP) ## run all tests; ARGS="-k name" picks some
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-crash: $(STAMP) ## kill commands at random times and look at what is left; CASES=100 SEED=0
+	CHIPVI_CRASH_CASES=$(or $(CASES),100) CHIPVI_CRASH_SEED=$(or $(SEED),0) $(BIN)/python -m pytest -n 0 tests/crash/test_signals.py $(ARGS)
 
 lint: $(STAMP) ## check format, style and types
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from .._signals import take
 from . import compare_heads, count, demo, impute, report, score, train
 from .options import takes_options
 
@@ -37,14 +39,24 @@ def main(
 
 @contextmanager
 def _errors_in_one_line() -> Iterator[None]:
-    """Print what is wrong with the input (exit code 2) or the outside world (1), without a traceback."""
+    """Print what is wrong with the input (exit code 2) or the outside world (1), without a traceback.
+
+    A command that is interrupted ends as shells have it, with 128 and the number of the signal; whatever a library has
+    made of the interrupt.
+    """
     try:
         yield
-    except (ValueError, OSError, FloatingPointError) as error:
-        if _debug.get():
+    except typer.Exit:
+        raise
+    except BaseException as error:
+        number = take() or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
+        if _debug.get() or not (number or isinstance(error, ValueError | OSError | FloatingPointError)):
             raise
+        if number:
+            typer.echo(f"Error: interrupted by {number.name}.", err=True)
+            raise typer.Exit(128 + number) from error
         typer.echo(f"Error: {' '.join(str(error).splitlines())}", err=True)
-        raise typer.Exit(2 if isinstance(error, ValueError) else 1) from error
+        raise typer.Exit(2 if isinstance(error, ValueError | BlockingIOError) else 1) from error
 
 
 for _name, _run in {

@@ -41,18 +41,26 @@ class Options:
 
 def run(options: Options) -> None:
     """Compare the count heads on your own data, on held-out regions."""
+    from .._files import claimed, naming
+
+    require_folder(options.out)
+    with claimed(options.out), naming(options.out):
+        _run(options, open_console())
+
+
+def _run(options: Options, console: Console) -> None:
+    from .._files import written_whole
     from ..compare.comparison import carry_out
     from ..compare.plan import plan_comparison
     from ..io.inputs import read_anndata
     from ..model.chipvi import ChipVI
 
-    out, console = options.out, open_console()
-    require_folder(out)
+    out = options.out
     adata = read_anndata(options.data)
     ChipVI.setup_anndata(adata, **asdict(setup_keys(options.keys)))
     heads = None if options.heads is None else [name.strip() for name in options.heads.split(",")]
     plan = plan_comparison(adata, heads, options.steps, range(options.seeds))
-    out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(exist_ok=True)
     size = f"{counted(adata.n_obs, 'region')} x {counted(adata.n_vars, 'track')}"
     held_out = f"{plan.n_held_out:,} {'is' if plan.n_held_out == 1 else 'are'} held out"
     print_line(f"{options.data.name}: {size}; {held_out}.", console)
@@ -60,8 +68,10 @@ def run(options: Options) -> None:
     print_line(f"To train: {' x '.join(counted(number, what) for what, number in numbers.items())}", console)
     comparison = carry_out(plan)
     _print(comparison, console)
-    comparison.table.to_csv(out / "heads.csv", float_format="%.6g")
-    comparison.runs.to_csv(out / "runs.csv", index=False, float_format="%.6g")
+    with written_whole(out / "heads.csv") as partial:
+        comparison.table.to_csv(partial, float_format="%.6g")
+    with written_whole(out / "runs.csv") as partial:
+        comparison.runs.to_csv(partial, index=False, float_format="%.6g")
     comparison.plot(save=out / "heads.png")
     print_files(out, FILES, console)
 

@@ -64,7 +64,7 @@ def run(options: Options) -> None:
     from .. import io
     from .._files import require_writable
     from ..io.counting.rules import CountingRule
-    from ..io.sheets.assemble import plan_sheet, write_whole
+    from ..io.sheets.assemble import plan_sheet
 
     out, console = options.out, open_console()
     require_writable(out)
@@ -96,10 +96,10 @@ def run(options: Options) -> None:
         duplicates=options.duplicates,
         strand_shift=options.strand_shift,
         processes=options.processes,
+        out=out,
     )
     _print_tracks(describe(adata), console)
     _print_formats(adata.var, console)
-    write_whole(adata, out)
     print_line(f"Wrote: {out}, {counted(adata.n_obs, 'region')} x {counted(adata.n_vars, 'track')}.", console)
 
 
@@ -146,7 +146,7 @@ def _print_tracks(table: pd.DataFrame, console: Console) -> None:
 
 def _print_formats(var: pd.DataFrame, console: Console) -> None:
     """What the files of reads were read as, so that fragments that were taken for reads are seen."""
-    for name, tracks in var.groupby("format", sort=False).groups.items() if "format" in var else ():
+    for name, tracks in var.groupby("format", sort=False, observed=True).groups.items() if "format" in var else ():
         if name:
             print_line(f"Read as {name}: {listed(tracks)}.", console)
 

@@ -93,17 +93,26 @@ class Options:
 
 def run(options: Options) -> None:
     """Train on example data, impute held-out regions, and judge the result."""
-    from anndata import AnnData
+    from .._files import claimed, naming
 
-    from .. import pl
-    from ..model.chipvi import ChipVI
-
-    out, console = options.out, open_console()
-    require_folder(out)
+    require_folder(options.out)
     if options.data not in DATA:
         raise ValueError(unknown("data", options.data, DATA, "the data of the demo"))
+    with claimed(options.out), naming(options.out):
+        _run(options, open_console())
+
+
+def _run(options: Options, console: Console) -> None:
+    from anndata import AnnData
+    from anndata.io import write_elem
+
+    from .. import pl
+    from .._files import new_h5ad, written_whole
+    from ..model.chipvi import ChipVI
+
+    out = options.out
     example = _simulated(options.seed) if options.data == "simulated" else _roadmap_tss()
-    out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(exist_ok=True)
     adata = example.adata
     size = f"{counted(adata.n_obs, 'region')} x {counted(adata.n_vars, 'track')}"
     print_line(f"{options.data}: {size}; judged on {example.held_out}.", console)
@@ -118,8 +127,10 @@ def run(options: Options) -> None:
     scores = score(example, result)
     _print_scores(scores, console)
 
-    result.write_h5ad(out / "imputed.h5ad")
-    scores.to_csv(out / "scores.csv", float_format="%.4f")
+    with written_whole(out / "imputed.h5ad") as partial, new_h5ad(partial) as (file, _):
+        write_elem(file, "/", result)
+    with written_whole(out / "scores.csv") as partial:
+        scores.to_csv(partial, float_format="%.4f")
     pl.tracks(adata, result, example.shown, rows=_liveliest(result.obs_names, adata), save=out / "tracks.png")
     pl.quality(scores, save=out / "quality.png")
     pl.training(model, save=out / "training.png")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import uuid4
 
 import typer
 
@@ -61,11 +61,18 @@ def run(options: Options) -> None:
 
     Tracks in --data that the model has not seen are taken as input, and imputed too.
     """
+    from .._files import claimed
     from ..predict.request import require_level
 
     _require_writable(options)
     require_level(options.level)
-    console = open_console()
+    with ExitStack() as claims:
+        for path in () if options.dry_run else filter(None, (options.out, options.bigwig)):
+            claims.enter_context(claimed(path))
+        _impute(options, open_console())
+
+
+def _impute(options: Options, console: Console) -> None:
     model, lines = _open(options.model, options.data, options.accelerator)
     for line in lines:
         print_line(line, console)
@@ -87,16 +94,16 @@ def run(options: Options) -> None:
 
 def _write(model: ChipVI, asked: dict[str, Any], options: Options, console: Console) -> None:
     from .. import io
+    from .._files import naming, partial_of
 
     scratch = None
     if options.out is None:
         assert options.bigwig is not None
-        scratch = options.bigwig.with_name(f".{options.bigwig.name}.{uuid4().hex[:8]}.h5ad")
+        scratch = partial_of(options.bigwig, ".h5ad")
     path = options.out or scratch
     assert path is not None
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with quiet_lightning():
+        with quiet_lightning(), naming(options.out or options.bigwig or path):
             model.impute(out=path, **asked)
         if options.out is not None:
             print_line(f"Wrote: {path}, imputed counts, intervals and denoised counts.", console)

@@ -19,6 +19,7 @@ from .train import draw_validation
 if TYPE_CHECKING:
     import numpy as np
     from anndata import AnnData
+    from rich.console import Console
 
     from ..model.chipvi import ChipVI
 
@@ -49,12 +50,20 @@ def run(options: Options) -> None:
     It is one file with all pictures inside, and opens in any browser. Name regions that were held out from training
     with --split-key for an honest judgement.
     """
+    from .._files import claimed
+    from ..report.contents import require_path
+
+    require_path(options.out)
+    with claimed(options.out):
+        _report(options, open_console())
+
+
+def _report(options: Options, console: Console) -> None:
     from ..io.inputs import read_anndata
-    from ..report.contents import make_page, require_path
+    from ..report.contents import make_page
     from ..report.page import write_whole
 
-    folder, console = options.model, open_console()
-    require_path(options.out)
+    folder = options.model
     print_line(f"Opening {folder}.", console)
     saved = find_saved(folder)
     model = load_saved(saved, None if options.data is None else read_anndata(options.data), accelerator="cpu")

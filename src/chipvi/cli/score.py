@@ -90,6 +90,7 @@ def run(options: Options) -> None:
     bigWig files are called as their tracks, such as K562.H3K27ac.bw, and read at the regions of the other file. If
     both PRED and TRUTH are bigWig, name --regions or --bin. What a file does not cover is not scored.
     """
+    from .._files import written_whole
     from ..evaluate.score.bigwigs import read_pair
     from ..evaluate.score.match import match_anndata
     from ..evaluate.score.scores import score
@@ -118,8 +119,8 @@ def run(options: Options) -> None:
     scores = score(prepare(predicted, measured, data, match, keys, **intervals))
     _print(scores, console)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scores.to_csv(out, float_format="%.6g")
+        with written_whole(out) as partial:
+            scores.to_csv(partial, float_format="%.6g")
         print_line(f"Wrote {out}", console)
 
 

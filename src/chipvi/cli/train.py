@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import uuid4
 
 import typer
 
 from .._keys import MODEL_FILE, PICKLE_FILE, WEIGHTS_FILE
 from .._messages import Place, counted, listed, unknown
 from .._quiet import quiet_lightning
+from .._signals import take
 from ..data.setup_keys import SetupKeys
 from .console import open_console, plain_table, print_files, print_line
 from .options import KEY_HELP, Accelerator, DryRun, Given, Keys, Seed, require_folder
@@ -49,7 +49,6 @@ FILES = {
     "quality.csv": "how well each track is imputed without its own data",
 }
 CHECKPOINT = "training.ckpt"
-_TERMINATED = 128 + signal.SIGTERM  # exit status, as shells have it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,13 +126,23 @@ def run(options: Options) -> None:
 
     Layers observed and signal, columns depth and is_control are used where they are there; `none` leaves one out.
     """
+    from .._files import claimed, naming
+
+    if options.out.name in ("", ".."):
+        raise ValueError(f"--out must name a folder to make; {options.out} is one already.")
+    require_folder(options.out.parent)
+    with nullcontext() if options.dry_run else claimed(options.out), naming(options.out):
+        _run(options, open_console())
+
+
+def _run(options: Options, console: Console) -> None:
     import torch
 
     from ..model.chipvi import ChipVI
     from ..train.advice import Diverged
     from ..train.words import describe
 
-    out, console = options.out, open_console()
+    out = options.out
     unfinished = _find_unfinished(options)
     given: Settings = {**options.keys, **options.training}
     if options.config is not None:
@@ -166,8 +175,9 @@ def run(options: Options) -> None:
         _write(model, plan.settings, made, quality, out)
     except BaseException as error:
         _end_early(error, out, unfinished, console)
-        if isinstance(error, InterruptedError):
-            raise typer.Exit(_TERMINATED) from error
+        if isinstance(error, KeyboardInterrupt | InterruptedError):
+            default = signal.SIGTERM if isinstance(error, InterruptedError) else signal.SIGINT
+            raise typer.Exit(128 + (take() or default)) from error
         if isinstance(error, Diverged):
             raise FloatingPointError(describe(error.finding, Place.COMMAND_LINE)) from error
         raise
@@ -179,9 +189,6 @@ def run(options: Options) -> None:
 def _find_unfinished(options: Options) -> Path:
     """Folder of a training that is not finished, if it, or a new one, may become the model that is asked for."""
     out = options.out
-    if out.name in ("", ".."):
-        raise ValueError(f"--out must name a folder to make; {out} is one already.")
-    require_folder(out.parent)
     unfinished = out.with_name(f".{out.name}.unfinished")
     holds_model = any((out / name).is_file() for name in (MODEL_FILE, PICKLE_FILE))
     if out.exists() and not holds_model and not (out.is_dir() and not any(out.iterdir())):
@@ -363,22 +370,12 @@ def _write(model: ChipVI, settings: Settings, made: Made, quality: pd.DataFrame 
     import pandas as pd
 
     from .. import pl
+    from .._files import written_whole
 
-    partial = out.with_name(f".{out.name}.{uuid4().hex[:8]}")
-    old = out.with_name(f"{partial.name}.old")
-    try:
+    with written_whole(out) as partial:
         model.save(partial)
         write_settings(partial, settings, made)
         pd.concat((model.history or {}).values(), axis=1).to_csv(partial / "history.csv", float_format="%.6g")
         pl.training(model, save=partial / "training.png")
         if quality is not None:
             quality.to_csv(partial / "quality.csv", float_format="%.6g")
-        if out.exists():
-            os.replace(out, old)
-        os.replace(partial, out)
-    except BaseException:
-        if old.exists() and not out.exists():
-            os.replace(old, out)
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, astuple, replace
 from os import PathLike
 from pathlib import Path
@@ -20,6 +21,7 @@ from scvi.data.fields import CategoricalObsField, LayerField
 from scvi.model.base import BaseModelClass
 
 from .. import _keys
+from .._files import claimed
 from .._messages import Place, unknown
 from ..calibrate import holdout
 from ..calibrate.holdout import checkpoints_beside, has_gaps
@@ -269,6 +271,10 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
             training early, with a warning, and the model keeps what it has learnt.
         InterruptedError
             If the process is asked to end (SIGTERM).
+        BlockingIOError
+            If another process is training with this checkpoint.
+        OSError
+            If the checkpoint cannot be written, as where the disk is full.
 
         Warns
         -----
@@ -310,10 +316,11 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
             checkpoint=None if checkpoint is None else Path(checkpoint),
             trainer=trainer_kwargs,
         )
-        self.fit_split(data, split, options, calibrate_unseen=calibrate_unseen)
-        if options.checkpoint is not None:
-            for file in (options.checkpoint, *checkpoints_beside(options.checkpoint)):
-                file.unlink(missing_ok=True)
+        with nullcontext() if options.checkpoint is None else claimed(options.checkpoint):
+            self.fit_split(data, split, options, calibrate_unseen=calibrate_unseen)
+            if options.checkpoint is not None:
+                for file in (options.checkpoint, *checkpoints_beside(options.checkpoint)):
+                    file.unlink(missing_ok=True)
 
     def fit_split(
         self,

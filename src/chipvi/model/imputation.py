@@ -63,6 +63,10 @@ class ImputationMixin(RequestMixin):
         ------
         ValueError
             For unknown tracks, a level or depth out of range, or a single track, which has nothing to go by.
+        BlockingIOError
+            If another process is writing to `out`.
+        OSError
+            If `out` cannot be written, as where the disk is full.
         """
         require_level(level)
         request = self._request(adata, indices, tracks, depth)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 from collections.abc import Iterable
 
 from matplotlib.artist import Artist
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
+from .._files import written_whole
 from ..io.bigwigs.colors import assay_color
 
 LIGHT, GREY, DARK = "#eceef0", "#c6ccd2", "#3c4248"
@@ -45,7 +47,9 @@ def legend_above(figure: Figure, handles: Iterable[Artist]) -> None:
 
 
 def saved(figure: Figure, path: Path | None) -> Figure:
-    """Write the figure, if a path is given."""
+    """Write the figure, if a path is given, so that the file appears only once it is whole."""
     if path is not None:
-        figure.savefig(path, dpi=160)
+        file = pathlib.Path(path)
+        with written_whole(file if file.suffix else file.with_name(f"{file.name}.png")) as partial:
+            figure.savefig(partial, dpi=160)
     return figure

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import anndata
-import h5py
 import numpy as np
 import pandas as pd
 
-from .._files import new_zarr, require_writable, written_whole
+from .._files import new_h5ad, new_zarr, require_writable, written_whole
 
 _ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
 _CHUNK_ROWS = 8_192
@@ -45,15 +44,26 @@ def write_in_parts(
         If there is such a file.
     FileNotFoundError
         If there is no such folder.
+    BlockingIOError
+        If another process is writing there.
+    OSError
+        If it cannot be written, as where the disk is full.
     """
     require_writable(path)
     with written_whole(path) as partial:
         if path.suffix == ".h5ad":
-            with h5py.File(partial, "w") as file:
-                _write(file, obs, var, parts, n_regions)
+            with new_h5ad(partial) as (file, require_written):
+                _write(file, obs, var, _checked(parts, require_written), n_regions)
         else:
             _write(new_zarr(partial), obs, var, parts, n_regions)
     return path
+
+
+def _checked(parts: Iterable[dict[str, np.ndarray]], check: Callable[[], None]) -> Iterator[dict[str, np.ndarray]]:
+    """The same parts, with a call before the next one is asked for, which takes time to compute."""
+    for part in parts:
+        yield part
+        check()
 
 
 def _write(group: Any, obs: pd.DataFrame, var: pd.DataFrame, parts: Iterator[dict[str, np.ndarray]], n: int) -> None:

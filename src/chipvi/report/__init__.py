@@ -44,8 +44,10 @@ def report(model: ChipVI, path: str | PathLike, adata: AnnData | None = None, in
     ------
     ValueError
         For a model that is not trained, and as :meth:`chipvi.ChipVI.diagnose`.
+    BlockingIOError
+        If another process is writing it.
     OSError
-        If the page cannot be written; an older one is then as it was.
+        If the page cannot be written, as where the disk is full; an older one is then as it was.
 
     Examples
     --------
@@ -56,9 +58,11 @@ def report(model: ChipVI, path: str | PathLike, adata: AnnData | None = None, in
     >>> model.train(max_steps=100)  # doctest: +SKIP
     >>> chipvi.report(model, "report.html")  # doctest: +SKIP
     """
+    from .._files import claimed
     from .contents import make_page, require_path
     from .page import write_whole
 
     path = require_path(Path(path))
     where = None if adata is None and indices is None else "regions chosen to judge on"
-    return write_whole(make_page(model, path.stem, adata, indices, where), path)
+    with claimed(path):
+        return write_whole(make_page(model, path.stem, adata, indices, where), path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from zipfile import ZipFile
 import lightning.pytorch as pl
 import torch
 
+from .._files import written_whole
 from .plan import TrainingPlan
 
 _SECONDS = 60.0  # between two checkpoints: what a crash costs at most
@@ -97,9 +97,8 @@ class Checkpoints(pl.Callback):
         is_validated_next = every is not None and (batch_idx + 1) % int(every) == 0
         if is_validated_next or time.monotonic() - self._saved_at < _SECONDS:
             return
-        partial = self._path.with_name(f".{self._path.name}.partial")
-        trainer.save_checkpoint(partial)
-        os.replace(partial, self._path)
+        with written_whole(self._path) as partial:
+            trainer.save_checkpoint(partial)
         self._saved_at = time.monotonic()
 
 

@@ -1,5 +1,6 @@
 """A sample sheet becomes one AnnData that a model can be set up with."""
 
+import os
 from types import SimpleNamespace
 
 import anndata
@@ -221,7 +222,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, name, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_files, "os", SimpleNamespace(replace=interrupt))  # zarr replaces files, too
+    monkeypatch.setattr(_files, "os", SimpleNamespace(**vars(os) | {"replace": interrupt}))  # zarr replaces files, too
     with pytest.raises(KeyboardInterrupt):
         assemble.write_whole(anndata.AnnData(np.ones((3, 2))), tmp_path / name)
     assert not list(tmp_path.iterdir())

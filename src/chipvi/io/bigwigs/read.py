@@ -26,7 +26,7 @@ from ..._arguments import require_processes
 from ..._messages import and_more, listed
 from ..contigs import log_renamed, match_contigs, renamed_contigs
 from ..inputs import is_url
-from ..processes import clean_context, script_not_run_again
+from ..processes import begin_worker, clean_context, script_not_run_again
 
 _PLACE = [_keys.CHROM, _keys.START, _keys.END]
 _LARGE = 50_000_000  # bytes; less is read sooner than another process starts
@@ -193,10 +193,13 @@ def _read_all(read: Any, sources: list[str], processes: int | None) -> Iterator[
     if processes < 2:
         yield from map(read, sources)
         return
-    with ProcessPoolExecutor(processes, mp_context=clean_context(__name__)) as pool:
-        with script_not_run_again():
-            columns = pool.map(read, sources)  # the processes start here
-        yield from columns
+    with ProcessPoolExecutor(processes, mp_context=clean_context(__name__), initializer=begin_worker) as pool:
+        try:
+            with script_not_run_again():
+                columns = pool.map(read, sources)  # the processes start here
+            yield from columns
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _read_track(source: str, places: pd.DataFrame, fill: float | None, arcsinh: bool) -> _Column:

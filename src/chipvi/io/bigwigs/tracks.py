@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 
 from ... import _keys
+from ..._files import claimed
 from ..genomes import is_genome_name
 from .browsers import COLUMNS, IMPUTED, write_igv_session, write_track_hub
 from .matrices import Matrices, open_matrices
@@ -48,12 +49,26 @@ def write_tracks(
     ------
     FileNotFoundError, ValueError, OSError
         As :func:`write_bigwigs`.
+    BlockingIOError
+        If another process is writing to the folder with this function.
 
     Examples
     --------
     >>> files = write_tracks(model.impute(), "tracks", genome="hg38")  # doctest: +SKIP
     """
     folder = Path(folder)
+    with claimed(folder):  # for the hub and the session list all files of one result
+        return _write_tracks(result, folder, genome, tracks, digits, progress)
+
+
+def _write_tracks(
+    result: AnnData | str | PathLike,
+    folder: Path,
+    genome: str | Path | pd.Series | None,
+    tracks: Sequence[str] | None,
+    digits: int | None,
+    progress: bool,
+) -> pd.DataFrame:
     with open_matrices(result) as matrices:
         var = matrices.var
         options = _kinds(matrices)

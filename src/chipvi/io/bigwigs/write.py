@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import struct
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -19,7 +23,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from ... import _keys
-from ..._files import written_whole
+from ..._files import require_space, written_whole
 from ..._messages import and_more, listed, unknown
 from ...data.segments import find_segments
 from ...data.track_data import Matrix
@@ -35,6 +39,8 @@ _LONGEST_CHROM = 2**32 - 1  # bp, which the format gives 32 bits
 _LAST_BASE = 2**32 - 2**24  # pybigtools' coarsest summary reaches 10 million bp further, and would never end
 _MOST_DIGITS = 9  # distinguish every float32 from the next
 _LARGEST_ARCSINH = 80  # beyond, the hyperbolic sine leaves float32 soon
+_MAGIC = struct.pack("=I", 0x888FFC26)
+_PANIC = "PanicException"  # of Rust, which pybigtools lets out, and no Exception
 
 Record = tuple[str, int, int, float]
 
@@ -118,8 +124,10 @@ def write_bigwigs(
     ValueError
         For unknown names, regions that overlap, are not sorted or lie beyond their chromosome or what the format can
         hold (bigWig: 4,294,967,295 bp), and infinite values.
+    BlockingIOError
+        If another process is writing one of the files.
     OSError
-        If a file cannot be written.
+        If a file cannot be written, as where the disk is full.
 
     Examples
     --------
@@ -137,7 +145,7 @@ def write_bigwigs(
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         paths = {}
-        with Progress(console=Console(stderr=True), disable=not progress) as bar:
+        with _own_stderr() as stderr, Progress(console=Console(file=stderr), disable=not progress) as bar:
             task = bar.add_task(escape(f"Writing {folder.name}{suffix}"), total=len(columns))
             for name, values_r in _read_tracks(matrix, observed, columns, len(matrices.obs)):
                 _refuse_infinite(name, values_r, matrices.obs, scale)
@@ -322,15 +330,60 @@ def _write_bigwig(path: Path, records: Iterator[Record], sizes: dict[str, int]) 
         except BaseException as error:  # noqa: BLE001 - raised again below
             stopped.append(error)
 
+    cause = None
     try:
-        pybigtools.open(str(path), "w").write(sizes, relayed())
-    except (pybigtools.BBIReadError, OSError) as error:
-        if not stopped:
-            raise OSError(f"{path.parent} cannot be written to. Is the disk full?") from error
+        with _panics_dropped():
+            pybigtools.open(str(path), "w").write(sizes, relayed())
+    except BaseException as error:
+        if not isinstance(error, pybigtools.BBIReadError | OSError) and type(error).__name__ != _PANIC:
+            raise
+        cause = error
     if stopped:
         raise stopped[0]
-    if not finished:
-        raise KeyboardInterrupt
+    if not finished or not _is_whole(path):
+        require_space(path)  # pybigtools hides errors of the disk, or returns as if there were none
+        if cause is None and not finished:
+            raise KeyboardInterrupt
+        raise OSError(f"{path} could not be written whole.") from cause
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a bigWig file has its beginning, which is written last, and its end."""
+    with path.open("rb") as file:
+        first = file.read(len(_MAGIC))
+        file.seek(max(0, os.fstat(file.fileno()).st_size - len(_MAGIC)))
+        return first == file.read() == _MAGIC
+
+
+@contextmanager
+def _panics_dropped() -> Iterator[None]:
+    """Drop what pybigtools' threads print where they fail: backtraces, without the reason.
+
+    They print below Python, on the process's own standard output and error; :func:`_own_stderr` is not held up.
+    """
+    sys.stdout.flush()
+    with open(os.devnull, "w") as nowhere:
+        before = {number: os.dup(number) for number in (1, 2)}
+        try:
+            for number in before:
+                os.dup2(nowhere.fileno(), number)
+            yield
+        finally:
+            for number, saved in before.items():
+                os.dup2(saved, number)
+                os.close(saved)
+
+
+@contextmanager
+def _own_stderr() -> Iterator[Any]:
+    """Standard error for a progress bar, also while :func:`_panics_dropped` keeps that of the process back."""
+    try:
+        file = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding)
+    except (AttributeError, OSError):  # not that of the process, but of a notebook or a test
+        yield sys.stderr
+        return
+    with file:
+        yield file
 
 
 def _write_bedgraph(path: Path, records: Iterator[Record], sizes: dict[str, int]) -> None:

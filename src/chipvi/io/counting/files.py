@@ -15,7 +15,7 @@ import numpy as np
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..contigs import bare_name, match_contigs, renamed_contigs
-from ..processes import clean_context, script_not_run_again
+from ..processes import begin_worker, clean_context, script_not_run_again
 from .alignments import DROPPED, KINDS_OF_PAIRS, Batch, ReadFilters, read_alignments
 from .formats import Source
 from .fragments import read_fragments
@@ -230,6 +230,7 @@ _shared: dict[str, Any] = {}  # of a worker process: what every file needs is se
 
 
 def _begin(plan: Plan, done: Any) -> None:
+    begin_worker()
     _shared.update(plan=plan, done=done)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from scipy import sparse
 
 from ... import _keys
 from ..._arguments import require_processes
-from ..._files import new_zarr, require_writable, written_whole
+from ..._files import claimed, new_h5ad, new_zarr, require_writable, written_whole
 from ..._messages import and_more, listed
 from ..bigwigs.read import read_bigwigs, require_uncovered
 from ..contigs import choose_chromosomes, match_contigs
@@ -165,6 +166,10 @@ def count_sheet(
         If the sheet, the regions or a file is wrong, or a file is of another assembly than the genome.
     FileExistsError
         If `out` is there already.
+    BlockingIOError
+        If another process is writing to `out`.
+    OSError
+        If `out` cannot be written, as where the disk is full.
     """
     CountingRule(rule, fragment_length, strand_shift)  # they refuse what is wrong before a file is opened
     ReadFilters(min_mapq, duplicates, secondary, supplementary)
@@ -172,45 +177,46 @@ def count_sheet(
     require_processes(processes)
     if out is not None:
         require_writable(Path(out))
-    plan = plan_sheet(
-        sheet,
-        regions=regions,
-        genome=genome,
-        bin_size=bin_size,
-        chromosomes=chromosomes,
-        blacklist=blacklist,
-        merge_replicates=merge_replicates,
-    )
-    tracks, places = plan.tracks, plan.regions
-    counts = None
-    if plan.sources:
-        counts = count_tracks(
-            plan.sources,
-            plan.kept,
-            None if genome is None else chrom_sizes(genome),
-            CountingRule(rule, int(fragment_length), (int(strand_shift[0]), int(strand_shift[1]))),
-            ReadFilters(min_mapq, duplicates, secondary, supplementary),
-            processes,
-            progress,
+    with nullcontext() if out is None else claimed(Path(out)):
+        plan = plan_sheet(
+            sheet,
+            regions=regions,
+            genome=genome,
+            bin_size=bin_size,
+            chromosomes=chromosomes,
+            blacklist=blacklist,
+            merge_replicates=merge_replicates,
         )
-    read = partial(read_bigwigs, regions=places, uncovered=uncovered, processes=processes, progress=progress)
-    signal = {track.name: track.pvalue for track in tracks if track.pvalue}
-    fold_change = {track.name: track.fold_change for track in tracks if track.fold_change}
-    adata = assemble(
-        tracks,
-        counts,
-        {
-            _keys.SIGNAL: read(signal, arcsinh=True) if signal else None,
-            FOLD_CHANGE: read(fold_change) if fold_change else None,
-        },
-    )
-    if is_genome_name(genome):
-        adata.uns["assembly"] = genome
-    if bin_size is not None:
-        adata.uns["bin_size"] = bin_size
-    if out is not None:
-        write_whole(adata, Path(out))
-    return adata
+        tracks, places = plan.tracks, plan.regions
+        counts = None
+        if plan.sources:
+            counts = count_tracks(
+                plan.sources,
+                plan.kept,
+                None if genome is None else chrom_sizes(genome),
+                CountingRule(rule, int(fragment_length), (int(strand_shift[0]), int(strand_shift[1]))),
+                ReadFilters(min_mapq, duplicates, secondary, supplementary),
+                processes,
+                progress,
+            )
+        read = partial(read_bigwigs, regions=places, uncovered=uncovered, processes=processes, progress=progress)
+        signal = {track.name: track.pvalue for track in tracks if track.pvalue}
+        fold_change = {track.name: track.fold_change for track in tracks if track.fold_change}
+        adata = assemble(
+            tracks,
+            counts,
+            {
+                _keys.SIGNAL: read(signal, arcsinh=True) if signal else None,
+                FOLD_CHANGE: read(fold_change) if fold_change else None,
+            },
+        )
+        if is_genome_name(genome):
+            adata.uns["assembly"] = genome
+        if bin_size is not None:
+            adata.uns["bin_size"] = bin_size
+        if out is not None:
+            write_whole(adata, Path(out))
+        return adata
 
 
 def assemble(tracks: Sequence[Track], counts: AnnData | None, layers: Mapping[str, AnnData | None]) -> AnnData:
@@ -261,7 +267,9 @@ def write_whole(adata: AnnData, path: Path) -> Path:
     require_writable(path)
     with written_whole(path) as partial:
         if path.suffix == ".h5ad":
-            adata.write_h5ad(partial, compression="gzip")
+            adata.strings_to_categoricals()  # as adata.write_h5ad does
+            with new_h5ad(partial) as (file, _):
+                write_elem(file, "/", adata, dataset_kwargs={"compression": "gzip"})
         else:
             write_elem(new_zarr(partial), "/", adata)
     return path
