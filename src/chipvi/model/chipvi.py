@@ -122,6 +122,14 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
         )
         self.init_params_ = self._get_init_params(locals())
 
+    def get_biosample_affinity(self, assay: str | None = None) -> pd.DataFrame:
+        """Weights of the other biosamples."""
+        log_weight_bab = self.module.affinity(torch.arange(len(self.grid.biosamples), device=self.module.log_center.device)).detach().cpu()
+        n_biosamples = len(self.grid.biosamples)
+        log_weight_bb = log_weight_bab.mean(1) if assay is None else log_weight_bab[:, self.grid.assays.index(assay)]
+        weight_bb = torch.softmax(log_weight_bb.masked_fill(torch.eye(n_biosamples, dtype=torch.bool), -torch.inf), dim=1)
+        return pd.DataFrame(weight_bb.numpy(), index=list(self.grid.biosamples), columns=list(self.grid.biosamples))
+
     @classmethod
     def setup_anndata(
         cls,

@@ -35,6 +35,23 @@ class AssayMeans:
     present_rqa: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class OthersMeans:
+    """Averages of the other biosamples.
+
+    Parameters
+    ----------
+    equal, weighted
+        Of all alike, and by how much they have to say.
+    trust_rqa
+        Share of the weights that is of visible tracks, 0 to 1.
+    """
+
+    equal: AssayMeans
+    weighted: AssayMeans
+    trust_rqa: Tensor
+
+
 class TrackGrid(nn.Module):
     """Which track is which cell of the grid, where the network runs.
 
@@ -72,15 +89,21 @@ class TrackGrid(nn.Module):
         present_rqa = means.present_rt[:, track_qa] * may_see_qa
         return AssayMeans(means.value_rts[:, track_qa] * present_rqa.unsqueeze(-1), present_rqa)
 
-    def average_of_others(self, means: WindowMeans, queries: Queries) -> AssayMeans:
-        """Mean of each assay over the other biosamples in which it is visible, and 1 where there is any."""
+    def averages_of_others(self, means: WindowMeans, queries: Queries, log_weight_qab: Tensor) -> OthersMeans:
+        """Means of each assay over the other biosamples in which it is visible: of all alike, and weighted."""
+        cell_ba = self.track_ba.clamp_min(0)
+        present_rba = means.present_rt[:, cell_ba] * (self.track_ba >= 0)
+        value_rbas = means.value_rts[:, cell_ba] * present_rba.unsqueeze(-1)
+        biosample_b = torch.arange(len(cell_ba), device=cell_ba.device)
         # summed over the others, never as a difference, so that not even rounding depends on the biosample's own track
-        is_other_qt = self.biosample_t != queries.biosample_q[:, None]
-        is_assay_at = self.assay_t == torch.arange(self.track_ba.shape[1], device=self.assay_t.device)[:, None]
-        member_qat = (is_other_qt[:, None] & is_assay_at).float()
-        number_rqa = torch.einsum("rt,qat->rqa", means.present_rt, member_qat)
-        total_rqas = torch.einsum("rts,qat->rqas", means.value_rts * means.present_rt.unsqueeze(-1), member_qat)
-        return AssayMeans(total_rqas / number_rqa.clamp_min(1).unsqueeze(-1), (number_rqa > 0).float())
+        is_other_qab = (biosample_b != queries.biosample_q[:, None])[:, None] & (self.track_ba >= 0).T
+        weight_qab = torch.softmax(log_weight_qab.masked_fill(~is_other_qab, -torch.inf), dim=-1).nan_to_num()
+        both_pqab = torch.stack([is_other_qab.float(), weight_qab * is_other_qab])
+        weight_prqa = torch.einsum("rba,pqab->prqa", present_rba, both_pqab)
+        total_prqas = torch.einsum("rbas,pqab->prqas", value_rbas, both_pqab)
+        mean_prqas = total_prqas / torch.where(weight_prqa > 0, weight_prqa, 1.0).unsqueeze(-1)
+        has_rqa = (weight_prqa[0] > 0).float()
+        return OthersMeans(AssayMeans(mean_prqas[0], has_rqa), AssayMeans(mean_prqas[1], has_rqa), weight_prqa[1])
 
     def own_counts(self, visible: Visible, queries: Queries, windows_rqa: Tensor, has_rqa: Tensor) -> OwnCounts:
         """Reads of a biosample's own tracks in the region itself, beside their rate over the windows."""
@@ -109,14 +132,24 @@ class WindowOffsets(nn.Module):
         super().__init__()
         self.others_windows_vs = nn.Parameter(torch.zeros(2, len(HALF_WIDTHS)))
         self.others_weight_v = nn.Parameter(torch.zeros(2))
+        self.relatives_windows_vs = nn.Parameter(torch.zeros(2, len(HALF_WIDTHS)))
+        self.relatives_weight_v = nn.Parameter(torch.zeros(2))
         self.own_windows_s = nn.Parameter(torch.zeros(len(HALF_WIDTHS)))
         self.own_weight = nn.Parameter(torch.zeros(()))
 
     def average(self, others: AssayMeans, view: int) -> Average:
         """Average of the others over the windows, and in the region itself."""
-        windows_rqa = (others.value_rqas * torch.softmax(self.others_windows_vs[view], dim=-1)).sum(-1)
-        return Average(windows_rqa, others.value_rqas.select(-1, 0), others.present_rqa)
+        return _over_windows(others, self.others_windows_vs[view])
+
+    def relatives(self, others: AssayMeans, view: int) -> Average:
+        """The same of the weighted average."""
+        return _over_windows(others, self.relatives_windows_vs[view])
 
     def own_over_windows(self, own: AssayMeans) -> Tensor:
         """Own rate over the windows, shape (r, q, a)."""
         return (own.value_rqas * torch.softmax(self.own_windows_s, dim=-1)).sum(-1)
+
+
+def _over_windows(others: AssayMeans, log_weight_s: Tensor) -> Average:
+    windows_rqa = (others.value_rqas * torch.softmax(log_weight_s, dim=-1)).sum(-1)
+    return Average(windows_rqa, others.value_rqas.select(-1, 0), others.present_rqa)

@@ -205,11 +205,18 @@ def _pick(x_rqa: Tensor, assay_qg: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class ViewEncoding:
-    """What the decoder may look up of one view: features of the others and of a biosample's own, and the average."""
+    """What the decoder may look up of one view: features of the others and of a biosample's own, and the averages."""
 
     others: Slots
+    relatives: Slots
     own: Slots
     average: Average
+    weighted: Average
+
+    @property
+    def slots(self) -> tuple[Slots, ...]:
+        """All features."""
+        return self.others, self.relatives, self.own
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from .._arguments import require_real, require_whole
 from ..data.grid import Grid, Initialisation
 from ..data.minibatch import Minibatch
 from ..data.track_data import ViewKind
-from ..nn import HALF_WIDTHS, BiosampleEmbedding, Decoder, Encoder, make_count_head
+from ..nn import HALF_WIDTHS, BiosampleAffinity, BiosampleEmbedding, Decoder, Encoder, make_count_head
 from .calibration import BlendWeights
 from .features import TrackGrid, WindowOffsets
 from .inputs import Encoding, Example, Queries, ViewEncoding, ViewPrediction, Visible
@@ -110,10 +110,11 @@ class ChipVAE(BaseModuleClass):
             views[ViewKind.SIGNAL] = SignalView(start.signal)
         n_slot = (len(HALF_WIDTHS) + 1) * len(views)
         self.biosamples = BiosampleEmbedding(n_biosamples, _N_EMBEDDING)
+        self.affinity = BiosampleAffinity(n_biosamples, n_assays)
         n_context = _N_EMBEDDING + n_covariates
-        self.encoder = Encoder(n_assays, 2 * n_slot, n_context, options.n_hidden, options.n_latent, options.dropout)
+        self.encoder = Encoder(n_assays, 3 * n_slot, n_context, options.n_hidden, options.n_latent, options.dropout)
         n_outputs = sum(views[kind].n_outputs for kind in grid.views)
-        n_inputs = 2 * n_slot + n_covariates
+        n_inputs = 3 * n_slot + n_covariates
         self.decoder = Decoder(n_assays, options.n_latent, _N_EMBEDDING, n_inputs, _N_DECODER_HIDDEN, n_outputs)
         self.by_kind = torch.nn.ModuleDict({str(kind): view for kind, view in views.items()})
         self._predicted = grid.views
@@ -209,15 +210,18 @@ class ChipVAE(BaseModuleClass):
             Of the draw of the latent; None for torch's own.
         """
         views, own_counts = {}, None
+        log_weight_qab = self.affinity(queries.biosample_q)
         with torch.autocast(queries.biosample_q.device.type, enabled=False):
             for view in self.seen:
                 means = view.means(visible)
                 own = self.tracks.own(means, queries)
-                others = self.tracks.average_of_others(means, queries)
+                others = self.tracks.averages_of_others(means, queries, log_weight_qab)
                 views[view.kind] = ViewEncoding(
-                    others=view.slots(others),
+                    others=view.slots(others.equal),
+                    relatives=replace(view.slots(others.weighted), present_rqa=others.trust_rqa),
                     own=view.slots(own),
-                    average=self.offsets.average(others, view.number),
+                    average=self.offsets.average(others.equal, view.number),
+                    weighted=self.offsets.relatives(others.weighted, view.number),
                 )
                 if view.kind is ViewKind.COUNTS:
                     windows_rqa = self.offsets.own_over_windows(own)
@@ -230,7 +234,7 @@ class ChipVAE(BaseModuleClass):
     def _encode(
         self, views: Mapping[ViewKind, ViewEncoding], covariates_rc: Tensor, queries: Queries, log_keep: Tensor
     ) -> Normal:
-        slots = [view.others for view in views.values()] + [view.own for view in views.values()]
+        slots = [one for view in views.values() for one in view.slots]
         features_rqai = torch.cat([one.packed_rqai for one in slots], dim=-1)
         n_regions, n_queries = features_rqai.shape[:2]
         embedding_rqe = self.biosamples(queries.embedding_q.expand(n_regions, -1))
@@ -258,7 +262,12 @@ class ChipVAE(BaseModuleClass):
         predicted, first = {}, 0
         for view in self.views:
             raw_view_rqgo = raw_rqgo[..., first : first + view.n_outputs]
-            target = TargetInputs(encoding.views[view.kind].average.pick(queries.assay_qg), own, log_depth_rqg)
+            target = TargetInputs(
+                encoding.views[view.kind].average.pick(queries.assay_qg),
+                encoding.views[view.kind].weighted.pick(queries.assay_qg),
+                own,
+                log_depth_rqg,
+            )
             predicted[view.kind] = view.predict(raw_view_rqgo, queries, target, self.offsets)
             first += view.n_outputs
         return predicted
@@ -267,7 +276,7 @@ class ChipVAE(BaseModuleClass):
         """Raw numbers for the heads of each target, shape (r, q, g, outputs)."""
         z_rqk, assay_qg, views = encoding.z_rqk, queries.assay_qg, encoding.views.values()
         shape = (*z_rqk.shape[:2], assay_qg.shape[1])
-        slots = [view.others for view in views] + [view.own for view in views]
+        slots = [one for view in views for one in view.slots]
         covariates_rqgc = encoding.covariates_rc[:, None, None].expand(*shape, -1)
         features_rqgi = torch.cat([*(one.pick(assay_qg) for one in slots), covariates_rqgc], dim=-1)
         raw = self.decoder(

@@ -1,5 +1,6 @@
 """Networks and distributions, in plain torch: what a module is built from."""
 
+from ._affinity import BiosampleAffinity
 from ._coders import BiosampleEmbedding, Decoder, Encoder, TrainableEntries
 from ._context import HALF_WIDTHS, window_means
 from ._distributions import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
@@ -19,6 +20,7 @@ from ._offsets import log_ratio, log_update
 __all__ = [
     "COUNT_HEADS",
     "HALF_WIDTHS",
+    "BiosampleAffinity",
     "BiosampleEmbedding",
     "ClampedNP",
     "CountHead",
