@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..nn import HALF_WIDTHS
 from .inputs import Average, OwnCounts, Queries, Visible
 
 
@@ -126,15 +125,20 @@ class WindowOffsets(nn.Module):
 
     For the average of the other biosamples there are weights for each view (v), in the order of
     :class:`chipvi.data.track_data.ViewKind`; for a target's own counts there is one set.
+
+    Parameters
+    ----------
+    n_windows
+        Number of windows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n_windows: int) -> None:
         super().__init__()
-        self.others_windows_vs = nn.Parameter(torch.zeros(2, len(HALF_WIDTHS)))
+        self.others_windows_vs = nn.Parameter(torch.zeros(2, n_windows))
         self.others_weight_v = nn.Parameter(torch.zeros(2))
-        self.relatives_windows_vs = nn.Parameter(torch.zeros(2, len(HALF_WIDTHS)))
+        self.relatives_windows_vs = nn.Parameter(torch.zeros(2, n_windows))
         self.relatives_weight_v = nn.Parameter(torch.zeros(2))
-        self.own_windows_s = nn.Parameter(torch.zeros(len(HALF_WIDTHS)))
+        self.own_windows_s = nn.Parameter(torch.zeros(n_windows))
         self.own_weight = nn.Parameter(torch.zeros(()))
 
     def average(self, others: AssayMeans, view: int) -> Average:

@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from .._arguments import require_real, require_whole
+from ..data.context import choose_half_widths
 from ..data.grid import Grid, Initialisation
 from ..data.minibatch import Minibatch
 from ..data.track_data import ViewKind
-from ..nn import HALF_WIDTHS, BiosampleAffinity, BiosampleEmbedding, Decoder, Encoder, make_count_head
+from ..nn import BiosampleAffinity, BiosampleEmbedding, Decoder, Encoder, make_count_head
 from .calibration import BlendWeights
 from .features import TrackGrid, WindowOffsets
 from .inputs import Encoding, Example, Queries, ViewEncoding, ViewPrediction, Visible
@@ -86,6 +87,8 @@ class ChipVAE(BaseModuleClass):
         Sizes and weights.
     n_covariates
         Region covariates, which encoder and decoder see.
+    half_widths
+        Windows reach this many regions to either side, narrowest first.
     """
 
     log_center: Tensor
@@ -95,20 +98,26 @@ class ChipVAE(BaseModuleClass):
     covariate_scale_c: Tensor
 
     def __init__(
-        self, grid: Grid, start: Initialisation, options: ModuleOptions | None = None, n_covariates: int = 0
+        self,
+        grid: Grid,
+        start: Initialisation,
+        options: ModuleOptions | None = None,
+        n_covariates: int = 0,
+        half_widths: tuple[int, ...] = choose_half_widths(None),  # noqa: B008 - a tuple
     ) -> None:
         super().__init__()
+        self.half_widths = half_widths
         self.options = options = ModuleOptions() if options is None else options
         n_biosamples, n_assays = len(grid.biosamples), len(grid.assays)
         # the offsets go first: the norm of the gradient is summed up in the order of the parameters
-        self.offsets = WindowOffsets()
+        self.offsets = WindowOffsets(len(half_widths))
         views: dict[ViewKind, View] = {}
         if ViewKind.COUNTS in grid.seen:
             head = make_count_head(options.head, **(options.head_options or {}))
             views[ViewKind.COUNTS] = CountView(head, start.counts)
         if ViewKind.SIGNAL in grid.seen:
             views[ViewKind.SIGNAL] = SignalView(start.signal)
-        n_slot = (len(HALF_WIDTHS) + 1) * len(views)
+        n_slot = (len(half_widths) + 1) * len(views)
         self.biosamples = BiosampleEmbedding(n_biosamples, _N_EMBEDDING)
         self.affinity = BiosampleAffinity(n_biosamples, n_assays)
         n_context = _N_EMBEDDING + n_covariates

@@ -2,7 +2,7 @@
 
 from ._affinity import BiosampleAffinity
 from ._coders import BiosampleEmbedding, Decoder, Encoder, TrainableEntries
-from ._context import HALF_WIDTHS, window_means
+from ._context import window_means
 from ._distributions import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from ._heads import (
     COUNT_HEADS,
@@ -19,7 +19,6 @@ from ._offsets import log_ratio, log_update
 
 __all__ = [
     "COUNT_HEADS",
-    "HALF_WIDTHS",
     "BiosampleAffinity",
     "BiosampleEmbedding",
     "ClampedNP",

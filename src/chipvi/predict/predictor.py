@@ -231,7 +231,7 @@ class Predictor:
 
     def batches(self, rows: np.ndarray, batch_size: int | None) -> Iterator[Visible]:
         """Minibatches of ascending rows, ready for the module."""
-        for minibatch in FixedMinibatches(self._data, rows, self._size(batch_size)):
+        for minibatch in FixedMinibatches(self._data, rows, self._module.half_widths, self._size(batch_size)):
             yield Visible.everything(minibatch.to(self._device), self._log_depth_t)
 
     @torch.no_grad()
