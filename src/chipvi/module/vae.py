@@ -110,7 +110,7 @@ class ChipVAE(BaseModuleClass):
         self.options = options = ModuleOptions() if options is None else options
         n_biosamples, n_assays = len(grid.biosamples), len(grid.assays)
         # the offsets go first: the norm of the gradient is summed up in the order of the parameters
-        self.offsets = WindowOffsets(len(half_widths))
+        self.offsets = WindowOffsets(len(half_widths), n_biosamples, n_assays)
         views: dict[ViewKind, View] = {}
         if ViewKind.COUNTS in grid.seen:
             head = make_count_head(options.head, **(options.head_options or {}))
