@@ -55,9 +55,7 @@ def check_anndata(adata: AnnData, keys: SetupKeys = SetupKeys()) -> TrackData:  
     return data
 
 
-def open_track_data(
-    adata: AnnData, keys: SetupKeys, reference: Tracks, bin_width: int | None = None
-) -> TrackData:
+def open_track_data(adata: AnnData, keys: SetupKeys, reference: Tracks, bin_width: int | None = None) -> TrackData:
     """Check and open an AnnData to predict on.
 
     Parameters

@@ -25,8 +25,8 @@ from ..calibrate import holdout
 from ..calibrate.holdout import checkpoints_beside, has_gaps
 from ..calibrate.recalibration import recalibrate
 from ..data.check import SetupKeys, check_anndata, open_track_data
-from ..data.grid import Grid, Initialisation
 from ..data.context import choose_half_widths
+from ..data.grid import Grid, Initialisation
 from ..data.minibatch import take_regions
 from ..data.splits import MOST_STANDARDISED, Split, split_regions
 from ..data.track_data import TrackData
@@ -124,10 +124,16 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
 
     def get_biosample_affinity(self, assay: str | None = None) -> pd.DataFrame:
         """Weights of the other biosamples."""
-        log_weight_bab = self.module.affinity(torch.arange(len(self.grid.biosamples), device=self.module.log_center.device)).detach().cpu()
+        log_weight_bab = (
+            self.module.affinity(torch.arange(len(self.grid.biosamples), device=self.module.log_center.device))
+            .detach()
+            .cpu()
+        )
         n_biosamples = len(self.grid.biosamples)
         log_weight_bb = log_weight_bab.mean(1) if assay is None else log_weight_bab[:, self.grid.assays.index(assay)]
-        weight_bb = torch.softmax(log_weight_bb.masked_fill(torch.eye(n_biosamples, dtype=torch.bool), -torch.inf), dim=1)
+        weight_bb = torch.softmax(
+            log_weight_bb.masked_fill(torch.eye(n_biosamples, dtype=torch.bool), -torch.inf), dim=1
+        )
         return pd.DataFrame(weight_bb.numpy(), index=list(self.grid.biosamples), columns=list(self.grid.biosamples))
 
     @classmethod

@@ -88,12 +88,16 @@ class TrackGrid(nn.Module):
         present_rqa = means.present_rt[:, track_qa] * may_see_qa
         return AssayMeans(means.value_rts[:, track_qa] * present_rqa.unsqueeze(-1), present_rqa)
 
-    def averages_of_others(self, means: WindowMeans, queries: Queries, log_weight_qab: Tensor) -> OthersMeans:
-        """Means of each assay over the other biosamples in which it is visible: of all alike, and weighted."""
+    def cells(self, means: WindowMeans) -> tuple[Tensor, Tensor]:
+        """Means of every cell of the grid, (r, b, a, s), 0 where there is none, and 1 where there is any, (r, b, a)."""
         cell_ba = self.track_ba.clamp_min(0)
         present_rba = means.present_rt[:, cell_ba] * (self.track_ba >= 0)
-        value_rbas = means.value_rts[:, cell_ba] * present_rba.unsqueeze(-1)
-        biosample_b = torch.arange(len(cell_ba), device=cell_ba.device)
+        return means.value_rts[:, cell_ba] * present_rba.unsqueeze(-1), present_rba
+
+    def averages_of_others(self, means: WindowMeans, queries: Queries, log_weight_qab: Tensor) -> OthersMeans:
+        """Means of each assay over the other biosamples in which it is visible: of all alike, and weighted."""
+        value_rbas, present_rba = self.cells(means)
+        biosample_b = torch.arange(len(self.track_ba), device=self.track_ba.device)
         # summed over the others, never as a difference, so that not even rounding depends on the biosample's own track
         is_other_qab = (biosample_b != queries.biosample_q[:, None])[:, None] & (self.track_ba >= 0).T
         weight_qab = torch.softmax(log_weight_qab.masked_fill(~is_other_qab, -torch.inf), dim=-1).nan_to_num()

@@ -17,9 +17,9 @@ from ..data.context import choose_half_widths
 from ..data.grid import Grid, Initialisation
 from ..data.minibatch import Minibatch
 from ..data.track_data import ViewKind
-from ..nn import BiosampleAffinity, BiosampleEmbedding, Decoder, Encoder, make_count_head
+from ..nn import BiosampleAffinity, BiosampleEmbedding, Decoder, Encoder, make_count_head, similarity_scores
 from .calibration import BlendWeights
-from .features import TrackGrid, WindowOffsets
+from .features import TrackGrid, WindowMeans, WindowOffsets
 from .inputs import Encoding, Example, Queries, ViewEncoding, ViewPrediction, Visible
 from .views import CountView, SignalView, TargetInputs, View
 
@@ -175,8 +175,17 @@ class ChipVAE(BaseModuleClass):
         self.covariate_scale_c.copy_((covariates_rc - self.covariate_shift_c).square().mean(dim=0).sqrt())
         self.covariate_scale_c[self.covariate_scale_c == 0] = 1.0  # a constant carries nothing, and harms nothing
         visible = Visible.everything(minibatch, self.log_depth_t)
+        scores = []
         for view in self.seen:
             view.standardise(visible, self.tracks.assay_t)
+            scores.append(similarity_scores(*self._standardised(view, visible)))
+        self.affinity.start_at(torch.stack(scores).mean(dim=0))
+
+    def _standardised(self, view: View, visible: Visible) -> tuple[Tensor, Tensor]:
+        """One view of every cell in the region itself, and 1 where there is any, both (r, b, a)."""
+        means = view.means(visible)
+        value_rba, present_rba = self.tracks.cells(WindowMeans(means.value_rts[..., :1], means.present_rt))
+        return ((view.transform(value_rba.squeeze(-1)) - view.shift_a) / view.scale_a), present_rba
 
     # --- what scvi-tools asks for ---
 

@@ -1,6 +1,6 @@
 """Networks and distributions, in plain torch: what a module is built from."""
 
-from ._affinity import BiosampleAffinity
+from ._affinity import BiosampleAffinity, similarity_scores
 from ._coders import BiosampleEmbedding, Decoder, Encoder, TrainableEntries
 from ._context import window_means
 from ._distributions import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
@@ -37,5 +37,6 @@ __all__ = [
     "log_ratio",
     "log_update",
     "make_count_head",
+    "similarity_scores",
     "window_means",
 ]

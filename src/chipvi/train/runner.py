@@ -152,9 +152,7 @@ def fit(
     n_regions = count_at_window_bin(len(split.train), data.segments.bin_width)
     plan = TrainingPlan(module, options.n_steps, options.seed, options.plan, data.tracks.names, n_regions, mask)
     random = np.random.default_rng(options.seed)
-    loader = RegionLoader(
-        data, split.train, module.half_widths, options.batch_size, options.n_steps, random
-    )
+    loader = RegionLoader(data, split.train, module.half_widths, options.batch_size, options.n_steps, random)
     validation = FixedMinibatches(
         data, draw_blocks(split.validation, MOST_VALIDATED), module.half_widths, options.batch_size
     )
