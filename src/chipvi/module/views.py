@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import os
+X = os.environ.get("X", "").split(",")
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -195,7 +197,7 @@ class CountView(View):
             + offsets.others_weight_v[self.number] * average.has_rqa * log_ratio(average.windows_rqa, rate_qg)
             + offsets.relatives_weight(queries, self.number)
             * target.weighted.has_rqa
-            * log_ratio(target.weighted.windows_rqa, rate_qg)
+            * log_ratio(target.weighted.windows_rqa, rate_qg, 1.0 if "nofloor" in X else offsets.relatives_floor(queries, self.number))
             + offsets.own_weight * own.has_rqa * log_ratio(own.windows_rqa, rate_qg)
         )
         log_dispersion_rqg = self.log_spread_ba[queries.cell_qg].expand_as(log_rate_rqg)
