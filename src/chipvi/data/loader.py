@@ -39,6 +39,8 @@ class RegionLoader:
         random: np.random.Generator,
     ) -> None:
         self._data, self._rows, self._half_widths, self._random = data, rows, half_widths, random
+        import os
+        self._stride = max(1, (half_widths[-1] // 30)) if "stride" in os.environ.get("X", "") else 1
         self._blocks_per_step = max(1, min(batch_size, len(rows)) // BLOCK)
         self._n_steps = n_steps
         self._n_given = self._first = 0
@@ -67,8 +69,13 @@ class RegionLoader:
 
     def _draw_pass(self) -> list[np.ndarray]:
         """All rows once, in blocks that begin elsewhere in every pass."""
-        edges = np.arange(self._random.integers(1, BLOCK + 1), len(self._rows), BLOCK)
-        blocks = np.split(self._rows, edges)
+        n = BLOCK * self._stride
+        edges = np.arange(self._random.integers(1, n + 1), len(self._rows), n)
+        blocks = [
+            part[first :: self._stride]
+            for part in np.split(self._rows, edges)
+            for first in range(min(self._stride, len(part)))
+        ]
         return [blocks[i] for i in self._random.permutation(len(blocks))]
 
 
