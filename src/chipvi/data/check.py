@@ -77,8 +77,8 @@ def open_track_data(adata: AnnData, keys: SetupKeys, reference: Tracks, bin_widt
     has_neighbours = data.segments.n_segments < data.n_regions  # the last bins of chromosomes alone are shorter
     if bin_width is not None and found is not None and found != bin_width and has_neighbours:
         raise ValueError(
-            f"regions must be as wide as those that the model was set up with, {bin_width} bp; those of adata are {found} "
-            f"bp. Count the reads in bins of {bin_width} bp, or train a model on these."
+            f"regions must be as wide as those that the model was set up with, {bin_width} bp; those of adata are "
+            f"{found} bp. Count the reads in bins of {bin_width} bp, or train a model on these."
         )
     return data
 

@@ -40,6 +40,7 @@ class RegionLoader:
     ) -> None:
         self._data, self._rows, self._half_widths, self._random = data, rows, half_widths, random
         import os
+
         self._stride = max(1, (half_widths[-1] // 30)) if "stride" in os.environ.get("X", "") else 1
         self._blocks_per_step = max(1, min(batch_size, len(rows)) // BLOCK)
         self._n_steps = n_steps

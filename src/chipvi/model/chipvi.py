@@ -37,6 +37,7 @@ from ..train.recorder import extend_history
 from ..train.runner import FitOptions, fit
 from ..train.trainable import TrainableMask
 from ..train.words import describe
+from .affinity import AffinityMixin
 from .diagnosis import DiagnosisMixin
 from .field import TRACKS_FIELD, TracksField, registered_bin_width, registered_grid, registered_tracks
 from .imputation import ImputationMixin
@@ -54,7 +55,7 @@ def default_steps(n_regions: int, batch_size: int = 512) -> int:
     return max(_STEPS, -(-n_regions // batch_size))
 
 
-class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, QueryMixin, BaseModelClass):
+class ChipVI(AffinityMixin, ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, QueryMixin, BaseModelClass):
     """Imputes and denoises ChIP-seq, ATAC-seq and DNase-seq tracks from raw counts and p-value signal.
 
     Parameters
@@ -121,20 +122,6 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
             f"{len(self.grid.biosample_t)} tracks, n_latent: {n_latent}, n_hidden: {n_hidden}, head: {head}"
         )
         self.init_params_ = self._get_init_params(locals())
-
-    def get_biosample_affinity(self, assay: str | None = None) -> pd.DataFrame:
-        """Weights of the other biosamples."""
-        log_weight_bab = (
-            self.module.affinity(torch.arange(len(self.grid.biosamples), device=self.module.log_center.device))
-            .detach()
-            .cpu()
-        )
-        n_biosamples = len(self.grid.biosamples)
-        log_weight_bb = log_weight_bab.mean(1) if assay is None else log_weight_bab[:, self.grid.assays.index(assay)]
-        weight_bb = torch.softmax(
-            log_weight_bb.masked_fill(torch.eye(n_biosamples, dtype=torch.bool), -torch.inf), dim=1
-        )
-        return pd.DataFrame(weight_bb.numpy(), index=list(self.grid.biosamples), columns=list(self.grid.biosamples))
 
     @classmethod
     def setup_anndata(

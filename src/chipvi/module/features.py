@@ -136,16 +136,12 @@ class WindowOffsets(nn.Module):
         Number of windows.
     """
 
-    def __init__(self, n_windows: int, n_biosamples: int, n_assays: int) -> None:
+    def __init__(self, n_windows: int) -> None:
         super().__init__()
         self.others_windows_vs = nn.Parameter(torch.zeros(2, n_windows))
         self.others_weight_v = nn.Parameter(torch.zeros(2))
         self.relatives_windows_vs = nn.Parameter(torch.zeros(2, n_windows))
         self.relatives_weight_v = nn.Parameter(torch.zeros(2))
-        self.relatives_weight_vb = nn.Parameter(torch.zeros(2, n_biosamples + 1))
-        self.floor_vb = nn.Parameter(torch.zeros(2, n_biosamples + 1))
-        self.floor_va = nn.Parameter(torch.zeros(2, n_assays))
-        self.relatives_weight_va = nn.Parameter(torch.zeros(2, n_assays))
         self.own_windows_s = nn.Parameter(torch.zeros(n_windows))
         self.own_weight = nn.Parameter(torch.zeros(()))
 
@@ -156,14 +152,6 @@ class WindowOffsets(nn.Module):
     def relatives(self, others: AssayMeans, view: int) -> Average:
         """The same of the weighted average."""
         return _over_windows(others, self.relatives_windows_vs[view])
-
-    def relatives_weight(self, queries: Queries, view: int) -> Tensor:
-        """Weight of the weighted average in the mean of each target, shape (q, g)."""
-        of_biosample_q1 = self.relatives_weight_vb[view][queries.embedding_q].unsqueeze(1)
-        return self.relatives_weight_v[view] + of_biosample_q1 + self.relatives_weight_va[view][queries.assay_qg]
-
-    def relatives_floor(self, queries, view):
-        return torch.exp(self.floor_vb[view][queries.embedding_q].unsqueeze(1) + self.floor_va[view][queries.assay_qg])
 
     def own_over_windows(self, own: AssayMeans) -> Tensor:
         """Own rate over the windows, shape (r, q, a)."""

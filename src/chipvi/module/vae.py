@@ -110,7 +110,7 @@ class ChipVAE(BaseModuleClass):
         self.options = options = ModuleOptions() if options is None else options
         n_biosamples, n_assays = len(grid.biosamples), len(grid.assays)
         # the offsets go first: the norm of the gradient is summed up in the order of the parameters
-        self.offsets = WindowOffsets(len(half_widths), n_biosamples, n_assays)
+        self.offsets = WindowOffsets(len(half_widths))
         views: dict[ViewKind, View] = {}
         if ViewKind.COUNTS in grid.seen:
             head = make_count_head(options.head, **(options.head_options or {}))
@@ -179,7 +179,7 @@ class ChipVAE(BaseModuleClass):
         for view in self.seen:
             view.standardise(visible, self.tracks.assay_t)
             scores.append(similarity_scores(*self._standardised(view, visible)))
-        self.affinity.start_at(torch.stack(scores).mean(dim=0))
+        self.affinity.learn(torch.stack(scores).mean(dim=0))
 
     def _standardised(self, view: View, visible: Visible) -> tuple[Tensor, Tensor]:
         """One view of every cell in the region itself, and 1 where there is any, both (r, b, a)."""
@@ -354,6 +354,7 @@ class ChipVAE(BaseModuleClass):
         self.covariate_shift_c.copy_(known.covariate_shift_c)
         self.covariate_scale_c.copy_(known.covariate_scale_c)
         self.biosamples.extend_from(known.biosamples)
+        self.affinity.extend_from(known.affinity)
         self.encoder.extend_from(known.encoder)
         self.decoder.extend_from(known.decoder)
         self.blend.extend_from(known.blend)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import os
-X = os.environ.get("X", "").split(",")
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -195,9 +193,9 @@ class CountView(View):
         log_rate_rqg = (
             self.level_ba[queries.cell_qg]
             + offsets.others_weight_v[self.number] * average.has_rqa * log_ratio(average.windows_rqa, rate_qg)
-            + offsets.relatives_weight(queries, self.number)
+            + offsets.relatives_weight_v[self.number]
             * target.weighted.has_rqa
-            * log_ratio(target.weighted.windows_rqa, rate_qg, 1.0 if "nofloor" in X else offsets.relatives_floor(queries, self.number))
+            * log_ratio(target.weighted.windows_rqa, rate_qg)
             + offsets.own_weight * own.has_rqa * log_ratio(own.windows_rqa, rate_qg)
         )
         log_dispersion_rqg = self.log_spread_ba[queries.cell_qg].expand_as(log_rate_rqg)
@@ -256,7 +254,7 @@ class SignalView(View):
         average, start_qg = target.average, self.level_ba[queries.cell_qg]
         weight = offsets.others_weight_v[self.number]
         mean_rqg = start_qg + weight * average.has_rqa * (average.windows_rqa - start_qg)
-        weighted, weight = target.weighted, offsets.relatives_weight(queries, self.number)
+        weighted, weight = target.weighted, offsets.relatives_weight_v[self.number]
         mean_rqg = mean_rqg + weight * weighted.has_rqa * (weighted.windows_rqa - start_qg)
         inputs = HeadInputs(raw_rqgo, mean_rqg, self.log_spread_ba[queries.cell_qg])
         return ViewPrediction(self.head(inputs.raw_rqgo, inputs.start_rqg, inputs.log_spread_rqg), inputs)

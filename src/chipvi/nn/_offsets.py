@@ -8,9 +8,9 @@ from torch import Tensor
 _RATE_FLOOR = 0.15  # of the mean rate of an assay: keeps the log finite where there are no reads
 
 
-def log_ratio(rate_rqg: Tensor, mean_qg: Tensor, scale=1.0) -> Tensor:
+def log_ratio(rate_rqg: Tensor, mean_qg: Tensor) -> Tensor:
     """Log of rates to the mean rate of their assay, bounded where there are no reads."""
-    floor_qg = _RATE_FLOOR * mean_qg * scale
+    floor_qg = _RATE_FLOOR * mean_qg
     return torch.log((rate_rqg + floor_qg) / (mean_qg + floor_qg))
 
 
