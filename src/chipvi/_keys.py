@@ -31,3 +31,9 @@ PVAL_STD = "pval_std"
 
 # Layer of a result to draw: the average of the other biosamples, at the depth of each track.
 AVERAGE = "average"
+
+# Files of a saved model
+MODEL_FILE = "model.json"
+WEIGHTS_FILE = "model.safetensors"
+DATA_FILE = "adata.h5ad"
+PICKLE_FILE = "model.pt"  # of scvi-tools, and of chipvi before the others; never opened

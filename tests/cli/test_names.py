@@ -36,7 +36,7 @@ def folder(tmp_path_factory) -> Path:
     adata.write_h5ad(path / "data[red].h5ad")
     out = path / "o[" / "x]"
     text = stdout(call("train", path / "data[red].h5ad", "-o", out, "--steps", 1))
-    assert f"{out / 'model.pt'}: the model" in text
+    assert f"{out / 'model.json'}: the model" in text
     table = text.partition("imputed without the track's own data")[2]
     assert all(name in table for name in adata.var_names.drop(MISSING))
     return path

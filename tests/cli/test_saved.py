@@ -1,7 +1,8 @@
 """A saved model and its data, as the commands that impute and report open them: the same refusals by both."""
 
-import re
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import anndata
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from chipvi import ChipVI, datasets
 from chipvi.cli.app import app
 from chipvi.cli.saved import find_saved, load_saved
+from chipvi.model.saved import SavedModel
 from chipvi.train.runner import choose_accelerator
 
 Refused = Callable[..., str]
@@ -66,17 +68,24 @@ def test_data_that_changed_since_training_are_refused_unless_named(trained, refu
 
 def test_a_folder_without_a_model_is_refused(refused, tmp_path):
     assert "there is no folder" in refused(tmp_path / "none")
-    assert "holds no model (model.pt)" in refused(tmp_path)
-    (tmp_path / "model.pt").write_bytes(b"broken\n\n")
-    assert "model.pt cannot be read as a model of chipvi" in refused(tmp_path)
+    assert "holds no model (model.json)" in refused(tmp_path)
+    (tmp_path / "model.json").write_bytes(b"broken\n\n")
+    assert "holds no model (model.safetensors)" in refused(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert "model.json cannot be read as a model of chipvi: Expecting value" in refused(tmp_path)
 
 
 def test_weights_of_another_make_are_refused(trained, refused):
-    saved = torch.load(trained / "model.pt", weights_only=False)
-    name, weights = next((name, w) for name, w in saved["model_state_dict"].items() if w.ndim == 2)
-    saved["model_state_dict"][name] = torch.cat([weights, weights])
-    torch.save(saved, trained / "model.pt")
-    assert re.search(r"model\.pt cannot be read as a model of chipvi: .", refused(trained))
+    saved = SavedModel.read(trained)
+    name, weights = next((name, w) for name, w in saved.weights.items() if w.ndim == 2 and w.is_floating_point())
+    n, m = weights.shape
+    changed = replace(saved, weights={**saved.weights, name: torch.cat([weights, weights])})
+    for file, content in changed.files().items():
+        (trained / file).write_bytes(content)
+    expected = (
+        f"weights {name} are {2 * n} x {m} of float32, not {n} x {m} of float32; chipvi {version('chipvi')} wrote it"
+    )
+    assert f"model.safetensors cannot be read as a model of chipvi: {expected}." in refused(trained)
 
 
 def test_data_without_a_layer_that_the_model_needs_are_refused_by_its_name(trained, refused, tmp_path):
@@ -84,7 +93,7 @@ def test_data_without_a_layer_that_the_model_needs_are_refused_by_its_name(train
     del adata.layers["observed"]
     adata.write_h5ad(tmp_path / "less.h5ad")
     line = refused(trained, "--data", tmp_path / "less.h5ad")
-    assert "observed" in line and "model.pt" not in line
+    assert "observed" in line and "model.json" not in line
 
 
 def test_data_are_taken_whatever_the_order_of_their_tracks(trained):

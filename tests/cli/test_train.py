@@ -20,7 +20,7 @@ from chipvi.cli.app import app
 from chipvi.data.splits import split_regions
 from chipvi.train import checkpoint, runner
 
-FILES = ["history.csv", "model.pt", "quality.csv", "settings.toml", "training.png"]
+FILES = ["history.csv", "model.json", "model.safetensors", "quality.csv", "settings.toml", "training.png"]
 N_REGIONS, UNSEEN = 300, "cell2.H3K4me3"
 
 
@@ -209,7 +209,7 @@ def test_what_cannot_be_trained_is_told_in_one_line_and_nothing_is_written(data,
 def test_a_model_is_replaced_only_when_asked_and_only_by_a_whole_one(data, tmp_path, monkeypatch):
     out = tmp_path / "model"
     assert call("train", data, "-o", out, "--steps", 2).exit_code == 0
-    first = (out / "model.pt").read_bytes()
+    first = (out / "model.safetensors").read_bytes()
     assert "--overwrite" in one_line(call("train", data, "-o", out, "--steps", 2), exit_code=1)
 
     def fail(*_, **__):
@@ -219,11 +219,20 @@ def test_a_model_is_replaced_only_when_asked_and_only_by_a_whole_one(data, tmp_p
         patch.setattr(pictures, "training", fail)
         result = call("train", data, "-o", out, "--steps", 2, "--seed", 9, "--overwrite")
     assert one_line(result, exit_code=1) == "Error: the disk is full."
-    assert (out / "model.pt").read_bytes() == first
+    assert (out / "model.safetensors").read_bytes() == first
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert call("train", data, "-o", out, "--steps", 2, "--seed", 9, "--overwrite").exit_code == 0
-    assert (out / "model.pt").read_bytes() != first
+    assert (out / "model.safetensors").read_bytes() != first
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_model_of_an_earlier_version_is_replaced_when_asked(data, tmp_path):
+    out = tmp_path / "model"
+    out.mkdir()
+    (out / "model.pt").write_bytes(b"of an earlier version")
+    assert "holds a model already" in one_line(call("train", data, "-o", out, "--steps", 2), exit_code=1)
+    assert call("train", data, "-o", out, "--steps", 2, "--overwrite").exit_code == 0
+    assert sorted(path.name for path in out.iterdir()) == FILES
 
 
 def test_a_folder_that_is_no_model_is_never_replaced(data, tmp_path):

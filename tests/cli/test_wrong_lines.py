@@ -30,10 +30,13 @@ def folder(tmp_path_factory) -> Path:
     assert result.exit_code == 0, result.output
     for name in ("folder", "folder.h5ad", "empty_model", "truncated", "foreign", "cut", "no_tables"):
         (path / name).mkdir()
-    (path / "truncated" / "model.pt").write_bytes((path / "model" / "model.pt").read_bytes()[:5_000])
+    model = {file: (path / "model" / file).read_bytes() for file in ("model.json", "model.safetensors")}
+    (path / "truncated" / "model.json").write_bytes(model["model.json"][:5_000])
+    (path / "truncated" / "model.safetensors").write_bytes(model["model.safetensors"])
     torch.save({"weights": 1}, path / "foreign" / "model.pt")
     for name, text in {"cut": "steps = ", "no_tables": "steps = 1\n"}.items():
-        (path / name / "model.pt").write_bytes((path / "model" / "model.pt").read_bytes())
+        for file, content in model.items():
+            (path / name / file).write_bytes(content)
         (path / name / "settings.toml").write_text(text)
     files = {
         "taken": "x",
@@ -139,7 +142,7 @@ LINES = [
     ("impute none -o new.h5ad", INPUT, "there is no folder none"),
     ("impute empty_model -o new.h5ad", INPUT, "holds no model"),
     ("impute truncated -o new.h5ad", INPUT, "cannot be read as a model of chipvi"),
-    ("impute foreign -o new.h5ad", INPUT, "cannot be read as a model of chipvi"),
+    ("impute foreign -o new.h5ad", INPUT, "model.pt is a pickle, which can run code when it is opened"),
     ("impute cut -o new.h5ad", INPUT, "cannot be read as TOML"),
     ("impute no_tables -o new.h5ad", INPUT, "has no table [made]"),
     ("impute model -o data.h5ad", WORLD, "exists already"),

@@ -297,6 +297,133 @@ def test_memory_stays_below_three_times_the_result():
     assert peak < 3 * (adata.X.nbytes + sum(layer.nbytes for layer in adata.layers.values()))
 
 
+RECORDED = {  # counts, and the rates of three regions, from before there were replicates and families
+    "cell1.H3K4me3": ("3 0 0 0 1 0 0 37 0 2 0 1 1 1 3 2 1 2 0 2 0 1 2", (1.38675, 0.91318, 2.23158)),
+    "cell1.H3K4me1": ("2 1 5 1 1 1 0 6 1 3 1 1 1 1 6 2 3 4 1 1 2 0 5", (1.87504, 1.39329, 3.70982)),
+    "cell1.Input": ("3 1 2 1 1 2 0 0 0 2 1 6 2 2 1 3 1 3 2 1 1 3 2", (3.14558, 1.55511, 3.15287)),
+    "cell2.H3K4me3": ("2 1 1 3 1 1 1 26 0 4 7 1 0 2 1 0 2 2 1 1 3 3 0", (2.79975, 1.5304, 1.94193)),
+    "cell2.H3K4me1": ("3 1 1 2 2 1 1 10 0 5 1 3 4 2 1 1 3 1 0 1 0 1 0", (1.89782, 1.4885, 1.6016)),
+    "cell2.Input": ("2 0 0 0 1 0 1 0 2 0 4 1 1 3 1 1 1 1 1 1 2 0 5", (2.04522, 1.01111, 2.04996)),
+}
+
+
+def test_without_replicates_and_families_a_seed_gives_what_it_always_gave():
+    adata = simulate(23, 2, 2, bin_size=3_000, n_chromosomes=2, controls=True, seed=7)
+    assert list(adata.var_names) == list(RECORDED)
+    for t, (counts, rates) in enumerate(RECORDED.values()):
+        assert adata.X[:, t].astype(int).tolist() == list(map(int, counts.split()))
+        np.testing.assert_allclose(adata.layers["rate"][[0, 11, 22], t], rates, rtol=2e-5)
+    codes = [adata.obsm["state"][biosample].cat.codes.tolist() for biosample in ("cell1", "cell2")]
+    assert codes == [list(map(int, row)) for row in ("00200031004000000000440", "00200032004000000000440")]
+    assert list(adata.var.columns) == ["biosample", "assay", "is_control", "dispersion", "depth"]
+
+
+@pytest.fixture(scope="module")
+def related():
+    """7 cell types in 3 families, 2 replicates of each."""
+    return simulate(8_000, 7, 4, n_replicates=2, lineage=3, seed=2)
+
+
+def kinship(adata):
+    """Pairs of biosamples (biosample x biosample), as masks: replicates, of one family, of two families."""
+    rows = adata.var.drop_duplicates("biosample")
+    cell, family = (rows[name].astype(str).to_numpy() for name in ("cell", "family"))
+    is_cell, is_family = cell[:, None] == cell, family[:, None] == family
+    return {"replicates": is_cell & ~np.eye(len(cell), dtype=bool), "family": is_family & ~is_cell, "none": ~is_family}
+
+
+def test_replicates_and_families_are_named_in_var(related):
+    rows = related.var.drop_duplicates("biosample")
+    assert rows["biosample"].tolist() == [f"cell{c}_{r}" for c in range(1, 8) for r in (1, 2)]
+    assert rows["cell"].tolist() == [f"cell{c}" for c in range(1, 8) for _ in (1, 2)]
+    assert rows["replicate"].tolist() == [1, 2] * 7
+    assert rows["family"].tolist() == [f"family{f}" for f in (1, 1, 1, 2, 2, 3, 3) for _ in (1, 2)]
+    assert related.var_names[[0, 7, -1]].tolist() == ["cell1_1.H3K4me3", "cell1_2.H3K27me3", "cell7_2.H3K27me3"]
+    assert list(simulate(20, 2, 1, n_replicates=2).var.columns[-3:]) == ["cell", "replicate", "depth"]
+    assert list(simulate(20, 2, 1, lineage=2).var.columns[-2:]) == ["family", "depth"]
+
+
+def test_replicates_are_more_alike_than_a_family_and_a_family_than_the_rest(related):
+    pairs = kinship(related)
+    for assay in ASSAYS[:4]:
+        log_rate = np.log(related.layers["rate"][:, related.var["assay"] == assay])
+        correlation = {kind: np.corrcoef(log_rate.T)[mask] for kind, mask in pairs.items()}
+        assert correlation["replicates"].min() > correlation["family"].max()
+        assert correlation["family"].min() > correlation["none"].max() + 0.05
+        assert correlation["replicates"].max() < 0.99
+
+
+def test_states_are_those_of_the_cell_type_and_agree_more_within_a_family(related):
+    state_rb = related.obsm["state"].apply(lambda column: column.cat.codes).to_numpy()
+    agreement = (state_rb[:, :, None] == state_rb[:, None]).mean(axis=0)
+    pairs = kinship(related)
+    assert np.all(agreement[pairs["replicates"]] == 1)
+    assert 1 > agreement[pairs["family"]].min() > agreement[pairs["none"]].max()
+
+
+def test_families_are_as_unlike_as_cell_types_without_families():
+    plain, grouped = (simulate(60_000, 4, 1, lineage=lineage, seed=6) for lineage in (1, 4))
+    for adata in (plain, grouped):  # the same law, in other draws
+        states = adata.obsm["state"].apply(lambda column: column.cat.codes).to_numpy()
+        adata.uns["agreement"] = np.mean([(states[:, i] == states[:, j]).mean() for i in range(4) for j in range(i)])
+        adata.uns["correlation"] = np.corrcoef(np.log(adata.layers["rate"]).T)[np.tril_indices(4, -1)].mean()
+    assert plain.uns["agreement"] == pytest.approx(grouped.uns["agreement"], abs=0.02)
+    assert plain.uns["correlation"] == pytest.approx(grouped.uns["correlation"], abs=0.03)
+
+
+def test_replicates_differ_by_depth_and_by_a_deviation_of_the_documented_size():
+    adata = simulate(30_000, 2, 3, n_replicates=2, n_chromosomes=1, depth_spread=0.5, seed=4)
+    log_rate = np.log(adata.layers["rate"].astype(float)).reshape(len(adata), 2, 2, 3)  # cell, replicate, assay
+    difference = log_rate[:, :, 0] - log_rate[:, :, 1]
+    np.testing.assert_allclose(difference.std(axis=0), 0.2 * np.sqrt(2), rtol=0.08)  # of two independent deviations
+    assert 0.35 < np.sqrt((difference.mean(axis=0) ** 2).mean()) < 1.4  # depths are their own: 0.5 * sqrt(2) expected
+    deviation = difference - difference.mean(axis=0)
+    within = np.corrcoef(deviation.reshape(len(adata), 6).T)[~np.eye(6, dtype=bool)]
+    assert np.abs(within).max() < 0.1  # of each track alone
+
+
+def test_counts_of_replicates_are_negative_binomial_around_their_own_rate():
+    adata = simulate(20_000, 2, 3, n_replicates=3, lineage=2, seed=8)
+    rate = adata.layers["rate"].astype(float)
+    dispersion = adata.var["dispersion"].to_numpy()
+    error, variance = adata.X - rate, rate + rate**2 / dispersion
+    assert np.abs(error.sum(axis=0) / np.sqrt(variance.sum(axis=0))).max() < 4
+    np.testing.assert_allclose((error**2 / variance).mean(axis=0), 1, atol=0.1)
+    zeros = (dispersion / (dispersion + rate)) ** dispersion
+    z = ((adata.X == 0) - zeros).sum(axis=0) / np.sqrt((zeros * (1 - zeros)).sum(axis=0))
+    assert np.abs(z).max() < 4
+    standardised = (error / np.sqrt(variance)).reshape(len(adata), 2, 3, 3)  # given the rates, replicates are apart
+    assert abs(pearson(standardised[:, :, 0].ravel(), standardised[:, :, 1].ravel())) < 0.02
+
+
+def test_replicates_of_a_cell_type_are_drawn_the_same_however_many_there_are():
+    two, three = (simulate(300, 3, 2, n_replicates=n, lineage=2).obsm["state"] for n in (2, 3))
+    for cell in ("cell1", "cell2", "cell3"):
+        assert list(two[f"{cell}_2"]) == list(three[f"{cell}_3"])
+
+
+@pytest.mark.parametrize("sizes", [(3, 1, 1), (3, 1, 3), (1, 3, 1), (20, 3, 5), (60, 1, 7)])
+def test_from_3_to_60_biosamples_are_drawn_by_seed(sizes):
+    n_cells, n_replicates, lineage = sizes
+    options = {"n_assays": 5, "n_replicates": n_replicates, "lineage": lineage, "missing": 0.1}
+    first, again, other = (simulate(150, n_cells, seed=seed, **options) for seed in (1, 1, 2))
+    assert first.var["biosample"].nunique() == n_cells * n_replicates
+    assert first.obsm["state"].shape == (150, n_cells * n_replicates)
+    np.testing.assert_array_equal(first.X, again.X)
+    np.testing.assert_array_equal(first.layers["rate"], again.layers["rate"])
+    pd.testing.assert_frame_equal(first.var, again.var)
+    assert (first.layers["rate"] != other.layers["rate"]).mean() > 0.99
+    assert len(np.unique(first.layers["rate"], axis=1).T) == first.n_vars
+
+
+def test_a_simulation_with_relatives_survives_writing_and_reading(tmp_path):
+    adata = simulate(60, 3, 2, n_replicates=2, lineage=2)
+    adata.write_h5ad(tmp_path / "related.h5ad")
+    read = anndata.read_h5ad(tmp_path / "related.h5ad")
+    pd.testing.assert_frame_equal(read.var, adata.var)
+    assert (read.uns["simulation"]["n_replicates"], read.uns["simulation"]["lineage"]) == (2, 2)
+
+
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (5, 2, 3, 5), (7, 1, 11, 2)])
 @pytest.mark.parametrize("bin_size", [1, 25, 100_000, 1_000_000])
 def test_the_smallest_sizes_and_odd_bins_work(sizes, bin_size):
@@ -314,6 +441,9 @@ def test_the_smallest_sizes_and_odd_bins_work(sizes, bin_size):
         ({"n_biosamples": -2}, "n_biosamples must be a whole number"),
         ({"bin_size": True}, "bin_size must be a whole number"),
         ({"seed": -1}, "seed must be a whole number of at least 0; got -1"),
+        ({"n_replicates": 0}, "n_replicates must be a whole number of at least 1; got 0"),
+        ({"lineage": 1.5}, "lineage must be a whole number of at least 1; got 1.5"),
+        ({"lineage": 4}, "lineage must be at most n_biosamples; got 4 families for 3 cell types"),
         ({"n_assays": 12}, r"n_assays must be at most 11 \(H3K4me3, .*\); got 12"),
         ({"n_regions": 3}, "4 chromosomes for 3 regions. Ask for fewer"),
         ({"mean_count": 0.0}, "mean_count must be a finite number above 0; got 0.0"),

@@ -7,7 +7,7 @@ from scipy.stats import nbinom
 
 from chipvi.data.track_data import Entries
 from chipvi.data.tracks import Tracks
-from chipvi.evaluate.references import average_of_others, fit_marginal
+from chipvi.evaluate.references import average_of_others, fit_marginal, is_imputable
 
 # four tracks of one assay in three biosamples and the same again, and one assay that is alone
 TRACKS = Tracks(
@@ -57,3 +57,14 @@ def test_the_dispersion_of_the_marginal_is_the_most_likely_one():
 
         best = minimize_scalar(nll, bounds=(-3, 6), method="bounded").x
         assert np.log(dispersion) == pytest.approx(best, abs=1e-2)
+
+
+def test_a_track_can_be_imputed_from_its_biosample_or_from_its_assay_elsewhere():
+    found_rt = is_imputable(TRACKS, MEASURED)
+    np.testing.assert_array_equal(found_rt, [[True, True, True, True, True], [True] * 5])
+    lonely = np.array([[True, False, False, False, False], [False, False, True, False, True]])
+    np.testing.assert_array_equal(
+        is_imputable(TRACKS, lonely),
+        # beside a.x alone: the same assay, and a's other track; beside c.x and b.z: x, and b's other track
+        [[False, True, True, True, False], [True, True, False, False, False]],
+    )

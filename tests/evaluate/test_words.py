@@ -40,6 +40,7 @@ UNJUDGED = replace(
         ({"standing": Standing.BELOW_AVERAGE}, "beats", f"below {AVERAGE}"),
         ({"standing": Standing.LEVEL_WITH_MARGINAL}, "beats", "level with the marginal"),
         ({"standing": Standing.BELOW_MARGINAL}, "beats", "below the marginal"),
+        ({"standing": Standing.NOT_IMPUTABLE}, "beats", "nothing to impute from"),
         ({}, "intervals", "right"),
         ({"intervals": Intervals.OFF, "coverage": 0.9}, "intervals", "cover 90 % where 96 % was expected"),
         ({"intervals": Intervals.UNCERTAIN}, "intervals", "cannot be told"),
@@ -58,6 +59,7 @@ def test_a_track_with_too_few_data_has_one_word_for_all(quantity, words):
 
 FAULTY = [
     pytest.param({"standing": Standing.BELOW_MARGINAL}, Fault.NOT_LEARNT, id="not learnt"),
+    pytest.param({"standing": Standing.NOT_IMPUTABLE}, Fault.NOT_IMPUTABLE, id="nothing to impute from"),
     pytest.param({"level": Level.LOW}, Fault.LEVEL_OFF, id="level"),
     pytest.param({"standing": Standing.BELOW_AVERAGE}, Fault.BELOW_AVERAGE, id="below average"),
     pytest.param({"standing": Standing.LEVEL_WITH_AVERAGE}, Fault.LEVEL_WITH_AVERAGE, id="level with average"),

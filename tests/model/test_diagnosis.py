@@ -22,6 +22,7 @@ from chipvi.train.findings import Finding, Sign
 N_REGIONS, DISPERSION = 6_000, 4.0
 NAME = "cell2.H3K4me1"
 VERDICTS = ["mean", "spread", "beats", "intervals"]
+EVERYWHERE = np.ones(5_000, dtype=bool)
 KEYS = {"observed_layer": "observed", "depth_key": "depth"}
 
 
@@ -145,8 +146,8 @@ def test_a_prediction_is_held_against_the_average(own_noise, standing):
     counts = random.poisson(rate).astype(np.float64)
     average, mean = (rate * random.lognormal(-(s**2) / 2, s, size=rate.shape) for s in (0.3, own_noise))
     dispersion = np.full(rate.shape, fit_dispersion(counts[:, None], mean[:, None])[0])
-    assert judge_track("counts", counts, mean, dispersion, average).verdict.standing is standing
-    without = judge_track("counts", counts, mean, dispersion, average * np.nan).verdict
+    assert judge_track("counts", counts, mean, dispersion, average, EVERYWHERE).verdict.standing is standing
+    without = judge_track("counts", counts, mean, dispersion, average * np.nan, EVERYWHERE).verdict
     assert without.standing is Standing.BEATS_MARGINAL
 
 
@@ -154,9 +155,56 @@ def test_what_differs_too_much_between_stretches_of_the_genome_has_no_verdict():
     random = np.random.default_rng(3)
     clumped = random.poisson(np.repeat(random.gamma(0.1, 100.0, size=30), 100)).astype(np.float64)
     mean, dispersion, average = (np.full(3_000, value) for value in (clumped.mean(), 1.0, np.nan))
-    verdict = judge_track("counts", clumped, mean, dispersion, average).verdict
+    verdict = judge_track("counts", clumped, mean, dispersion, average, EVERYWHERE[:3_000]).verdict
     assert (verdict.level, verdict.spread) == (Level.UNCERTAIN, Spread.UNCERTAIN)
     assert verdict.is_judged and not verdict.is_complete
+
+
+@pytest.mark.parametrize(
+    ("others", "is_level_only", "standing"),
+    [
+        pytest.param(slice(0), True, Standing.NOT_IMPUTABLE, id="nowhere, the level"),
+        pytest.param(slice(99), True, Standing.NOT_IMPUTABLE, id="nearly nowhere, the level"),
+        pytest.param(slice(0), False, Standing.BEATS_MARGINAL, id="nowhere, and yet better"),
+        pytest.param(slice(2_000), True, Standing.LEVEL_WITH_MARGINAL, id="in part, and not learnt"),
+        pytest.param(slice(None), True, Standing.LEVEL_WITH_MARGINAL, id="everywhere, and not learnt"),
+    ],
+)
+def test_a_track_is_expected_to_be_learnt_only_where_there_is_something_to_impute_it_from(
+    others, is_level_only, standing
+):
+    random = np.random.default_rng(5)
+    rate = random.gamma(2.0, 5.0, size=5_000)
+    counts = random.poisson(rate).astype(np.float64)
+    mean = np.full_like(rate, counts.mean()) if is_level_only else rate
+    dispersion = np.full(rate.shape, fit_dispersion(counts[:, None], mean[:, None])[0])
+    is_imputable = np.zeros(5_000, dtype=bool)
+    is_imputable[others] = True
+    found = judge_track("counts", counts, mean, dispersion, np.full_like(rate, np.nan), is_imputable).verdict
+    assert found.standing is standing
+
+
+def test_what_is_learnt_where_it_can_be_is_not_outvoted_by_the_rest():
+    random = np.random.default_rng(6)
+    rate = random.gamma(2.0, 5.0, size=5_000)
+    counts = random.poisson(rate).astype(np.float64)
+    is_imputable = np.arange(5_000) < 1_000
+    mean = np.where(is_imputable, rate, counts.mean())
+    dispersion = np.full(rate.shape, fit_dispersion(counts[:, None], mean[:, None])[0])
+    none = np.full_like(rate, np.nan)
+    assert judge_track("counts", counts, mean, dispersion, none, EVERYWHERE).verdict.standing.is_unlearnt
+    found = judge_track("counts", counts, mean, dispersion, none, is_imputable).verdict
+    assert found.standing is Standing.BEATS_MARGINAL
+
+
+def test_tracks_that_share_neither_biosample_nor_assay_are_not_called_unlearnt(kit):
+    adata = kit.data(n_assays=4, n_biosamples=3, signal=False, controls=False, missing=0.0)
+    adata = adata[:, ["cell1.H3K4me3", "cell2.H3K4me1", "cell3.H3K36me3", "cell3.H3K27me3"]].copy()
+    diagnosis = kit.train(kit.model(adata, KEYS), max_steps=2).diagnose()
+    standings = dict(zip(diagnosis.table.index, (verdict.standing for verdict in diagnosis.verdicts), strict=True))
+    assert {standings.pop(name) for name in ("cell1.H3K4me3", "cell2.H3K4me1")} == {Standing.NOT_IMPUTABLE}
+    assert Standing.NOT_IMPUTABLE not in standings.values()
+    assert any(text.startswith("In 2 of 4 tracks there was nothing to impute from") for text in diagnosis.advice)
 
 
 def test_the_marginal_does_not_beat_itself(diagnose, truth):

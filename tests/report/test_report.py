@@ -305,6 +305,7 @@ UNJUDGED = verdict(Level.TOO_FEW, Spread.TOO_FEW, Standing.TOO_FEW, Intervals.TO
         (verdict(standing=Standing.BELOW_AVERAGE), Grade.POOR, "use that instead"),
         (verdict(standing=Standing.LEVEL_WITH_MARGINAL), Grade.POOR, "no better than the track's overall level"),
         (verdict(spread=Spread.NARROW, standing=Standing.BELOW_MARGINAL), Grade.POOR, "wrong spread"),
+        (verdict(standing=Standing.NOT_IMPUTABLE), Grade.CARE, "nothing to impute from but the track's overall level"),
         (verdict(level=Level.HIGH), Grade.CARE, "level is 20 % too high"),
         (verdict(level=Level.UNCERTAIN), Grade.CARE, "Whether the level is right cannot be judged"),
         (verdict(intervals=Intervals.OFF), Grade.CARE, "95 % intervals cover 90 % where 97 % was expected."),

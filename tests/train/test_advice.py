@@ -17,6 +17,7 @@ from chipvi.data.track_data import ViewKind
 from chipvi.nn import MeanDispersion
 from chipvi.train.advice import Advisor, Diverged, TrainingAdvice, judge_depths, judge_kl_weight
 from chipvi.train.findings import Finding, Sign
+from chipvi.train.masking import apply_task, choose_imputable, draw_task
 from chipvi.train.words import describe
 
 COUNTS_ONLY = {"observed_layer": "observed", "depth_key": "depth", "control_key": "is_control"}
@@ -24,7 +25,7 @@ COUNTS_ONLY = {"observed_layer": "observed", "depth_key": "depth", "control_key"
 # the rules, on records
 
 HEALTHY = {
-    "imp_count_loss": 1.8, "imp_count_pcc": 0.4, "grad_norm_count_head": 0.5, "grad_norm_signal_head": 4.0,
+    "imp_count_loss": 1.8, "imputable_count_pcc": 0.4, "grad_norm_count_head": 0.5, "grad_norm_signal_head": 4.0,
     "clamped_mean": 0.0, "clamped_logit": 0.0, "dispersion": 2.0, "moment_dispersion": 0.5, "floored_std": 0.7,
     "kl_weight": 1.0, "active_latents": 3.0, "kl_by_latent.0": 0.2, "kl_by_latent.1": 0.03, "kl_by_latent.2": 1.0,
     "predicted_mean": 2.0, "true_mean": 2.0, "entries_by_track.a": 900.0, "entries_by_track.b": 1000.0,
@@ -44,7 +45,7 @@ def in_python(findings):
 
 
 SICK = [  # what is changed, and the words for it
-    pytest.param({"imp_count_pcc": 0.004}, "after 200 steps .* is 1.8, from 1.8 at first, .* above 0.00", id="plateau"),
+    pytest.param({"imputable_count_pcc": 0.004}, "after 200 steps .* 1.8, from 1.8 at .* above 0.00", id="plateau"),
     pytest.param({"grad_norm_count_head": 2e-6}, "has a norm of 2e-06, and at most 0.001", id="starved"),
     pytest.param({"clamped_logit": 0.4}, "40% for the logit .*'logit_clamp': None", id="clamped"),
     pytest.param({"clamped_own": 0.1}, "10% for the own of .* loosen the clamp", id="clamped by another's head"),
@@ -77,10 +78,12 @@ def test_healthy_records_and_records_of_another_kind_are_silent():
 
 
 def test_a_loss_that_falls_is_no_plateau():
-    assert found_in(since=100, imp_count_pcc=0.004, imp_count_loss=1.6) == []  # correlated before
+    assert found_in(since=100, imputable_count_pcc=0.004, imp_count_loss=1.6) == []  # correlated before
     steps = range(0, 400, 50)
     advisor = Advisor()
-    records = [{"step": step} | HEALTHY | {"imp_count_pcc": 0.01, "imp_count_loss": 3 - step / 500} for step in steps]
+    records = [
+        {"step": step} | HEALTHY | {"imputable_count_pcc": 0.01, "imp_count_loss": 3 - step / 500} for step in steps
+    ]
     assert not [found for record in records for found in advisor.add(record)]
 
 
@@ -102,7 +105,7 @@ def test_latents_are_judged_under_the_full_weight_only():
 
 def test_several_signs_are_several_findings():
     found = found_in(
-        clamped_mean=0.2, grad_norm_signal_head=400.0, imp_count_pcc=-0.01, dispersion=0.1, floored_std=1.0
+        clamped_mean=0.2, grad_norm_signal_head=400.0, imputable_count_pcc=-0.01, dispersion=0.1, floored_std=1.0
     )
     assert {finding.sign for finding in found} == {
         Sign.CLAMPED, Sign.DROWNED_COUNTS, Sign.PLATEAU, Sign.COLLAPSED_DISPERSION, Sign.FLOORED_SPREAD,
@@ -348,6 +351,57 @@ def test_a_sick_training_is_warned_of(kit, name, expected):
 def test_a_healthy_training_is_silent(kit, head):
     model = kit.train(kit.model(kit.data(), head=head), max_steps=240, plan_kwargs={"log_every_n_steps": 10})
     assert model.advice == []
+
+
+def only(*names):
+    """These tracks alone, and with nothing in common: each has its regions in an order of its own."""
+
+    def make(kit):
+        adata = kit.data(signal=False, controls=False, missing=0.0)[:, list(names)].copy()
+        random = np.random.default_rng(0)
+        adata.X = np.stack([random.permutation(column) for column in adata.X.T], axis=1)
+        return adata
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "is_imputable"),
+    [
+        pytest.param(only("cell1.H3K4me3"), False, id="one track"),
+        pytest.param(only("cell1.H3K4me3", "cell2.H3K4me1"), False, id="neither biosample nor assay in common"),
+        pytest.param(only("cell1.H3K4me3", "cell1.H3K4me1"), True, id="two tracks of one biosample"),
+        pytest.param(only("cell1.H3K4me3", "cell2.H3K4me3"), True, id="one assay in two biosamples"),
+    ],
+)
+def test_counts_that_cannot_be_imputed_need_not_be_learnt(kit, make, is_imputable):
+    model = make_sick(kit, with_module(detach), make(kit))  # which learns nothing, whatever the data
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrainingAdvice)
+        kit.train(model, **LONG)
+    assert any("the counts are not being learnt" in text for text in model.advice) == is_imputable
+
+
+def test_where_some_tracks_are_missing_only_what_can_be_imputed_is_judged(kit):
+    adata = kit.data(n_assays=3)  # with controls and signal
+    random = np.random.default_rng(2)
+    measured_rt = random.random(adata.shape) < np.where(adata.var["is_control"], 1.0, 0.3)
+    adata.layers["observed"] = measured_rt.astype(np.int8)
+    adata.layers["signal"][~measured_rt] = np.nan
+    model, rows = kit.model(adata), np.arange(3, 250, 2)
+    module, minibatch = model.module, kit.take(model, rows)
+    task = draw_task(module, len(rows), 3, torch.Generator().manual_seed(5))
+    example = apply_task(module, minibatch, task, torch.Generator().manual_seed(6))
+    found_rqg = choose_imputable(module, example).numpy()
+    biosample, assay = (adata.var[key].to_numpy(str) for key in ("biosample", "assay"))
+    is_related_tt = (biosample[:, None] == biosample) | (assay[:, None] == assay)
+    np.fill_diagonal(is_related_tt, False)
+    visible_rt = measured_rt[rows] & ~task.hidden_rt.numpy() & ~adata.var["is_control"].to_numpy()
+    expected_rt = (visible_rt[:, None] & is_related_tt).any(axis=2)
+    is_target_qg = (module.tracks.target_bg[task.biosample_q] >= 0).numpy()
+    track_qg = example.track_qg.numpy()
+    np.testing.assert_array_equal(found_rqg[:, is_target_qg], expected_rt[:, track_qg][:, is_target_qg])
+    assert 0.2 < found_rqg.mean() < 0.98
 
 
 def test_depths_added_up_from_the_counts_are_not_judged(kit):

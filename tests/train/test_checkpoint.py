@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zipfile import ZipFile
+
 import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
@@ -120,6 +122,21 @@ def test_what_is_no_checkpoint_is_refused(kit, tmp_path):
         train(kit, kit.model(kit.data()), checkpoint=path)
     with pytest.raises(ValueError, match="name a seed"):
         train(kit, kit.model(kit.data()), checkpoint=tmp_path / "new.ckpt", seed=None)
+
+
+def test_a_damaged_checkpoint_is_refused(kit, tmp_path):
+    path = tmp_path / "here.ckpt"
+    with pytest.raises(OSError, match="cut"):
+        train(kit, kit.model(kit.data()), checkpoint=path, callbacks=[Stop(9, OSError("cut"))])
+    whole = path.read_bytes()
+    with ZipFile(path) as file:
+        largest = max(file.infolist(), key=lambda one: one.file_size)
+    flipped = bytearray(whole)
+    flipped[largest.header_offset + largest.file_size // 2 + 100] ^= 4  # within its content, which torch does not check
+    for damaged, expected in ((flipped, "here.ckpt is damaged"), (whole[:-500], "is no checkpoint of chipvi")):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"{expected}. Remove it to train from the start."):
+            train(kit, kit.model(kit.data()), checkpoint=path)
 
 
 def test_a_trained_model_that_is_trained_on_goes_on_too(kit, tmp_path):

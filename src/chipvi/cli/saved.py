@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
+from .._keys import DATA_FILE
 from .._quiet import quiet_lightning
 from .settings import SETTINGS_FILE, Made, Settings, fingerprint, read_stored
 from .train import KNOWN, require_accelerator
@@ -46,20 +45,10 @@ def find_saved(folder: Path) -> Saved:
     ValueError
         If it holds no model of chipvi, or one that cannot be read, or settings that cannot.
     """
-    from ..model.chipvi import ChipVI
+    from ..model.saved import SavedModel
 
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}. Name one that chipvi train or model.save wrote.")
-    if not (folder / "model.pt").is_file():
-        raise ValueError(f"{folder} holds no model (model.pt). Name a folder that chipvi train or model.save wrote.")
-    try:
-        with quiet_lightning():
-            fields = ChipVI.load_registry(folder)["field_registries"]
-        tracks = list(fields["tracks"]["state_registry"]["names"]) if "tracks" in fields else None
-    except Exception as error:  # noqa: BLE001 - whatever unpickling may raise
-        raise _unreadable(folder, error) from error
-    if tracks is None:
-        raise ValueError(f"{folder} holds a model of another kind, not of chipvi.")
+    with quiet_lightning():
+        tracks = SavedModel.read(folder).var_names
     if not (folder / SETTINGS_FILE).exists():
         return Saved(folder, tracks, {}, None)
     try:
@@ -94,8 +83,8 @@ def load_saved(saved: Saved, adata: AnnData | None, accelerator: str) -> ChipVI:
 
 
 def _find_data(saved: Saved) -> Path:
-    if (saved.folder / "adata.h5ad").is_file():
-        return saved.folder / "adata.h5ad"
+    if (saved.folder / DATA_FILE).is_file():
+        return saved.folder / DATA_FILE
     if saved.made is None:
         raise ValueError(f"{saved.folder} has no record of what it was trained on; name the data with --data.")
     path = Path(saved.made.data)
@@ -110,16 +99,6 @@ def _load(folder: Path, adata: AnnData, accelerator: str) -> ChipVI:
     from ..model.chipvi import ChipVI
 
     accelerator = require_accelerator(accelerator)
-    try:
-        with quiet_lightning(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*var_names.*")  # ours is an error that has more to it
-            model: ChipVI = cast(Any, ChipVI).load(folder, adata, accelerator=accelerator)
-    # as weights or options of another version do
-    except (AttributeError, EOFError, IndexError, KeyError, RuntimeError, TypeError, UnpicklingError) as error:
-        raise _unreadable(folder, error) from error
+    with quiet_lightning():
+        model: ChipVI = ChipVI.load(folder, adata, accelerator=accelerator)
     return model
-
-
-def _unreadable(folder: Path, error: Exception) -> ValueError:
-    reason = str(error).partition("\n")[0]
-    return ValueError(f"{folder / 'model.pt'} cannot be read as a model of chipvi: {reason}")

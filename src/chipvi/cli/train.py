@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import typer
 
+from .._keys import MODEL_FILE, PICKLE_FILE, WEIGHTS_FILE
 from .._messages import Place, counted, listed, unknown
 from .._quiet import quiet_lightning
 from ..data.setup_keys import SetupKeys
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     from ..model.chipvi import ChipVI
 
 FILES = {
-    "model.pt": "the model; chipvi impute and chipvi.ChipVI.load take the folder",
+    MODEL_FILE: "the model; chipvi impute and chipvi.ChipVI.load take the folder",
+    WEIGHTS_FILE: "its weights",
     SETTINGS_FILE: "how it was trained, and on what; --config takes it",
     "history.csv": "a row per logged step",
     "training.png": "how training went",
@@ -181,9 +183,10 @@ def _find_unfinished(options: Options) -> Path:
         raise ValueError(f"--out must name a folder to make; {out} is one already.")
     require_folder(out.parent)
     unfinished = out.with_name(f".{out.name}.unfinished")
-    if out.exists() and not (out / "model.pt").is_file() and not (out.is_dir() and not any(out.iterdir())):
+    holds_model = any((out / name).is_file() for name in (MODEL_FILE, PICKLE_FILE))
+    if out.exists() and not holds_model and not (out.is_dir() and not any(out.iterdir())):
         raise FileExistsError(f"{out} is there already, and is no model of chipvi. Name another folder.")
-    if (out / "model.pt").is_file() and not options.overwrite:
+    if holds_model and not options.overwrite:
         raise FileExistsError(f"{out} holds a model already. Name another folder, or replace it with --overwrite.")
     is_there = (unfinished / CHECKPOINT).is_file()
     if options.resume and not is_there:

@@ -28,6 +28,11 @@ def choose_half_widths(bin_width: int | None) -> tuple[int, ...]:
     return tuple(sorted({*_NEAREST, *(round(n * WINDOW_BIN / bin_width) for n in _HALF_WIDTHS)}))
 
 
+def count_per_window_bin(bin_width: int | None) -> int:
+    """How many narrower bins make one of 200 bp: neighbours that near hardly differ."""
+    return 1 if bin_width is None else max(1, round(WINDOW_BIN / bin_width))
+
+
 def count_at_window_bin(n_regions: int, bin_width: int | None) -> int:
-    """How many bins of 200 bp narrower bins amount to: neighbours of a few base pairs hardly differ."""
-    return n_regions if bin_width is None else round(n_regions * min(1.0, bin_width / WINDOW_BIN))
+    """How many bins of 200 bp narrower bins amount to."""
+    return n_regions // count_per_window_bin(bin_width)

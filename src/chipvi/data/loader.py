@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .context import count_per_window_bin
 from .minibatch import Minibatch, take_regions
 from .track_data import TrackData
 
@@ -39,9 +40,7 @@ class RegionLoader:
         random: np.random.Generator,
     ) -> None:
         self._data, self._rows, self._half_widths, self._random = data, rows, half_widths, random
-        import os
-
-        self._stride = max(1, (half_widths[-1] // 30)) if "stride" in os.environ.get("X", "") else 1
+        self._stride = count_per_window_bin(data.segments.bin_width)
         self._blocks_per_step = max(1, min(batch_size, len(rows)) // BLOCK)
         self._n_steps = n_steps
         self._n_given = self._first = 0
@@ -69,14 +68,11 @@ class RegionLoader:
         self._first = state["n_given"]
 
     def _draw_pass(self) -> list[np.ndarray]:
-        """All rows once, in blocks that begin elsewhere in every pass."""
-        n = BLOCK * self._stride
-        edges = np.arange(self._random.integers(1, n + 1), len(self._rows), n)
-        blocks = [
-            part[first :: self._stride]
-            for part in np.split(self._rows, edges)
-            for first in range(min(self._stride, len(part)))
-        ]
+        """All rows once, in blocks that begin elsewhere in every pass; of narrow bins a block takes one in so many."""
+        n_rows = BLOCK * self._stride
+        edges = np.arange(self._random.integers(1, n_rows + 1), len(self._rows), n_rows)
+        stretches = np.split(self._rows, edges)
+        blocks = [rows[n :: self._stride] for rows in stretches for n in range(min(self._stride, len(rows)))]
         return [blocks[i] for i in self._random.permutation(len(blocks))]
 
 

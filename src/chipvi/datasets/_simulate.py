@@ -15,7 +15,35 @@ from scipy.special import gammainc, gammaln, hyp1f1
 
 from .. import _keys
 from .._messages import unknown
-from ._states import STATES, biosample_states
+from ._states import STATES, cell_states
+
+
+@dataclass(frozen=True)
+class _Relations:
+    """Numbers of cell types, of replicates of each, and of families. Relatives follow each other."""
+
+    n_cells: int
+    n_replicates: int
+    n_families: int
+
+    @property
+    def families(self) -> list[int]:
+        """The family of each cell type."""
+        return [c * self.n_families // self.n_cells for c in range(self.n_cells)]
+
+    @property
+    def biosamples(self) -> pd.DataFrame:
+        """A row per biosample, by name, with what it shares with others."""
+        of_cell = np.repeat(np.arange(self.n_cells), self.n_replicates)
+        replicate = np.tile(np.arange(1, self.n_replicates + 1), self.n_cells)
+        cell = [f"cell{c + 1}" for c in of_cell]
+        columns: dict[str, Any] = {}
+        if self.n_replicates > 1:
+            columns |= {"cell": _categorical(cell), "replicate": replicate}
+        if self.n_families > 1:
+            columns |= {"family": _categorical([f"family{self.families[c] + 1}" for c in of_cell])}
+        names = [f"{c}_{r}" for c, r in zip(cell, replicate, strict=True)] if self.n_replicates > 1 else cell
+        return pd.DataFrame(columns, index=names)
 
 
 @dataclass(frozen=True)
@@ -49,9 +77,12 @@ _MOST_ASSAYS = len(_ASSAYS) - 1  # without the control
 _ENRICHED = 1.5  # a state with at least this level is one that the assay marks
 _QUIET_SPREAD = 0.35  # s.d. of the log rate of one track in the states that it does not mark
 _COMMON_SPREAD = 0.42  # s.d. of the log rate that all tracks share: mappability, GC content, copy number
-# Squared shares of the other effects, and the bp over which they fade: of the assay at this place in every biosample,
-# of the biosample's activity around here, and of the track alone.
+# Squared shares of the other effects, and the bp over which they fade: of the assay at this place in every cell type,
+# of the cell type's activity around here, and of assay and cell type together.
 _SHARES = np.sqrt([0.55, 0.25, 0.2])
+_OF_FAMILY, _OF_CELL = np.sqrt([0.7, 0.3])  # squared shares of the latter two, where there are families
+_FAMILY_KINDS = 5  # from the effects of a cell type to those of its family, in the seeds
+_REPLICATE_SPREAD = 0.2  # s.d. of the log rate of one track between replicates, beyond their depths
 _MOST_EFFECT = 2.2  # in s.d.: even the highest peak is bounded
 _PEAK_BP, _ACTIVITY_BP = 600, 10_000
 _BACKGROUND_BP = 100_000  # the window in which the signal layer looks for the local background
@@ -62,6 +93,8 @@ def simulate(
     n_biosamples: int = 3,
     n_assays: int = 5,
     *,
+    n_replicates: int = 1,
+    lineage: int = 1,
     bin_size: int = 200,
     n_chromosomes: int = 4,
     mean_count: float = 2.2,
@@ -73,12 +106,16 @@ def simulate(
 ) -> AnnData:
     """Simulate read counts of regions x tracks, and keep the true rate under each of them.
 
-    Chromatin states follow each other in segments of realistic length. Every biosample keeps most segments of a
+    Chromatin states follow each other in segments of realistic length. Every cell type keeps most segments of a
     shared genome and has its own state in the others. The rate of a region and track is
 
         depth factor x level of the assay in the state x peak shape x smooth effects,
 
-    with bounded log-normal effects common to all tracks, to an assay, to a biosample, and of the track alone. All of
+    with bounded log-normal effects common to all tracks, to an assay, to a cell type, and of the assay in this cell
+    type alone. With families (`lineage`), of the segments that are not those of the shared genome 7 of 10 are a
+    family's and the others a cell type's own, and so are the squared shares of the latter two effects. Replicates
+    (`n_replicates`) have the states and effects of their cell type; the rate of each of their tracks differs by an
+    effect of its own, normal on the log scale with a standard deviation of 0.2, and by its depth. All of
     this is biology, and what a denoiser should recover. Technical noise comes on top: the count is negative binomial
     around the rate, with variance ``rate + rate**2 / dispersion`` and one dispersion per assay. Levels, lengths and
     spreads are set so that mean, variance, zeros, tails and the correlations between neighbours and between biosamples
@@ -89,10 +126,16 @@ def simulate(
     n_regions
         Number of regions, which lie end to end along each chromosome, from 0 on.
     n_biosamples
-        Number of biosamples, ``cell1``, ``cell2``, ...
+        Number of cell types, ``cell1``, ``cell2``, ... Each is a biosample, or `n_replicates` of them.
     n_assays
         Number of assays, 1 to 11: in this order H3K4me3, H3K4me1, H3K36me3, H3K27me3, H3K9me3, H3K27ac, DNase, ATAC,
         CTCF, H3K9ac, POLR2A. Each is run in every biosample.
+    n_replicates
+        Number of biosamples of each cell type, named ``cell1_1``, ``cell1_2``, ... where there are several.
+    lineage
+        Number of families, as equal in size as can be, that the cell types belong to: the first few to ``family1``,
+        the next to ``family2``, and so on. Those of one family are more alike than those of two. With 1, no two cell
+        types are closer than others.
     bin_size
         Length of a region, in bp. Segments are at least one region long.
     n_chromosomes
@@ -127,7 +170,7 @@ def simulate(
         - ``obs``: ``chrom``, ``start``, ``end`` (bp, 0-based, half-open), and ``state`` of the first biosample.
         - ``obsm["state"]``: the chromatin state in every biosample, a column each.
         - ``var``: ``biosample``, ``assay``, ``is_control``, ``depth`` (reads drawn, of a missing track too) and the
-          technical ``dispersion``.
+          technical ``dispersion``; with replicates ``cell`` and ``replicate`` (1, 2, ...), with families ``family``.
         - ``uns["simulation"]``: the parameters of this call.
 
     Raises
@@ -141,20 +184,24 @@ def simulate(
     >>> adata = simulate(n_regions=500, missing=["cell2.H3K4me3"])
     >>> adata.shape, adata.var_names[0], adata.obs_names[0]
     ((500, 15), 'cell1.H3K4me3', 'chr1:0-200')
+    >>> related = simulate(n_regions=500, n_biosamples=4, n_assays=1, n_replicates=2, lineage=2)
+    >>> related.var.loc["cell3_2.H3K4me3", ["cell", "family"]].tolist()
+    ['cell3', 'family2']
     """
     parameters = dict(locals(), missing=missing if isinstance(missing, int | float | str) else list(missing))
     _check(parameters)
     assays = [*list(_ASSAYS)[:n_assays], *(["Input"] if controls else [])]
-    var = _tracks(n_biosamples, assays)
+    relations = _Relations(n_biosamples, n_replicates, lineage)
+    var = _tracks(relations.biosamples, assays)
     missing_t = _choose_missing(missing, var, np.random.default_rng([seed, 0]))
 
     chromosomes = _chromosomes(n_regions, n_chromosomes)
     rate_rt = np.empty((n_regions, len(var)), dtype=np.float32)
-    state_rb = np.empty((n_regions, n_biosamples), dtype=np.int8)
+    state_rb = np.empty((n_regions, n_biosamples * n_replicates), dtype=np.int8)
     for c, rows in enumerate(chromosomes):
-        _fill_rates(rate_rt[rows], state_rb[rows], assays, bin_size, seed=[seed, 1, c])
+        _fill_rates(rate_rt[rows], state_rb[rows], relations, assays, bin_size, seed=[seed, 1, c])
     count_rt = np.empty_like(rate_rt)
-    for t, (b, a) in enumerate(np.ndindex(n_biosamples, len(assays))):
+    for t, (b, a) in enumerate(np.ndindex(n_biosamples * n_replicates, len(assays))):
         rng = np.random.default_rng([seed, 2, b, _NUMBERS[assays[a]]])
         _draw_track(rate_rt[:, t], count_rt[:, t], _ASSAYS[assays[a]], mean_count, depth_spread, rng)
     var[_keys.DEPTH] = count_rt.sum(axis=0, dtype=np.float64).astype(np.int64)
@@ -181,7 +228,16 @@ def simulate(
 
 
 def _check(parameters: dict[str, Any]) -> None:
-    for name in ("n_regions", "n_biosamples", "n_assays", "bin_size", "n_chromosomes", "seed"):
+    for name in (
+        "n_regions",
+        "n_biosamples",
+        "n_assays",
+        "n_replicates",
+        "lineage",
+        "bin_size",
+        "n_chromosomes",
+        "seed",
+    ):
         value, least = parameters[name], 0 if name == "seed" else 1
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}.")
@@ -196,21 +252,32 @@ def _check(parameters: dict[str, Any]) -> None:
             f"n_chromosomes must be at most n_regions; got {n_chromosomes} chromosomes for {n_regions} regions. "
             "Ask for fewer chromosomes or more regions."
         )
+    if parameters["lineage"] > parameters["n_biosamples"]:
+        raise ValueError(
+            f"lineage must be at most n_biosamples; got {parameters['lineage']} families for "
+            f"{parameters['n_biosamples']} cell types. Ask for fewer families or more biosamples."
+        )
     for name, range_ in (("mean_count", "above 0"), ("depth_spread", "of at least 0")):
         value = parameters[name]
         if not 0 <= value < np.inf or (name == "mean_count" and value == 0):
             raise ValueError(f"{name} must be a finite number {range_}; got {value!r}.")
 
 
-def _tracks(n_biosamples: int, assays: list[str]) -> pd.DataFrame:
-    biosamples = [f"cell{b + 1}" for b in range(n_biosamples)]
-    pairs = [(biosample, assay) for biosample in biosamples for assay in assays]
-    var = pd.DataFrame(pairs, columns=[_keys.BIOSAMPLE, _keys.ASSAY], index=[".".join(pair) for pair in pairs])
-    var[_keys.BIOSAMPLE] = pd.Categorical(var[_keys.BIOSAMPLE], categories=biosamples)
-    var[_keys.ASSAY] = pd.Categorical(var[_keys.ASSAY], categories=assays)
+def _tracks(biosamples: pd.DataFrame, assays: list[str]) -> pd.DataFrame:
+    pairs = [(biosample, assay) for biosample in biosamples.index for assay in assays]
+    var = pd.DataFrame(index=[".".join(pair) for pair in pairs])
+    var[_keys.BIOSAMPLE] = _categorical([biosample for biosample, _ in pairs])
+    var[_keys.ASSAY] = _categorical([assay for _, assay in pairs])
     var[_keys.IS_CONTROL] = [assay == "Input" for _, assay in pairs]
     var["dispersion"] = [_ASSAYS[assay].dispersion for _, assay in pairs]
+    for column, values in biosamples.items():
+        var[column] = values.repeat(len(assays)).array
     return var
+
+
+def _categorical(names: list[str]) -> pd.Categorical:
+    """Names as categories, in the order in which they come."""
+    return pd.Categorical(names, categories=list(dict.fromkeys(names)))
 
 
 def _chromosomes(n_regions: int, n_chromosomes: int) -> list[slice]:
@@ -257,29 +324,43 @@ def _choose_missing(missing: float | Sequence[str], var: pd.DataFrame, rng: np.r
 
 
 def _fill_rates(
-    rate_rt: np.ndarray, state_rb: np.ndarray, assays: list[str], bin_size: int, seed: Sequence[int]
+    rate_rt: np.ndarray,
+    state_rb: np.ndarray,
+    relations: _Relations,
+    assays: list[str],
+    bin_size: int,
+    seed: Sequence[int],
 ) -> None:
     """Write the relative rates and the states of one chromosome into the arrays given."""
-    n_regions, n_biosamples = state_rb.shape
+    n_regions, n_replicates, families = len(rate_rt), relations.n_replicates, relations.families
 
     def noise(smooth_bp: int, *key: int) -> np.ndarray:
         return _smooth_noise(n_regions, bin_size / smooth_bp, np.random.default_rng([*seed, *key]))
 
+    def of_cell(smooth_bp: int, kind: int, c: int, *key: int) -> np.ndarray:
+        own = noise(smooth_bp, kind, c, *key)
+        if relations.n_families == 1:
+            return own
+        return _OF_FAMILY * noise(smooth_bp, kind + _FAMILY_KINDS, families[c], *key) + _OF_CELL * own
+
     common = _COMMON_SPREAD * _saturate(noise(_PEAK_BP, 0))
     of_assay = [noise(_PEAK_BP, 1, _NUMBERS[name]) for name in assays]
-    for b, (state, position) in enumerate(biosample_states(n_regions, n_biosamples, bin_size, seed)):
-        state_rb[:, b] = state
-        of_biosample = noise(_ACTIVITY_BP, 2, b)
+    for c, (state, position) in enumerate(cell_states(n_regions, families, bin_size, seed)):
+        state_rb[:, c * n_replicates : (c + 1) * n_replicates] = state[:, None]
+        activity = of_cell(_ACTIVITY_BP, 2, c)
         for a, name in enumerate(assays):
             assay = _ASSAYS[name]
             level = np.asarray(assay.levels, dtype=np.float32)
             spread = np.where(level >= _ENRICHED, assay.spread, min(assay.spread, _QUIET_SPREAD)).astype(np.float32)
             sharpness = np.where(level >= _ENRICHED, assay.sharpness, 0).astype(np.float32)
-            effects = (of_assay[a], of_biosample, noise(_PEAK_BP, 3, b, _NUMBERS[name]))
+            effects = (of_assay[a], activity, of_cell(_PEAK_BP, 3, c, _NUMBERS[name]))
             effect = sum(share * effect for share, effect in zip(_SHARES, effects, strict=True))
             log_rate = common + np.log(level)[state] - sharpness[state] * (position**2 - 1 / 3)
             log_rate += spread[state] * _saturate(effect)
-            rate_rt[:, b * len(assays) + a] = np.exp(log_rate)
+            for r in range(n_replicates):
+                deviation = noise(_PEAK_BP, 9, c, r, _NUMBERS[name]) if n_replicates > 1 else 0.0
+                t = (c * n_replicates + r) * len(assays) + a
+                rate_rt[:, t] = np.exp(log_rate + _REPLICATE_SPREAD * deviation)
 
 
 def _saturate(effect: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ class Fault(Enum):
     """What can be wrong with the imputation of tracks, in the order in which it is reported."""
 
     NOT_LEARNT = "no better than the marginal"
+    NOT_IMPUTABLE = "there was nothing to impute from"
     LEVEL_OFF = "the mean is off"
     BELOW_AVERAGE = "the average of the other biosamples is better"
     LEVEL_WITH_AVERAGE = "the average of the other biosamples is as good"
@@ -45,6 +46,7 @@ class Advice:
 
 _SIGNS: dict[Fault, Callable[[TrackVerdict], bool]] = {
     Fault.NOT_LEARNT: lambda verdict: verdict.standing.is_unlearnt,
+    Fault.NOT_IMPUTABLE: lambda verdict: verdict.standing is Standing.NOT_IMPUTABLE,
     Fault.LEVEL_OFF: lambda verdict: verdict.level in (Level.HIGH, Level.LOW),
     Fault.BELOW_AVERAGE: lambda verdict: verdict.standing is Standing.BELOW_AVERAGE,
     Fault.LEVEL_WITH_AVERAGE: lambda verdict: verdict.standing is Standing.LEVEL_WITH_AVERAGE,

@@ -62,8 +62,8 @@ def report(tracks: Iterable[tuple[str, str, np.ndarray]], intro: str, more_advic
     Parameters
     ----------
     tracks
-        Name, quantity, and measured value, mean, spread and average of the others (the arguments of
-        :func:`chipvi.evaluate.verdicts.judge_track`) of each track, at least one.
+        Name, quantity, and measured value, mean, spread, average of the others and whether there was something to
+        impute from (the arguments of :func:`chipvi.evaluate.verdicts.judge_track`) of each track, at least one.
     intro
         What was judged; `{tracks}` stands for the number of tracks.
     more_advice

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
+from ..data.imputable import find_imputable
 from ..data.track_data import Entries
 from ..data.tracks import Tracks
 from ..metrics import fit_dispersion, leave_one_out_average
@@ -30,6 +32,25 @@ def average_of_others(tracks: Tracks, entries: Entries, depth_t: np.ndarray | No
     return scale_t * leave_one_out_average(
         entries.value_rt / scale_t, entries.present_rt, tracks.biosamples, tracks.assays
     )
+
+
+def is_imputable(tracks: Tracks, present_rt: np.ndarray) -> np.ndarray:
+    """Entries for which another track of the biosample, or the assay in another biosample, was measured in the region.
+
+    Parameters
+    ----------
+    tracks
+        What the columns are.
+    present_rt
+        Where any view of them was measured, bool.
+
+    Returns
+    -------
+    bool, regions x tracks, as :func:`chipvi.data.imputable.find_imputable` finds them.
+    """
+    biosample_t, assay_t = (np.unique(labels, return_inverse=True)[1] for labels in (tracks.biosamples, tracks.assays))
+    arrays = (present_rt, biosample_t, assay_t, ~tracks.is_control)
+    return find_imputable(*map(torch.from_numpy, arrays)).numpy()
 
 
 def fit_marginal(counts_rt: np.ndarray, mean_t: np.ndarray) -> np.ndarray:

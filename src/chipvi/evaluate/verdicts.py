@@ -53,6 +53,7 @@ class Standing(Enum):
     BELOW_AVERAGE = "beats the marginal, below the average"
     LEVEL_WITH_MARGINAL = "level with the marginal"
     BELOW_MARGINAL = "below the marginal"
+    NOT_IMPUTABLE = "not above the marginal, for there was nothing to impute from"
     TOO_FEW = "too few reads, or too little signal"
 
     @property
@@ -67,7 +68,7 @@ class Standing(Enum):
 
     @property
     def is_unlearnt(self) -> bool:
-        """Whether imputation is no better than the marginal."""
+        """Whether imputation is no better than the marginal, though there was something to impute from."""
         return self in (Standing.LEVEL_WITH_MARGINAL, Standing.BELOW_MARGINAL)
 
 
@@ -156,6 +157,7 @@ class _Imputed(ABC):
     mean: np.ndarray
     spread: np.ndarray
     average: np.ndarray
+    is_imputable: np.ndarray
 
     @abstractmethod
     def nll(self) -> np.ndarray:
@@ -246,7 +248,12 @@ class _Signal(_Imputed):
 
 
 def judge_track(
-    quantity: str, truth: np.ndarray, mean: np.ndarray, spread: np.ndarray, average: np.ndarray
+    quantity: str,
+    truth: np.ndarray,
+    mean: np.ndarray,
+    spread: np.ndarray,
+    average: np.ndarray,
+    is_imputable: np.ndarray,
 ) -> Judgement:
     """Judge a track, imputed without its own data, at the entries where it was measured.
 
@@ -260,8 +267,10 @@ def judge_track(
         Width of the predicted distribution: dispersion of counts, standard deviation of signal.
     average
         Average of the other biosamples at the track's depth; NaN where there is none.
+    is_imputable
+        Whether another track of the biosample, or the assay in another biosample, was measured there.
     """
-    track = {"counts": _Counts, "signal": _Signal}[quantity](truth, mean, spread, average)
+    track = {"counts": _Counts, "signal": _Signal}[quantity](truth, mean, spread, average, is_imputable.astype(bool))
     lower, upper, expected = track.interval()
     parts = np.array_split(np.arange(len(truth)), min(_STRETCHES, len(truth)))
     bars_pk = np.array([track.pit(slice(part[0], part[-1] + 1)) for part in parts])
@@ -335,7 +344,11 @@ def _judge_spread(track: _Imputed, level: Level, bars_pk: np.ndarray, pit: np.nd
 
 
 def _judge_gain(track: _Imputed, nll_gain: np.ndarray) -> Standing:
-    against_marginal = _vote(lambda part: nll_gain[part].mean(), len(nll_gain), 0)
+    can_be_learnt = track.is_imputable.sum() >= FEWEST
+    judged_gain = nll_gain[track.is_imputable] if can_be_learnt else nll_gain
+    against_marginal = _vote(lambda part: judged_gain[part].mean(), len(judged_gain), 0)
+    if against_marginal < 1 and not can_be_learnt:
+        return Standing.NOT_IMPUTABLE
     if against_marginal < 1:
         return Standing.LEVEL_WITH_MARGINAL if against_marginal == 0 else Standing.BELOW_MARGINAL
     there = ~np.isnan(track.average)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .._messages import Place, counted
+from .._messages import Place, counted, listed
 from .advice import Advice, Fault
+from .swaps import Suspect, Suspicion
 from .verdicts import Intervals, Level, Spread, Standing, TrackVerdict
 
 _AVERAGE = "the average of the other biosamples"
@@ -24,6 +25,7 @@ _STANDINGS = {
     Standing.BELOW_AVERAGE: f"below {_AVERAGE}",
     Standing.LEVEL_WITH_MARGINAL: "level with the marginal",
     Standing.BELOW_MARGINAL: "below the marginal",
+    Standing.NOT_IMPUTABLE: "nothing to impute from",
 }
 
 GLOSSARY = {
@@ -48,6 +50,9 @@ _ADVICE = {
     Fault.NOT_LEARNT: "the imputation is no better than the marginal. Where R2 is well above 0, it is the spread that "
     "is wrong. Elsewhere the model has not learnt the track; look at {curves}: if the loss still falls, train for "
     "longer ({steps}); if it never fell, check that counts and labels belong together.",
+    Fault.NOT_IMPUTABLE: "there was nothing to impute from: where the track was measured, neither another track of its "
+    "biosample nor its assay in another biosample was. The imputation is no more than the level of the track; add such "
+    "tracks, or denoise it{denoise}.",
     Fault.LEVEL_OFF: "the mean is off. If these are few tracks, each off by a factor, compare their reads with the "
     "column of depths ({depth_key}); if they are many, train for longer ({steps}).",
     Fault.BELOW_AVERAGE: "the average of the other biosamples is better: they are very alike, or the model has seen "
@@ -69,6 +74,7 @@ _NAMES = {
         "depth_key": "depth_key",
         "curves": "chipvi.pl.training(model)",
         "calibration": "chipvi.pl.calibration(diagnosis)",
+        "denoise": " with get_normalized_expression",
         "or_average": ", or use the average there (chipvi.metrics.leave_one_out_average)",
         "refit": " For counts, one dispersion per track fitted on held-out regions (chipvi.metrics.fit_dispersion) "
         "gives wider intervals (chipvi.metrics.nb_quantile).",
@@ -78,6 +84,7 @@ _NAMES = {
         "depth_key": "--depth-key",
         "curves": "training.png",
         "calibration": "the calibration in the page that chipvi report writes",
+        "denoise": "",
         "or_average": "",
         "refit": "",
     },
@@ -89,6 +96,21 @@ def describe(advice: Advice, place: Place) -> str:
     of_quantity = "" if advice.quantity is None else f" of {advice.quantity}"
     what = _ADVICE[advice.fault].format(**_NAMES[place])
     return f"In {advice.n_found:,} of {counted(advice.n_tracks, 'track')}{of_quantity} {what}"
+
+
+def describe_suspect(suspect: Suspect) -> str:
+    """A suspicion about labels as sentences."""
+    names, sources = listed(suspect.biosamples), listed(suspect.sources)
+    if suspect.suspicion is Suspicion.DUPLICATE:
+        return (
+            f"{names} have the same counts (correlation {suspect.correlation:.4f}) and are predicted from each other "
+            f"(weight {100 * suspect.weight:.0f} %): the same data twice? Compare their files."
+        )
+    how = f"from {sources} alone" if suspect.has_one_source else f"mainly from {sources}"
+    return (
+        f"{names} is predicted {how} (weight {100 * suspect.weight:.0f} %), and hardly from its own group "
+        f"({100 * suspect.own_weight:.0f} %): swapped? Compare its label and file with theirs."
+    )
 
 
 def level_words(verdict: TrackVerdict) -> str:

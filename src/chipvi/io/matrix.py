@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -154,7 +156,7 @@ def _read_npz(path: Path) -> pd.DataFrame:
         with np.load(path, allow_pickle=False) as arrays:
             labels = [label.decode() if isinstance(label, bytes) else str(label) for label in arrays["labels"]]
             return pd.DataFrame(arrays["matrix"], columns=labels)
-    except (KeyError, OSError, ValueError) as error:
+    except (BadZipFile, EOFError, KeyError, OSError, ValueError, zlib.error) as error:
         raise ValueError(
             f"{path.name} must hold matrix and labels, as multiBamSummary writes them: {error}."
         ) from error

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import pandas as pd
 import torch
 
 from .._messages import unknown
-from ..data.grid import Grid
+from .requests import RequestMixin
 
 
-class AffinityMixin:
+class AffinityMixin(RequestMixin):
     """What :class:`chipvi.ChipVI` knows of how biosamples are related."""
-
-    if TYPE_CHECKING:
-        module: Any
-
-        @property
-        def grid(self) -> Grid: ...  # noqa: D102
-        def _check_if_trained(self, warn: bool) -> None: ...  # noqa: D102
 
     @torch.no_grad()
     def get_biosample_affinity(self, assay: str | None = None) -> pd.DataFrame:

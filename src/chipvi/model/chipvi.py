@@ -44,6 +44,7 @@ from .imputation import ImputationMixin
 from .intervals import IntervalMixin
 from .likelihood import LikelihoodMixin
 from .query import QueryMixin, ReferenceSize
+from .saving import SaveMixin
 
 _STEPS = 3_000
 _QUERY_STEPS = 300
@@ -55,7 +56,16 @@ def default_steps(n_regions: int, batch_size: int = 512) -> int:
     return max(_STEPS, -(-n_regions // batch_size))
 
 
-class ChipVI(AffinityMixin, ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, QueryMixin, BaseModelClass):
+class ChipVI(
+    ImputationMixin,
+    IntervalMixin,
+    LikelihoodMixin,
+    DiagnosisMixin,
+    AffinityMixin,
+    QueryMixin,
+    SaveMixin,
+    BaseModelClass,
+):
     """Imputes and denoises ChIP-seq, ATAC-seq and DNase-seq tracks from raw counts and p-value signal.
 
     Parameters
@@ -404,10 +414,6 @@ class ChipVI(AffinityMixin, ImputationMixin, IntervalMixin, LikelihoodMixin, Dia
         source = self.adata if adata is None else adata
         state = self._tracks_state
         return open_track_data(source, self.setup_keys, registered_tracks(state), registered_bin_width(state))
-
-    def _get_user_attributes(self) -> list[tuple[str, Any]]:
-        """What is saved; scvi-tools' own evaluates every property, of which `data` goes through all of the data."""
-        return list(vars(self).items())
 
     @property
     def history(self) -> dict[str, pd.DataFrame] | None:

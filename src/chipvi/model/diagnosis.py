@@ -13,7 +13,7 @@ from ..data.splits import MOST_DIAGNOSED, draw_blocks
 from ..data.track_data import Block, TrackData, ViewKind
 from ..data.tracks import parse_targets
 from ..evaluate.diagnosis import Diagnosis, report
-from ..evaluate.references import average_of_others
+from ..evaluate.references import average_of_others, is_imputable
 from ..predict.predictor import ImputedTrack, impute_measured
 from ..predict.request import Indices, Request
 from .parameters import documented
@@ -43,8 +43,9 @@ class DiagnosisMixin(RequestMixin):
         errors. These come from 30 stretches of regions, because neighbours are alike. A track is better or worse than
         something else if it is so in 22 of these stretches, too; than the average, if R2 or Pearson say so, by more
         than 0.01, and do not disagree. A track with fewer than 100 reads or 100 measured regions has "too few reads to
-        tell"; a verdict "cannot be told" where three standard errors are more than 50 %% of the mean, 0.75 of a bar or
-        10 points of coverage.
+        tell"; one that is not better than its marginal where neither another track of its biosample nor its assay in
+        another biosample was measured has "nothing to impute from"; a verdict "cannot be told" where three standard
+        errors are more than 50 %% of the mean, 0.75 of a bar or 10 points of coverage.
 
         Parameters
         ----------
@@ -96,15 +97,18 @@ class DiagnosisMixin(RequestMixin):
 def _beside_average(
     imputed: list[ImputedTrack], data: TrackData, block: Block, rows: np.ndarray, depth_t: np.ndarray
 ) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Name, quantity, and measured value, mean, spread and average of the others, of each track."""
+    """Name, quantity, and the columns that :func:`chipvi.evaluate.verdicts.judge_track` takes, of each track."""
     average_rt = {}
+    views = [entries for kind in ViewKind if (entries := block.view(kind)) is not None]
+    imputable_rt = is_imputable(data.tracks, np.any([entries.present_rt for entries in views], axis=0))
     for kind in ViewKind:
         if (entries := block.view(kind)) is not None:
             scale_t = depth_t if kind is ViewKind.COUNTS else None
             average_rt[kind] = average_of_others(data.tracks, entries, scale_t)
     for track in imputed:
-        average_r = average_rt[track.kind][np.searchsorted(rows, track.rows), track.column]
-        columns = (track.measured_r, track.mean_r, track.spread_r, average_r)
+        place = np.searchsorted(rows, track.rows), track.column
+        average_r, imputable_r = average_rt[track.kind][place], imputable_rt[place]
+        columns = (track.measured_r, track.mean_r, track.spread_r, average_r, imputable_r)
         yield data.tracks.names[track.column], str(track.kind), np.array(columns, dtype=np.float64)
 
 

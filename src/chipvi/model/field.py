@@ -107,17 +107,6 @@ def registered_bin_width(state_registry: dict[str, Any]) -> int | None:
 
 
 def registered_grid(state_registry: dict[str, Any]) -> Grid:
-    """The grid of the tracks that a registry holds.
-
-    Raises
-    ------
-    ValueError
-        For a model that was saved before the views that it sees were part of the registry.
-    """
-    if "seen" not in state_registry:
-        raise ValueError(
-            "the model was saved by an earlier version of chipvi, whose weights have other names. It cannot be loaded. "
-            "Train it again; chipvi train --config takes the settings.toml of its folder."
-        )
+    """The grid of the tracks that a registry holds."""
     seen, views = ([ViewKind(name) for name in state_registry[key]] for key in ("seen", "views"))
     return Grid.of(registered_tracks(state_registry), seen, views)

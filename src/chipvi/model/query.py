@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,8 +48,9 @@ class QueryMixin:
     if TYPE_CHECKING:
 
         def __init__(self, adata: AnnData, **options: Any) -> None: ...
-        @classmethod
-        def load(cls, dir_path: Any) -> Any: ...  # noqa: D102
+
+        load: Callable[..., Any]
+
         @classmethod
         def setup_anndata(cls, adata: AnnData, **kwargs: Any) -> None: ...  # noqa: D102
 
@@ -100,7 +103,10 @@ class QueryMixin:
         >>> query.get_imputed_counts(tracks=wanted).shape
         (1000, 1)
         """
-        reference = cls.load(model) if isinstance(model, str | PathLike) else model
+        if isinstance(model, str | PathLike):
+            _require_saved_data(Path(model))
+            model = cls.load(model)
+        reference = model
         if not reference.is_trained_:
             raise ValueError("the model of the reference is not trained yet. Call its train() first.")
         keys, known, grid = reference.setup_keys, reference.data, reference.grid
@@ -119,6 +125,14 @@ class QueryMixin:
         module.freeze_calibration(module.tracks.track_ba < size.n_tracks)
         query.module, query.reference_size_, query.is_trained_ = module, size, True
         return query
+
+
+def _require_saved_data(folder: Path) -> None:
+    if (folder / _keys.MODEL_FILE).is_file() and not (folder / _keys.DATA_FILE).is_file():
+        raise ValueError(
+            f"a query needs the data of the trained model beside its own, and {folder} was saved without them. Load "
+            "the model on them first: ChipVI.load_query_data(query, ChipVI.load(folder, adata))."
+        )
 
 
 def open_query(adata: AnnData, keys: SetupKeys, reference: Tracks, grid: Grid) -> TrackData:

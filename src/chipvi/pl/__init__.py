@@ -1,9 +1,10 @@
-"""Pictures: tracks along the genome, training curves, quality per track, calibration, count heads side by side."""
+"""Pictures: tracks along the genome, training curves, quality per track, calibration, count heads, affinity."""
 
+from ._affinity import affinity
 from ._calibration import calibration
 from ._heads import heads
 from ._quality import quality
 from ._tracks import tracks
 from ._training import training
 
-__all__ = ["calibration", "heads", "quality", "tracks", "training"]
+__all__ = ["affinity", "calibration", "heads", "quality", "tracks", "training"]

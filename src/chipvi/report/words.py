@@ -38,6 +38,8 @@ _STANDINGS = {
     Standing.BELOW_AVERAGE: "Worse than the average of the other biosamples: use that instead.",
     Standing.LEVEL_WITH_MARGINAL: "By likelihood no better than the track's overall level: not learnt, or with the "
     "wrong spread.",
+    Standing.NOT_IMPUTABLE: "Where the track was measured, neither another track of its biosample nor its assay in "
+    "another biosample was: there was nothing to impute from but the track's overall level.",
     Standing.BELOW_MARGINAL: "By likelihood worse than the track's overall level: not learnt, or with the wrong "
     "spread.",
 }

@@ -1,4 +1,4 @@
-"""Advice: signs of a model that does not learn as it should, found in what training logs."""
+"""Advice: signs of a model that does not learn as it should, found in the records of training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .._messages import Place, levels_to_caller
 from .findings import Finding, Sign
 from .words import describe
 
-Record: TypeAlias = Mapping[str, float]  # what a step logged, and "step"
+Record: TypeAlias = Mapping[str, float]  # what a step logged, "step", and what only advice is made of
 
 # Healthy runs on simulated and real counts and signal, any head, 5 to 1,500 steps, keep the distance noted here.
 _SEVERAL = 3  # records in a row, so that no single minibatch is judged
@@ -90,8 +90,8 @@ def warn(findings: Iterable[Finding]) -> None:
 
 
 def find_plateau(records: Sequence[Record]) -> Finding | None:
-    """Whether the hidden counts have not been learnt from the start."""
-    losses, correlations = _series(records, "imp_count_loss"), _series(records, "imp_count_pcc")
+    """Whether hidden counts have not been learnt from the start, of those that can be imputed."""
+    losses, correlations = _series(records, "imp_count_loss"), _series(records, "imputable_count_pcc")
     n_steps = int(records[-1]["step"]) + 1
     if n_steps < _FAIR_START or len(correlations) < _SEVERAL:
         return None

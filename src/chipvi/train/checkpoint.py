@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
+from zipfile import ZipFile
 
 import lightning.pytorch as pl
 import torch
@@ -45,9 +46,14 @@ class Checkpoints(pl.Callback):
         if not self._path.exists():
             return None
         try:
-            found = torch.load(self._path, map_location="cpu", weights_only=True)[_OURS]["identity"]
+            with ZipFile(self._path) as file:
+                damaged = file.testzip()  # torch does not look at the checksums
+            # Lightning, which reads the file again, may unpickle anything; what passes here runs nothing
+            found = dict(torch.load(self._path, map_location="cpu", weights_only=True)[_OURS]["identity"])
         except Exception as error:  # noqa: BLE001 - whatever unpickling may raise
             raise ValueError(f"{self._path} is no checkpoint of chipvi. Remove it to train from the start.") from error
+        if damaged is not None:
+            raise ValueError(f"{self._path} is damaged. Remove it to train from the start.")
         for name, value in self._identity.items():
             if found.get(name) != value:
                 raise ValueError(

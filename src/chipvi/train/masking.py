@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..data.imputable import find_imputable
 from ..data.minibatch import Minibatch, ViewRows
 from ..data.track_data import ViewKind
 from ..module.inputs import NO_ASSAY, Example, Queries, Truth, Visible
@@ -17,6 +18,7 @@ LITTLE, MUCH = 0.2, 0.65  # that is hidden, at most
 DROPOUT_SHARE = 0.3  # of the minibatches, in which biosamples get the generic embedding
 _FEW_REGIONS = 10_000
 THINNED_SHARE = 0.5
+_TRACKS_PER_STEP, _FEWEST_QUERIES, _MOST_QUERIES = 12, 2, 6
 LEAST_KEPT, MOST_KEPT = 0.3, 0.9
 
 
@@ -51,6 +53,17 @@ def choose_most_hidden(n_regions: int) -> float:
     (0.65, 0.2)
     """
     return MUCH if n_regions < _FEW_REGIONS else LITTLE
+
+
+def choose_n_queries(target_bg: Tensor) -> int:
+    """Biosamples to predict in a step, given the target tracks of each (-1 for none): more where each has few.
+
+    >>> choose_n_queries(torch.arange(12)[:, None]), choose_n_queries(torch.arange(60).view(6, 10))
+    (6, 2)
+    """
+    is_target_bg = target_bg >= 0
+    n_biosamples = int(is_target_bg.any(dim=1).sum())
+    return min(max(round(_TRACKS_PER_STEP * n_biosamples / int(is_target_bg.sum())), _FEWEST_QUERIES), _MOST_QUERIES)
 
 
 def draw_task(
@@ -166,6 +179,15 @@ def apply_task(
         log_depth_rqg=log_depth_rqg,
         truth=truth,
     )
+
+
+def choose_imputable(module: ChipVAE, example: Example) -> Tensor:
+    """Of the targets (r, q, g), those that could be imputed from what the encoder sees in their region, bool."""
+    tracks, minibatch = module.tracks, example.visible.minibatch
+    views = [minibatch.view(kind) for kind in example.truth]
+    present_rt = torch.stack([view.present_lt[minibatch.own_row_r] for view in views]).any(dim=0)
+    visible_rt = present_rt & example.visible.visible_rt
+    return find_imputable(visible_rt, tracks.biosample_t, tracks.assay_t, tracks.is_target_t)[:, example.track_qg]
 
 
 class _Places:

@@ -7,8 +7,8 @@ from .findings import Finding, Sign
 
 _WRONG = {
     Sign.PLATEAU: "the counts are not being learnt: after {steps:.0f} steps the loss of hidden counts is {loss:.3g}, "
-    "from {first:.3g} at first, and their Pearson correlation has not been above {correlation:.2f}. Either nothing "
-    "reaches the count head, or the tracks have nothing in common.",
+    "from {first:.3g} at first, and the Pearson correlation of those that can be imputed has not been above "
+    "{correlation:.2f}. Either nothing reaches the count head, or the tracks have nothing in common.",
     Sign.STARVED_HEAD: "the count head is starved: the gradient that reaches it has a norm of {norm:.2g}, and at most "
     "{most:g} in the last {records:.0f} records. It cannot learn.",
     Sign.CLAMPED: "the counts are held by a clamp or bound: {shown} of the target entries, and above {least:.0%} "
