@@ -94,6 +94,8 @@ def find_segments(obs: pd.DataFrame, segment_key: str | None = None) -> Segments
 def _find_bin_width(obs: pd.DataFrame) -> int | None:
     """The width that nearly all regions have; the last of a chromosome may be shorter."""
     widths, number = np.unique(_positions(obs, _keys.END) - _positions(obs, _keys.START), return_counts=True)
+    if not len(obs):
+        return None
     return int(widths[number.argmax()]) if number.max() >= _REGULAR_SHARE * number.sum() else None
 
 

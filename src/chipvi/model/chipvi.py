@@ -37,7 +37,6 @@ from ..train.recorder import extend_history
 from ..train.runner import FitOptions, fit
 from ..train.trainable import TrainableMask
 from ..train.words import describe
-from .affinity import AffinityMixin
 from .diagnosis import DiagnosisMixin
 from .field import TRACKS_FIELD, TracksField, registered_bin_width, registered_grid, registered_tracks
 from .imputation import ImputationMixin
@@ -61,7 +60,6 @@ class ChipVI(
     IntervalMixin,
     LikelihoodMixin,
     DiagnosisMixin,
-    AffinityMixin,
     QueryMixin,
     SaveMixin,
     BaseModelClass,
