@@ -69,7 +69,7 @@ class AffinityMixin(RequestMixin):
             if shares_bb[b, c] and max(weight_bb[b, c], weight_bb[c, b]) >= _MAY_BE_COPY:
                 track_2n = grid.track_ba[[b, c]][:, has_ba[b] & has_ba[c]]
                 both_rn = entries.present_rt[:, track_2n].all(axis=1)
-                pair = [entries.value_rt[:, track_n][both_rn] for track_n in track_2n]
-                if both_rn.any() and min(values.std() for values in pair) > 0:
-                    correlation.iloc[b, c] = correlation.iloc[c, b] = np.corrcoef(*pair)[0, 1]
+                first, second = (entries.value_rt[:, track_n][both_rn] for track_n in track_2n)
+                if both_rn.any() and first.std() > 0 and second.std() > 0:
+                    correlation.iloc[b, c] = correlation.iloc[c, b] = np.corrcoef(first, second)[0, 1]
         return judge_swaps(affinity.where(shares_bb), correlation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,11 @@ class OthersMeans:
     equal: AssayMeans
     weighted: AssayMeans
     trust_rqa: Tensor
+
+    def times(self, is_of_use: Tensor) -> OthersMeans:
+        """The same, without the weighted average if that is of no use."""
+        weighted = replace(self.weighted, present_rqa=self.weighted.present_rqa * is_of_use)
+        return replace(self, weighted=weighted, trust_rqa=self.trust_rqa * is_of_use)
 
 
 class TrackGrid(nn.Module):

@@ -23,6 +23,7 @@ from .features import TrackGrid, WindowMeans, WindowOffsets
 from .inputs import Encoding, Example, Queries, ViewEncoding, ViewPrediction, Visible
 from .views import CountView, SignalView, TargetInputs, View
 
+_SIMILARITY_WINDOW = -3  # from the widest, over which biosamples are compared: 1.4 kb of bins
 _N_DECODER_HIDDEN, _N_EMBEDDING = 96, 16
 
 
@@ -182,9 +183,10 @@ class ChipVAE(BaseModuleClass):
         self.affinity.learn(torch.stack(scores).mean(dim=0))
 
     def _standardised(self, view: View, visible: Visible) -> tuple[Tensor, Tensor]:
-        """One view of every cell in the region itself, and 1 where there is any, both (r, b, a)."""
+        """One view of every cell around a region, and 1 where there is any, both (r, b, a)."""
         means = view.means(visible)
-        value_rba, present_rba = self.tracks.cells(WindowMeans(means.value_rts[..., :1], means.present_rt))
+        value_rts = means.value_rts[..., _SIMILARITY_WINDOW, None]  # wide enough for few reads
+        value_rba, present_rba = self.tracks.cells(WindowMeans(value_rts, means.present_rt))
         return ((view.transform(value_rba.squeeze(-1)) - view.shift_a) / view.scale_a), present_rba
 
     # --- what scvi-tools asks for ---
@@ -233,7 +235,7 @@ class ChipVAE(BaseModuleClass):
             for view in self.seen:
                 means = view.means(visible)
                 own = self.tracks.own(means, queries)
-                others = self.tracks.averages_of_others(means, queries, log_weight_qab)
+                others = self.tracks.averages_of_others(means, queries, log_weight_qab).times(self.affinity.is_of_use)
                 views[view.kind] = ViewEncoding(
                     others=view.slots(others.equal),
                     relatives=replace(view.slots(others.weighted), present_rqa=others.trust_rqa),

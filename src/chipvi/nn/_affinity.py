@@ -46,6 +46,8 @@ def similarity_scores(value_rba: Tensor, present_rba: Tensor) -> Tensor:
 class BiosampleAffinity(nn.Module):
     """Weights of the other biosamples in an average of them: by how near they are, more or less so by assay.
 
+    Of two biosamples each has one other, so that weights mean nothing; `is_of_use` is 0 then, else 1.
+
     Parameters
     ----------
     n_biosamples, n_assays
@@ -53,10 +55,12 @@ class BiosampleAffinity(nn.Module):
     """
 
     score_bb: Tensor
+    is_of_use: Tensor
 
     def __init__(self, n_biosamples: int, n_assays: int) -> None:
         super().__init__()
         self.register_buffer("score_bb", torch.zeros(n_biosamples, n_biosamples))
+        self.register_buffer("is_of_use", torch.tensor(float(n_biosamples > 2)))
         self.log_steepness_a = nn.Parameter(torch.zeros(n_assays))
 
     def forward(self, biosample_q: Tensor) -> Tensor:
@@ -75,3 +79,4 @@ class BiosampleAffinity(nn.Module):
         n_biosamples, n_assays = len(known.score_bb), len(known.log_steepness_a)
         self.score_bb[:n_biosamples, :n_biosamples] = known.score_bb
         self.log_steepness_a[:n_assays] = known.log_steepness_a
+        self.is_of_use.copy_(known.is_of_use)  # weights of no use were not learnt

@@ -287,7 +287,7 @@ class Predictor:
     def _average(self, encoding: Encoding, part: TargetQueries, kind: ViewKind) -> tuple[Tensor, Tensor]:
         """Average of the other biosamples in the region, at the depth of each target, and where it may be used."""
         n, q = part.target_n, part.query_n
-        average = encoding.views[kind].weighted
+        average = encoding.views[kind].reference
         average_rn = average.region_rqa[:, q, self._assay_n[n]]
         may_blend_rn = average.has_rqa[:, q, self._assay_n[n]]
         if kind is ViewKind.COUNTS and encoding.own_counts is not None:
