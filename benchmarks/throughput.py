@@ -33,7 +33,7 @@ from torch import Tensor, nn
 import chipvi
 from chipvi.data.loader import RegionLoader
 from chipvi.data.splits import split_regions
-from chipvi.train.masking import apply_task, draw_task
+from chipvi.train.masking import apply_task, choose_n_queries, draw_task
 from chipvi.train.plan import PlanOptions, TrainingPlan
 
 LEAST_RATIO = 0.7
@@ -113,7 +113,7 @@ class PlainLoop:
             with phase("loader"):
                 minibatch = next(self._minibatches).to(self._device)
             with phase("masking"):
-                n_queries = options.biosamples_per_step
+                n_queries = choose_n_queries(module.tracks.target_bg)
                 task = draw_task(module, minibatch.n_regions, n_queries, self._task_generator)
                 example = apply_task(module, minibatch, task, self._split_generator)
             with phase("forward"):

@@ -13,7 +13,6 @@ from anndata import AnnData
 
 import chipvi
 from chipvi.data.minibatch import Minibatch, take_regions
-from chipvi.nn import HALF_WIDTHS
 
 KEYS = {
     "observed_layer": "observed",
@@ -44,7 +43,7 @@ def train(model: chipvi.ChipVI, max_steps: int = 5, **options: Any) -> chipvi.Ch
 
 def take(model: chipvi.ChipVI, rows: Any) -> Minibatch:
     """These regions, as the module gets them."""
-    return take_regions(model.data, np.asarray(rows), HALF_WIDTHS)
+    return take_regions(model.data, np.asarray(rows), model.module.half_widths)
 
 
 KIT = SimpleNamespace(keys=KEYS, unseen=UNSEEN, data=make_adata, model=make_model, train=train, take=take)

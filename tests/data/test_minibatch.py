@@ -100,7 +100,7 @@ def regions_of(minibatch):
 
 def test_a_pass_of_the_loader_covers_every_row_once(numbered):
     rows = np.r_[0:70, 150:280]
-    loader = RegionLoader(numbered, rows, batch_size=32, n_steps=60, random=np.random.default_rng(0))
+    loader = RegionLoader(numbered, rows, HALF_WIDTHS, batch_size=32, n_steps=60, random=np.random.default_rng(0))
     minibatches = [regions_of(minibatch) for minibatch in loader]
     assert len(minibatches) == len(loader) == 60
     seen = np.bincount(np.concatenate(minibatches), minlength=280)
@@ -111,7 +111,7 @@ def test_a_pass_of_the_loader_covers_every_row_once(numbered):
 
 def test_the_loader_follows_its_random_numbers(numbered):
     first, again, other = (
-        [regions_of(m) for m in RegionLoader(numbered, np.arange(280), 64, 9, np.random.default_rng(seed))]
+        [regions_of(m) for m in RegionLoader(numbered, np.arange(280), HALF_WIDTHS, 64, 9, np.random.default_rng(seed))]
         for seed in (5, 5, 6)
     )
     assert first == again
@@ -120,7 +120,7 @@ def test_the_loader_follows_its_random_numbers(numbered):
 
 def test_fixed_minibatches_are_the_rows_in_order(numbered):
     rows = np.r_[2:40, 99:103]
-    loader = FixedMinibatches(numbered, rows, 16)
+    loader = FixedMinibatches(numbered, rows, HALF_WIDTHS, 16)
     minibatches = [regions_of(minibatch) for minibatch in loader]
     assert [len(minibatch) for minibatch in minibatches] == [16, 16, 10]
     assert len(loader) == 3

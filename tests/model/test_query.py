@@ -192,7 +192,7 @@ def test_training_moves_only_what_is_new(world):
     assert moved["biosamples.vectors.weight"].any(dim=1).tolist() == [False, False, False, True, False]
     for name in ("decoder.assays.weight", "decoder.weight_ako", "decoder.bias_ao"):
         assert moved[name].flatten(1).any(dim=1).tolist() == [False] * 5 + [True]
-    n_slots = 2 * len(chipvi.nn.HALF_WIDTHS) + 2
+    n_slots = 3 * len(query.module.half_widths) + 3
     columns = moved["encoder.layers.0.weight"].any(dim=0)
     assert not columns[: 5 * n_slots].any() and not columns[6 * n_slots :].any()
     assert all(parameter.requires_grad for parameter in query.module.parameters())

@@ -298,7 +298,9 @@ def validation_loss(model, seed, **plan_options):
     split = split_regions(data.segments, None, 0.1, np.random.default_rng(seed))
     plan = TrainingPlan(model.module, 10, seed, PlanOptions(**plan_options), data.tracks.names, data.n_regions)
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
-    loader = FixedMinibatches(data.within(split.cut(data.segments), split.train), split.validation, 64)
+    loader = FixedMinibatches(
+        data.within(split.cut(data.segments), split.train), split.validation, model.module.half_widths, 64
+    )
     trainer.validate(plan, loader, verbose=False)
     return float(trainer.callback_metrics["validation_loss"])
 

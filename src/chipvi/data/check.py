@@ -55,7 +55,7 @@ def check_anndata(adata: AnnData, keys: SetupKeys = SetupKeys()) -> TrackData:  
     return data
 
 
-def open_track_data(adata: AnnData, keys: SetupKeys, reference: Tracks) -> TrackData:
+def open_track_data(adata: AnnData, keys: SetupKeys, reference: Tracks, bin_width: int | None = None) -> TrackData:
     """Check and open an AnnData to predict on.
 
     Parameters
@@ -64,13 +64,22 @@ def open_track_data(adata: AnnData, keys: SetupKeys, reference: Tracks) -> Track
         As for :func:`check_anndata`. Any track may be without data here.
     reference
         The tracks that the model was set up with; `adata` must have the same, in the same order.
+    bin_width
+        Width in bp of the regions that the model was set up with; None for any.
 
     Raises
     ------
     ValueError
-        As :func:`check_anndata`, and if the tracks are others, or in another order.
+        As :func:`check_anndata`, and if the tracks are others, or in another order, or the regions of another width.
     """
     data, _ = _open(adata, keys, reference)
+    found = data.segments.bin_width
+    has_neighbours = data.segments.n_segments < data.n_regions  # the last bins of chromosomes alone are shorter
+    if bin_width is not None and found is not None and found != bin_width and has_neighbours:
+        raise ValueError(
+            f"regions must be as wide as those that the model was set up with, {bin_width} bp; those of adata are "
+            f"{found} bp. Count the reads in bins of {bin_width} bp, or train a model on these."
+        )
     return data
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..nn import HALF_WIDTHS
+from .context import count_per_window_bin
 from .minibatch import Minibatch, take_regions
 from .track_data import TrackData
 
@@ -20,6 +20,8 @@ class RegionLoader:
     ----------
     data, rows
         What to read: ascending rows.
+    half_widths
+        Windows reach this many rows to either side.
     batch_size
         Regions in a minibatch, at most.
     n_steps
@@ -29,9 +31,16 @@ class RegionLoader:
     """
 
     def __init__(
-        self, data: TrackData, rows: np.ndarray, batch_size: int, n_steps: int, random: np.random.Generator
+        self,
+        data: TrackData,
+        rows: np.ndarray,
+        half_widths: tuple[int, ...],
+        batch_size: int,
+        n_steps: int,
+        random: np.random.Generator,
     ) -> None:
-        self._data, self._rows, self._random = data, rows, random
+        self._data, self._rows, self._half_widths, self._random = data, rows, half_widths, random
+        self._stride = count_per_window_bin(data.segments.bin_width)
         self._blocks_per_step = max(1, min(batch_size, len(rows)) // BLOCK)
         self._n_steps = n_steps
         self._n_given = self._first = 0
@@ -48,7 +57,7 @@ class RegionLoader:
             if step < self._first:
                 continue
             self._n_given = step + 1
-            yield take_regions(self._data, np.unique(np.concatenate(chosen)), HALF_WIDTHS)
+            yield take_regions(self._data, np.unique(np.concatenate(chosen)), self._half_widths)
 
     def state_dict(self) -> dict[str, int]:
         """How many minibatches were given, for a checkpoint of Lightning."""
@@ -59,9 +68,11 @@ class RegionLoader:
         self._first = state["n_given"]
 
     def _draw_pass(self) -> list[np.ndarray]:
-        """All rows once, in blocks that begin elsewhere in every pass."""
-        edges = np.arange(self._random.integers(1, BLOCK + 1), len(self._rows), BLOCK)
-        blocks = np.split(self._rows, edges)
+        """All rows once, in blocks that begin elsewhere in every pass; of narrow bins a block takes one in so many."""
+        n_rows = BLOCK * self._stride
+        edges = np.arange(self._random.integers(1, n_rows + 1), len(self._rows), n_rows)
+        stretches = np.split(self._rows, edges)
+        blocks = [rows[n :: self._stride] for rows in stretches for n in range(min(self._stride, len(rows)))]
         return [blocks[i] for i in self._random.permutation(len(blocks))]
 
 
@@ -72,12 +83,14 @@ class FixedMinibatches:
     ----------
     data, rows
         What to read: ascending rows.
+    half_widths
+        Windows reach this many rows to either side.
     batch_size
         Regions in a minibatch.
     """
 
-    def __init__(self, data: TrackData, rows: np.ndarray, batch_size: int) -> None:
-        self._data, self._rows, self._batch_size = data, rows, batch_size
+    def __init__(self, data: TrackData, rows: np.ndarray, half_widths: tuple[int, ...], batch_size: int) -> None:
+        self._data, self._rows, self._half_widths, self._batch_size = data, rows, half_widths, batch_size
 
     def __len__(self) -> int:
         return -(-len(self._rows) // self._batch_size)
@@ -85,4 +98,4 @@ class FixedMinibatches:
     def __iter__(self) -> Iterator[Minibatch]:
         for start in range(0, len(self._rows), self._batch_size):
             rows = self._rows[start : start + self._batch_size]
-            yield take_regions(self._data, rows, HALF_WIDTHS)
+            yield take_regions(self._data, rows, self._half_widths)

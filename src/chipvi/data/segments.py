@@ -11,6 +11,7 @@ from pandas.api.types import is_numeric_dtype
 from .. import _keys
 from .._messages import and_more, unknown
 
+_REGULAR_SHARE = 0.9  # of the regions have one width, or they are no bins
 _SORT = f"adata = adata[adata.obs.sort_values([{_keys.CHROM!r}, {_keys.START!r}]).index].copy()"
 
 
@@ -22,6 +23,8 @@ class Segments:
     ----------
     offsets
         Row at which each segment begins, and the number of regions at the end: int64, (n_segments + 1).
+    bin_width
+        Width of the regions in bp, if nearly all have the same; else None.
 
     Examples
     --------
@@ -31,6 +34,7 @@ class Segments:
     """
 
     offsets: np.ndarray
+    bin_width: int | None = None
 
     @property
     def n_regions(self) -> int:
@@ -80,8 +84,19 @@ def find_segments(obs: pd.DataFrame, segment_key: str | None = None) -> Segments
     >>> find_segments(obs).offsets
     array([0, 2, 3])
     """
-    parts = _where_regions_part(obs) if segment_key is None else _where_key_changes(obs, segment_key)
-    return Segments(np.r_[_first_rows(parts, len(obs)), len(obs)].astype(np.int64))
+    if segment_key is None:
+        parts, bin_width = _where_regions_part(obs), _find_bin_width(obs)
+    else:
+        parts, bin_width = _where_key_changes(obs, segment_key), None
+    return Segments(np.r_[_first_rows(parts, len(obs)), len(obs)].astype(np.int64), bin_width)
+
+
+def _find_bin_width(obs: pd.DataFrame) -> int | None:
+    """The width that nearly all regions have; the last of a chromosome may be shorter."""
+    widths, number = np.unique(_positions(obs, _keys.END) - _positions(obs, _keys.START), return_counts=True)
+    if not len(obs):
+        return None
+    return int(widths[number.argmax()]) if number.max() >= _REGULAR_SHARE * number.sum() else None
 
 
 def _where_key_changes(obs: pd.DataFrame, segment_key: str) -> np.ndarray:

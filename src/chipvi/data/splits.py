@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from .._messages import levels_to_caller
-from ..nn import HALF_WIDTHS
+from .context import choose_half_widths
 from .segments import Segments
 
 _LABELS = {"train": "train", "valid": "validation", "validation": "validation", "val": "validation", "test": "test"}
@@ -36,7 +36,7 @@ class Split:
         """Segments cut wherever the use of the rows changes, so that no context reaches across."""
         use_r = np.zeros(segments.n_regions, dtype=np.int8)
         use_r[self.train], use_r[self.validation] = 1, 2
-        return Segments(np.union1d(segments.offsets, np.flatnonzero(np.diff(use_r)) + 1))
+        return replace(segments, offsets=np.union1d(segments.offsets, np.flatnonzero(np.diff(use_r)) + 1))
 
 
 def split_regions(
@@ -104,7 +104,7 @@ def split_regions(
 def _warn_of_short_pieces(split: Split, segments: Segments, name: object) -> None:
     """Context ends where the split does: whoever labels single regions at random trains without it."""
     before, after = (s.lengths[s.index(split.train)].mean() for s in (segments, split.cut(segments)))
-    if after < min(max(HALF_WIDTHS), before / 2):
+    if after < min(max(choose_half_widths(segments.bin_width)), before / 2):
         warnings.warn(
             f"column {name!r} of obs cuts the training regions into stretches of {after:.0f} neighbours on average, "
             f"from {before:.0f}, and context ends with a stretch. Label whole chromosomes or long stretches.",

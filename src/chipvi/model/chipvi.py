@@ -27,12 +27,12 @@ from ..calibrate import holdout
 from ..calibrate.holdout import checkpoints_beside, has_gaps
 from ..calibrate.recalibration import recalibrate
 from ..data.check import SetupKeys, check_anndata, open_track_data
+from ..data.context import choose_half_widths
 from ..data.grid import Grid, Initialisation
 from ..data.minibatch import take_regions
 from ..data.splits import MOST_STANDARDISED, Split, split_regions
 from ..data.track_data import TrackData
 from ..module.vae import ChipVAE, ModuleOptions
-from ..nn import HALF_WIDTHS
 from ..train.findings import Finding
 from ..train.plan import PlanOptions
 from ..train.recorder import extend_history
@@ -40,7 +40,7 @@ from ..train.runner import FitOptions, fit
 from ..train.trainable import TrainableMask
 from ..train.words import describe
 from .diagnosis import DiagnosisMixin
-from .field import TRACKS_FIELD, TracksField, registered_grid, registered_tracks
+from .field import TRACKS_FIELD, TracksField, registered_bin_width, registered_grid, registered_tracks
 from .imputation import ImputationMixin
 from .intervals import IntervalMixin
 from .likelihood import LikelihoodMixin
@@ -57,7 +57,15 @@ def default_steps(n_regions: int, batch_size: int = 512) -> int:
     return max(_STEPS, -(-n_regions // batch_size))
 
 
-class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, QueryMixin, SaveMixin, BaseModelClass):
+class ChipVI(
+    ImputationMixin,
+    IntervalMixin,
+    LikelihoodMixin,
+    DiagnosisMixin,
+    QueryMixin,
+    SaveMixin,
+    BaseModelClass,
+):
     """Imputes and denoises ChIP-seq, ATAC-seq and DNase-seq tracks from raw counts and p-value signal.
 
     Parameters
@@ -183,11 +191,11 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
             data = check_anndata(adata, keys)
         else:
             state = source_registry["field_registries"][TRACKS_FIELD]["state_registry"]
-            data = open_track_data(adata, keys, registered_tracks(state))
+            data = open_track_data(adata, keys, registered_tracks(state), registered_bin_width(state))
         if adata.is_view:
             adata._init_as_actual(adata.copy())
         fields: list = [
-            TracksField(keys, data.seen, data.views),
+            TracksField(keys, data.seen, data.views, data.segments.bin_width),
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, None),  # without one, predictions poison the registry
         ]
         if keys.layer is not None or adata.X is not None:
@@ -372,10 +380,12 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
     ) -> ChipVAE:
         """A module that starts from the data, inputs standardised on some of these rows (None: of all)."""
         start = Initialisation.of(data, self.grid) if start is None else start
-        module = self._module_cls(self.grid, start, self.module_options, len(self.setup_keys.covariate_keys))
+        half_widths = choose_half_widths(registered_bin_width(self._tracks_state))
+        n_covariates = len(self.setup_keys.covariate_keys)
+        module = self._module_cls(self.grid, start, self.module_options, n_covariates, half_widths)
         rows = np.arange(data.n_regions) if rows is None else rows
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(MOST_STANDARDISED, len(rows))).astype(np.int64))]
-        module.standardise(take_regions(data, rows, HALF_WIDTHS))
+        module.standardise(take_regions(data, rows, half_widths))
         return module
 
     @property
@@ -407,7 +417,8 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
             If it breaks the contract, or has other tracks.
         """
         source = self.adata if adata is None else adata
-        return open_track_data(source, self.setup_keys, registered_tracks(self._tracks_state))
+        state = self._tracks_state
+        return open_track_data(source, self.setup_keys, registered_tracks(state), registered_bin_width(state))
 
     @property
     def history(self) -> dict[str, pd.DataFrame] | None:

@@ -14,13 +14,14 @@ from ..data.track_data import Block, TrackData, ViewKind
 from ..data.tracks import parse_targets
 from ..evaluate.diagnosis import Diagnosis, report
 from ..evaluate.references import average_of_others, is_imputable
+from ..evaluate.words import describe_suspect
 from ..predict.predictor import ImputedTrack, impute_measured
 from ..predict.request import Indices, Request
+from .affinity import AffinityMixin
 from .parameters import documented
-from .requests import RequestMixin
 
 
-class DiagnosisMixin(RequestMixin):
+class DiagnosisMixin(AffinityMixin):
     """The diagnosis of :class:`chipvi.ChipVI`."""
 
     if TYPE_CHECKING:
@@ -46,6 +47,9 @@ class DiagnosisMixin(RequestMixin):
         tell"; one that is not better than its marginal where neither another track of its biosample nor its assay in
         another biosample was measured has "nothing to impute from"; a verdict "cannot be told" where three standard
         errors are more than 50 %% of the mean, 0.75 of a bar or 10 points of coverage.
+
+        Biosamples that seem swapped (predicted from another cell type than the replicates that share their name, such
+        as `neuron_1` and `neuron_2`) or to be there twice are named: see :meth:`get_biosample_affinity`.
 
         Parameters
         ----------
@@ -90,7 +94,8 @@ class DiagnosisMixin(RequestMixin):
             f"{{tracks}} judged on {where}, imputed without the track's own data. "
             f"{_describe_regions(adata is None or adata is self.adata, indices is None)}"
         )
-        more_advice = [f"From training: {one}" for one in self.advice]
+        more_advice = [describe_suspect(suspect) for suspect in self._find_swaps(block)]
+        more_advice += [f"From training: {one}" for one in self.advice]
         return report(_beside_average(imputed, request.data, block, rows, np.exp(log_depth_t)), intro, more_advice)
 
 

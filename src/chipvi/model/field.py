@@ -26,12 +26,20 @@ class TracksField(BaseAnnDataField):
         Where the AnnData keeps what.
     seen, views
         Views that the data hold, and those that can be predicted; of a saved model those that it was trained on.
+    bin_width
+        Width of the regions in bp; None for regions of unequal or unknown width.
     """
 
-    def __init__(self, keys: SetupKeys, seen: Sequence[ViewKind], views: Sequence[ViewKind]) -> None:
+    def __init__(
+        self, keys: SetupKeys, seen: Sequence[ViewKind], views: Sequence[ViewKind], bin_width: int | None
+    ) -> None:
         super().__init__()
         self._keys = keys
-        self._views = {"seen": [str(kind) for kind in seen], "views": [str(kind) for kind in views]}
+        self._data: dict[str, Any] = {
+            "seen": [str(kind) for kind in seen],
+            "views": [str(kind) for kind in views],
+            "bin_width": bin_width,
+        }
 
     @property
     def registry_key(self) -> str:
@@ -59,7 +67,7 @@ class TracksField(BaseAnnDataField):
     def register_field(self, adata: AnnData) -> dict[str, Any]:
         """Write down the tracks."""
         tracks = self._read(adata)
-        return self._views | {
+        return self._data | {
             "names": list(tracks.names),
             "biosamples": list(tracks.biosamples),
             "assays": list(tracks.assays),
@@ -91,6 +99,11 @@ def registered_tracks(state_registry: dict[str, Any]) -> Tracks:
         assays=tuple(state_registry["assays"]),
         is_control=np.array(state_registry["is_control"], dtype=bool),
     )
+
+
+def registered_bin_width(state_registry: dict[str, Any]) -> int | None:
+    """Width of the regions that a registry holds, in bp; None for regions of unequal or unknown width."""
+    return state_registry.get("bin_width")
 
 
 def registered_grid(state_registry: dict[str, Any]) -> Grid:

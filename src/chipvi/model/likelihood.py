@@ -99,7 +99,7 @@ class LikelihoodMixin(RequestMixin):
         data = self.open_data(adata)
         module, device = self.module.eval(), self.module.known_ba.device
         log_depth_t = torch.as_tensor(self.log_depths(data), dtype=torch.float32, device=device)
-        for minibatch in FixedMinibatches(data, rows, batch_size or _BATCH):
+        for minibatch in FixedMinibatches(data, rows, module.half_widths, batch_size or _BATCH):
             task = hide_nothing(module, minibatch.n_regions)
             yield apply_task(module, minibatch.to(device), task, None, log_depth_t)
 

@@ -112,7 +112,7 @@ class QueryMixin:
         keys, known, grid = reference.setup_keys, reference.data, reference.grid
         new = open_query(adata, keys, known.tracks, grid)
         joined = join(adata.obs, new, reference.adata.obs, known, keys, grid.has_counts)
-        field = TracksField(keys, grid.seen, grid.views)
+        field = TracksField(keys, grid.seen, grid.views, known.segments.bin_width)
         source = {"field_registries": {TRACKS_FIELD: {"state_registry": field.register_field(joined)}}}
         cls.setup_anndata(joined, source_registry=source, **asdict(keys))
         query: Any = cls(joined, **asdict(reference.module_options))

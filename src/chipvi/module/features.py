@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from ..nn import HALF_WIDTHS
 from .inputs import Average, OwnCounts, Queries, Visible
 
 
@@ -33,6 +32,28 @@ class AssayMeans:
 
     value_rqas: Tensor
     present_rqa: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class OthersMeans:
+    """Averages of the other biosamples.
+
+    Parameters
+    ----------
+    equal, weighted
+        Of all alike, and by how much they have to say.
+    trust_rqa
+        Share of the weights that is of visible tracks, 0 to 1.
+    """
+
+    equal: AssayMeans
+    weighted: AssayMeans
+    trust_rqa: Tensor
+
+    def times(self, is_of_use: Tensor) -> OthersMeans:
+        """The same, without the weighted average if that is of no use."""
+        weighted = replace(self.weighted, present_rqa=self.weighted.present_rqa * is_of_use)
+        return replace(self, weighted=weighted, trust_rqa=self.trust_rqa * is_of_use)
 
 
 class TrackGrid(nn.Module):
@@ -72,15 +93,25 @@ class TrackGrid(nn.Module):
         present_rqa = means.present_rt[:, track_qa] * may_see_qa
         return AssayMeans(means.value_rts[:, track_qa] * present_rqa.unsqueeze(-1), present_rqa)
 
-    def average_of_others(self, means: WindowMeans, queries: Queries) -> AssayMeans:
-        """Mean of each assay over the other biosamples in which it is visible, and 1 where there is any."""
+    def cells(self, means: WindowMeans) -> tuple[Tensor, Tensor]:
+        """Means of every cell of the grid, (r, b, a, s), 0 where there is none, and 1 where there is any, (r, b, a)."""
+        cell_ba = self.track_ba.clamp_min(0)
+        present_rba = means.present_rt[:, cell_ba] * (self.track_ba >= 0)
+        return means.value_rts[:, cell_ba] * present_rba.unsqueeze(-1), present_rba
+
+    def averages_of_others(self, means: WindowMeans, queries: Queries, log_weight_qab: Tensor) -> OthersMeans:
+        """Means of each assay over the other biosamples in which it is visible: of all alike, and weighted."""
+        value_rbas, present_rba = self.cells(means)
+        biosample_b = torch.arange(len(self.track_ba), device=self.track_ba.device)
         # summed over the others, never as a difference, so that not even rounding depends on the biosample's own track
-        is_other_qt = self.biosample_t != queries.biosample_q[:, None]
-        is_assay_at = self.assay_t == torch.arange(self.track_ba.shape[1], device=self.assay_t.device)[:, None]
-        member_qat = (is_other_qt[:, None] & is_assay_at).float()
-        number_rqa = torch.einsum("rt,qat->rqa", means.present_rt, member_qat)
-        total_rqas = torch.einsum("rts,qat->rqas", means.value_rts * means.present_rt.unsqueeze(-1), member_qat)
-        return AssayMeans(total_rqas / number_rqa.clamp_min(1).unsqueeze(-1), (number_rqa > 0).float())
+        is_other_qab = (biosample_b != queries.biosample_q[:, None])[:, None] & (self.track_ba >= 0).T
+        weight_qab = torch.softmax(log_weight_qab.masked_fill(~is_other_qab, -torch.inf), dim=-1).nan_to_num()
+        both_pqab = torch.stack([is_other_qab.float(), weight_qab * is_other_qab])
+        weight_prqa = torch.einsum("rba,pqab->prqa", present_rba, both_pqab)
+        total_prqas = torch.einsum("rbas,pqab->prqas", value_rbas, both_pqab)
+        mean_prqas = total_prqas / torch.where(weight_prqa > 0, weight_prqa, 1.0).unsqueeze(-1)
+        has_rqa = (weight_prqa[0] > 0).float()
+        return OthersMeans(AssayMeans(mean_prqas[0], has_rqa), AssayMeans(mean_prqas[1], has_rqa), weight_prqa[1])
 
     def own_counts(self, visible: Visible, queries: Queries, windows_rqa: Tensor, has_rqa: Tensor) -> OwnCounts:
         """Reads of a biosample's own tracks in the region itself, beside their rate over the windows."""
@@ -103,20 +134,35 @@ class WindowOffsets(nn.Module):
 
     For the average of the other biosamples there are weights for each view (v), in the order of
     :class:`chipvi.data.track_data.ViewKind`; for a target's own counts there is one set.
+
+    Parameters
+    ----------
+    n_windows
+        Number of windows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n_windows: int) -> None:
         super().__init__()
-        self.others_windows_vs = nn.Parameter(torch.zeros(2, len(HALF_WIDTHS)))
+        self.others_windows_vs = nn.Parameter(torch.zeros(2, n_windows))
         self.others_weight_v = nn.Parameter(torch.zeros(2))
-        self.own_windows_s = nn.Parameter(torch.zeros(len(HALF_WIDTHS)))
+        self.relatives_windows_vs = nn.Parameter(torch.zeros(2, n_windows))
+        self.relatives_weight_v = nn.Parameter(torch.zeros(2))
+        self.own_windows_s = nn.Parameter(torch.zeros(n_windows))
         self.own_weight = nn.Parameter(torch.zeros(()))
 
     def average(self, others: AssayMeans, view: int) -> Average:
         """Average of the others over the windows, and in the region itself."""
-        windows_rqa = (others.value_rqas * torch.softmax(self.others_windows_vs[view], dim=-1)).sum(-1)
-        return Average(windows_rqa, others.value_rqas.select(-1, 0), others.present_rqa)
+        return _over_windows(others, self.others_windows_vs[view])
+
+    def relatives(self, others: AssayMeans, view: int) -> Average:
+        """The same of the weighted average."""
+        return _over_windows(others, self.relatives_windows_vs[view])
 
     def own_over_windows(self, own: AssayMeans) -> Tensor:
         """Own rate over the windows, shape (r, q, a)."""
         return (own.value_rqas * torch.softmax(self.own_windows_s, dim=-1)).sum(-1)
+
+
+def _over_windows(others: AssayMeans, log_weight_s: Tensor) -> Average:
+    windows_rqa = (others.value_rqas * torch.softmax(log_weight_s, dim=-1)).sum(-1)
+    return Average(windows_rqa, others.value_rqas.select(-1, 0), others.present_rqa)

@@ -163,6 +163,15 @@ class Average:
     region_rqa: Tensor
     has_rqa: Tensor
 
+    def where_any(self, other: Average) -> Average:
+        """Itself, and another one where it has nothing."""
+        has_rqa = self.has_rqa > 0
+        return Average(
+            torch.where(has_rqa, self.windows_rqa, other.windows_rqa),
+            torch.where(has_rqa, self.region_rqa, other.region_rqa),
+            torch.where(has_rqa, self.has_rqa, other.has_rqa),
+        )
+
     def pick(self, assay_qg: Tensor) -> Average:
         """The same of each target's assay."""
         return Average(*(_pick(x, assay_qg) for x in (self.windows_rqa, self.region_rqa, self.has_rqa)))
@@ -205,11 +214,23 @@ def _pick(x_rqa: Tensor, assay_qg: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class ViewEncoding:
-    """What the decoder may look up of one view: features of the others and of a biosample's own, and the average."""
+    """What the decoder may look up of one view: features of the others and of a biosample's own, and the averages."""
 
     others: Slots
+    relatives: Slots
     own: Slots
     average: Average
+    weighted: Average
+
+    @property
+    def reference(self) -> Average:
+        """The weighted average where there is one, or else that of all alike."""
+        return self.weighted.where_any(self.average)
+
+    @property
+    def slots(self) -> tuple[Slots, ...]:
+        """All features."""
+        return self.others, self.relatives, self.own
 
 
 @dataclass(frozen=True, eq=False)

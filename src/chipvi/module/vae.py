@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,17 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from .._arguments import require_real, require_whole
+from ..data.context import choose_half_widths
 from ..data.grid import Grid, Initialisation
 from ..data.minibatch import Minibatch
 from ..data.track_data import ViewKind
-from ..nn import HALF_WIDTHS, BiosampleEmbedding, Decoder, Encoder, make_count_head
+from ..nn import BiosampleAffinity, BiosampleEmbedding, Decoder, Encoder, make_count_head, similarity_scores
 from .calibration import BlendWeights
-from .features import TrackGrid, WindowOffsets
+from .features import TrackGrid, WindowMeans, WindowOffsets
 from .inputs import Encoding, Example, Queries, ViewEncoding, ViewPrediction, Visible
 from .views import CountView, SignalView, TargetInputs, View
 
+_SIMILARITY_WINDOW = -3  # from the widest, over which biosamples are compared: 1.4 kb of bins
 _N_DECODER_HIDDEN, _N_EMBEDDING = 96, 16
 
 
@@ -86,6 +88,8 @@ class ChipVAE(BaseModuleClass):
         Sizes and weights.
     n_covariates
         Region covariates, which encoder and decoder see.
+    half_widths
+        Windows reach this many regions to either side, narrowest first.
     """
 
     log_center: Tensor
@@ -95,25 +99,32 @@ class ChipVAE(BaseModuleClass):
     covariate_scale_c: Tensor
 
     def __init__(
-        self, grid: Grid, start: Initialisation, options: ModuleOptions | None = None, n_covariates: int = 0
+        self,
+        grid: Grid,
+        start: Initialisation,
+        options: ModuleOptions | None = None,
+        n_covariates: int = 0,
+        half_widths: tuple[int, ...] = choose_half_widths(None),  # noqa: B008 - a tuple
     ) -> None:
         super().__init__()
+        self.half_widths = half_widths
         self.options = options = ModuleOptions() if options is None else options
         n_biosamples, n_assays = len(grid.biosamples), len(grid.assays)
         # the offsets go first: the norm of the gradient is summed up in the order of the parameters
-        self.offsets = WindowOffsets()
+        self.offsets = WindowOffsets(len(half_widths))
         views: dict[ViewKind, View] = {}
         if ViewKind.COUNTS in grid.seen:
             head = make_count_head(options.head, **(options.head_options or {}))
             views[ViewKind.COUNTS] = CountView(head, start.counts)
         if ViewKind.SIGNAL in grid.seen:
             views[ViewKind.SIGNAL] = SignalView(start.signal)
-        n_slot = (len(HALF_WIDTHS) + 1) * len(views)
+        n_slot = (len(half_widths) + 1) * len(views)
         self.biosamples = BiosampleEmbedding(n_biosamples, _N_EMBEDDING)
+        self.affinity = BiosampleAffinity(n_biosamples, n_assays)
         n_context = _N_EMBEDDING + n_covariates
-        self.encoder = Encoder(n_assays, 2 * n_slot, n_context, options.n_hidden, options.n_latent, options.dropout)
+        self.encoder = Encoder(n_assays, 3 * n_slot, n_context, options.n_hidden, options.n_latent, options.dropout)
         n_outputs = sum(views[kind].n_outputs for kind in grid.views)
-        n_inputs = 2 * n_slot + n_covariates
+        n_inputs = 3 * n_slot + n_covariates
         self.decoder = Decoder(n_assays, options.n_latent, _N_EMBEDDING, n_inputs, _N_DECODER_HIDDEN, n_outputs)
         self.by_kind = torch.nn.ModuleDict({str(kind): view for kind, view in views.items()})
         self._predicted = grid.views
@@ -165,8 +176,18 @@ class ChipVAE(BaseModuleClass):
         self.covariate_scale_c.copy_((covariates_rc - self.covariate_shift_c).square().mean(dim=0).sqrt())
         self.covariate_scale_c[self.covariate_scale_c == 0] = 1.0  # a constant carries nothing, and harms nothing
         visible = Visible.everything(minibatch, self.log_depth_t)
+        scores = []
         for view in self.seen:
             view.standardise(visible, self.tracks.assay_t)
+            scores.append(similarity_scores(*self._standardised(view, visible)))
+        self.affinity.learn(torch.stack(scores).mean(dim=0))
+
+    def _standardised(self, view: View, visible: Visible) -> tuple[Tensor, Tensor]:
+        """One view of every cell around a region, and 1 where there is any, both (r, b, a)."""
+        means = view.means(visible)
+        value_rts = means.value_rts[..., _SIMILARITY_WINDOW, None]  # wide enough for few reads
+        value_rba, present_rba = self.tracks.cells(WindowMeans(value_rts, means.present_rt))
+        return ((view.transform(value_rba.squeeze(-1)) - view.shift_a) / view.scale_a), present_rba
 
     # --- what scvi-tools asks for ---
 
@@ -209,15 +230,18 @@ class ChipVAE(BaseModuleClass):
             Of the draw of the latent; None for torch's own.
         """
         views, own_counts = {}, None
+        log_weight_qab = self.affinity(queries.biosample_q)
         with torch.autocast(queries.biosample_q.device.type, enabled=False):
             for view in self.seen:
                 means = view.means(visible)
                 own = self.tracks.own(means, queries)
-                others = self.tracks.average_of_others(means, queries)
+                others = self.tracks.averages_of_others(means, queries, log_weight_qab).times(self.affinity.is_of_use)
                 views[view.kind] = ViewEncoding(
-                    others=view.slots(others),
+                    others=view.slots(others.equal),
+                    relatives=replace(view.slots(others.weighted), present_rqa=others.trust_rqa),
                     own=view.slots(own),
-                    average=self.offsets.average(others, view.number),
+                    average=self.offsets.average(others.equal, view.number),
+                    weighted=self.offsets.relatives(others.weighted, view.number),
                 )
                 if view.kind is ViewKind.COUNTS:
                     windows_rqa = self.offsets.own_over_windows(own)
@@ -230,7 +254,7 @@ class ChipVAE(BaseModuleClass):
     def _encode(
         self, views: Mapping[ViewKind, ViewEncoding], covariates_rc: Tensor, queries: Queries, log_keep: Tensor
     ) -> Normal:
-        slots = [view.others for view in views.values()] + [view.own for view in views.values()]
+        slots = [one for view in views.values() for one in view.slots]
         features_rqai = torch.cat([one.packed_rqai for one in slots], dim=-1)
         n_regions, n_queries = features_rqai.shape[:2]
         embedding_rqe = self.biosamples(queries.embedding_q.expand(n_regions, -1))
@@ -258,7 +282,12 @@ class ChipVAE(BaseModuleClass):
         predicted, first = {}, 0
         for view in self.views:
             raw_view_rqgo = raw_rqgo[..., first : first + view.n_outputs]
-            target = TargetInputs(encoding.views[view.kind].average.pick(queries.assay_qg), own, log_depth_rqg)
+            target = TargetInputs(
+                encoding.views[view.kind].average.pick(queries.assay_qg),
+                encoding.views[view.kind].weighted.pick(queries.assay_qg),
+                own,
+                log_depth_rqg,
+            )
             predicted[view.kind] = view.predict(raw_view_rqgo, queries, target, self.offsets)
             first += view.n_outputs
         return predicted
@@ -267,7 +296,7 @@ class ChipVAE(BaseModuleClass):
         """Raw numbers for the heads of each target, shape (r, q, g, outputs)."""
         z_rqk, assay_qg, views = encoding.z_rqk, queries.assay_qg, encoding.views.values()
         shape = (*z_rqk.shape[:2], assay_qg.shape[1])
-        slots = [view.others for view in views] + [view.own for view in views]
+        slots = [one for view in views for one in view.slots]
         covariates_rqgc = encoding.covariates_rc[:, None, None].expand(*shape, -1)
         features_rqgi = torch.cat([*(one.pick(assay_qg) for one in slots), covariates_rqgc], dim=-1)
         raw = self.decoder(
@@ -327,6 +356,7 @@ class ChipVAE(BaseModuleClass):
         self.covariate_shift_c.copy_(known.covariate_shift_c)
         self.covariate_scale_c.copy_(known.covariate_scale_c)
         self.biosamples.extend_from(known.biosamples)
+        self.affinity.extend_from(known.affinity)
         self.encoder.extend_from(known.encoder)
         self.decoder.extend_from(known.decoder)
         self.blend.extend_from(known.blend)

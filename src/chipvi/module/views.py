@@ -36,6 +36,7 @@ class TargetInputs:
     """What is known of one view of the targets beside the latent: the average of others, own counts, depth wanted."""
 
     average: Average
+    weighted: Average
     own: OwnCounts | None
     log_depth_rqg: Tensor
 
@@ -192,6 +193,9 @@ class CountView(View):
         log_rate_rqg = (
             self.level_ba[queries.cell_qg]
             + offsets.others_weight_v[self.number] * average.has_rqa * log_ratio(average.windows_rqa, rate_qg)
+            + offsets.relatives_weight_v[self.number]
+            * target.weighted.has_rqa
+            * log_ratio(target.weighted.windows_rqa, rate_qg)
             + offsets.own_weight * own.has_rqa * log_ratio(own.windows_rqa, rate_qg)
         )
         log_dispersion_rqg = self.log_spread_ba[queries.cell_qg].expand_as(log_rate_rqg)
@@ -250,6 +254,8 @@ class SignalView(View):
         average, start_qg = target.average, self.level_ba[queries.cell_qg]
         weight = offsets.others_weight_v[self.number]
         mean_rqg = start_qg + weight * average.has_rqa * (average.windows_rqa - start_qg)
+        weighted, weight = target.weighted, offsets.relatives_weight_v[self.number]
+        mean_rqg = mean_rqg + weight * weighted.has_rqa * (weighted.windows_rqa - start_qg)
         inputs = HeadInputs(raw_rqgo, mean_rqg, self.log_spread_ba[queries.cell_qg])
         return ViewPrediction(self.head(inputs.raw_rqgo, inputs.start_rqg, inputs.log_spread_rqg), inputs)
 

@@ -1,7 +1,8 @@
 """Networks and distributions, in plain torch: what a module is built from."""
 
+from ._affinity import BiosampleAffinity, similarity_scores
 from ._coders import BiosampleEmbedding, Decoder, Encoder, TrainableEntries
-from ._context import HALF_WIDTHS, window_means
+from ._context import window_means
 from ._distributions import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from ._heads import (
     COUNT_HEADS,
@@ -18,7 +19,7 @@ from ._offsets import log_ratio, log_update
 
 __all__ = [
     "COUNT_HEADS",
-    "HALF_WIDTHS",
+    "BiosampleAffinity",
     "BiosampleEmbedding",
     "ClampedNP",
     "CountHead",
@@ -36,5 +37,6 @@ __all__ = [
     "log_ratio",
     "log_update",
     "make_count_head",
+    "similarity_scores",
     "window_means",
 ]

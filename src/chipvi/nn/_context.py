@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-HALF_WIDTHS = (0, 1, 3, 10, 30)
-
 
 def window_means(values_lt: Tensor, present_lt: Tensor, low_rs: Tensor, high_rs: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of the present values in each window of each region.

@@ -231,7 +231,7 @@ class Predictor:
 
     def batches(self, rows: np.ndarray, batch_size: int | None) -> Iterator[Visible]:
         """Minibatches of ascending rows, ready for the module."""
-        for minibatch in FixedMinibatches(self._data, rows, self._size(batch_size)):
+        for minibatch in FixedMinibatches(self._data, rows, self._module.half_widths, self._size(batch_size)):
             yield Visible.everything(minibatch.to(self._device), self._log_depth_t)
 
     @torch.no_grad()
@@ -287,7 +287,7 @@ class Predictor:
     def _average(self, encoding: Encoding, part: TargetQueries, kind: ViewKind) -> tuple[Tensor, Tensor]:
         """Average of the other biosamples in the region, at the depth of each target, and where it may be used."""
         n, q = part.target_n, part.query_n
-        average = encoding.views[kind].average
+        average = encoding.views[kind].reference
         average_rn = average.region_rqa[:, q, self._assay_n[n]]
         may_blend_rn = average.has_rqa[:, q, self._assay_n[n]]
         if kind is ViewKind.COUNTS and encoding.own_counts is not None:

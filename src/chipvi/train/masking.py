@@ -18,6 +18,7 @@ LITTLE, MUCH = 0.2, 0.65  # that is hidden, at most
 DROPOUT_SHARE = 0.3  # of the minibatches, in which biosamples get the generic embedding
 _FEW_REGIONS = 10_000
 THINNED_SHARE = 0.5
+_TRACKS_PER_STEP, _FEWEST_QUERIES, _MOST_QUERIES = 12, 2, 6
 LEAST_KEPT, MOST_KEPT = 0.3, 0.9
 
 
@@ -52,6 +53,17 @@ def choose_most_hidden(n_regions: int) -> float:
     (0.65, 0.2)
     """
     return MUCH if n_regions < _FEW_REGIONS else LITTLE
+
+
+def choose_n_queries(target_bg: Tensor) -> int:
+    """Biosamples to predict in a step, given the target tracks of each (-1 for none): more where each has few.
+
+    >>> choose_n_queries(torch.arange(12)[:, None]), choose_n_queries(torch.arange(60).view(6, 10))
+    (6, 2)
+    """
+    is_target_bg = target_bg >= 0
+    n_biosamples = int(is_target_bg.any(dim=1).sum())
+    return min(max(round(_TRACKS_PER_STEP * n_biosamples / int(is_target_bg.sum())), _FEWEST_QUERIES), _MOST_QUERIES)
 
 
 def draw_task(

@@ -23,7 +23,7 @@ from ..module.inputs import Encoding, Example, ViewPrediction
 from ..module.vae import ChipVAE
 from .advice import Advisor, Diverged, judge_kl_weight, warn
 from .findings import Finding
-from .masking import LEAST_HIDDEN, apply_task, choose_imputable, choose_most_hidden, draw_task
+from .masking import LEAST_HIDDEN, apply_task, choose_imputable, choose_most_hidden, choose_n_queries, draw_task
 from .monitors import norm, watch_gradients, watch_heads, watch_latents
 from .recorder import FitScores, to_tables
 from .trainable import TrainableMask
@@ -51,7 +51,8 @@ class PlanOptions:
     ema_decay
         Of the moving average of the weights, which is what is validated and kept, 0 to below 1.
     biosamples_per_step
-        Biosamples to predict in a step, at most.
+        Biosamples to predict in a step, at most. None: as many as have twelve tracks together, but 2 at least and 6 at
+        most.
     most_hidden
         Largest share of the tracks to hide in a region; the share is drawn between 0.05 and this. None: 0.2, or 0.65
         where there are fewer than 10,000 regions to learn from.
@@ -64,7 +65,7 @@ class PlanOptions:
     clip_norm: float = 1.0
     kl_warmup: float = 0.3
     ema_decay: float = 0.998
-    biosamples_per_step: int = 2
+    biosamples_per_step: int | None = None
     most_hidden: float | None = None
     log_every_n_steps: int = 50
 
@@ -74,7 +75,8 @@ class PlanOptions:
         require_real("clip_norm", self.clip_norm, least=0)
         require_real("kl_warmup", self.kl_warmup, least=0)
         require_real("ema_decay", self.ema_decay, least=0, below=1)
-        require_whole("biosamples_per_step", self.biosamples_per_step, least=1)
+        if self.biosamples_per_step is not None:
+            require_whole("biosamples_per_step", self.biosamples_per_step, least=1)
         require_whole("log_every_n_steps", self.log_every_n_steps, least=1)
         if self.most_hidden is not None:
             require_real("most_hidden", self.most_hidden, least=LEAST_HIDDEN)
@@ -132,6 +134,8 @@ class TrainingPlan(pl.LightningModule):
         self._n_steps, self._seed, self._options = n_steps, seed, options
         given = options.most_hidden
         self._most_hidden = choose_most_hidden(n_regions) if given is None else given
+        n_queries = options.biosamples_per_step
+        self._n_queries = choose_n_queries(module.tracks.target_bg) if n_queries is None else n_queries
         is_target_t = module.tracks.is_target_t.cpu()
         self._target_names = {t: name for t, name in enumerate(track_names) if is_target_t[t]}
         self.average = AveragedModel(module, multi_avg_fn=self._average_weights, use_buffers=False)
@@ -163,7 +167,7 @@ class TrainingPlan(pl.LightningModule):
         task = draw_task(
             self.module,
             minibatch.n_regions,
-            self._options.biosamples_per_step,
+            self._n_queries,
             self._task_generator,
             self._most_hidden,
             among_q=None if self._mask is None else self._mask.biosample_q,

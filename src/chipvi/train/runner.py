@@ -21,6 +21,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from scvi.train import Trainer
 
 from .._messages import levels_to_caller
+from ..data.context import count_at_window_bin
 from ..data.loader import FixedMinibatches, RegionLoader
 from ..data.splits import MOST_VALIDATED, Split, draw_blocks
 from ..data.track_data import TrackData, ViewKind
@@ -148,10 +149,13 @@ def fit(
     """
     accelerator = choose_accelerator(options.accelerator)
     module.train()  # a module that was trained before is in evaluation mode
-    plan = TrainingPlan(module, options.n_steps, options.seed, options.plan, data.tracks.names, len(split.train), mask)
+    n_regions = count_at_window_bin(len(split.train), data.segments.bin_width)
+    plan = TrainingPlan(module, options.n_steps, options.seed, options.plan, data.tracks.names, n_regions, mask)
     random = np.random.default_rng(options.seed)
-    loader = RegionLoader(data, split.train, options.batch_size, options.n_steps, random)
-    validation = FixedMinibatches(data, draw_blocks(split.validation, MOST_VALIDATED), options.batch_size)
+    loader = RegionLoader(data, split.train, module.half_widths, options.batch_size, options.n_steps, random)
+    validation = FixedMinibatches(
+        data, draw_blocks(split.validation, MOST_VALIDATED), module.half_widths, options.batch_size
+    )
     callbacks, best = options.callbacks, KeepBest()
     if len(validation) and options.early_stopping:
         callbacks += [best, EarlyStopping("validation_loss", patience=_PATIENCE)]
