@@ -63,8 +63,8 @@ def deferred() -> Iterator[Callable[[], None]]:
     try:
         yield deliver
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for ended, handler in before.items():
+            signal.signal(ended, handler)
         deliver()
 
 
