@@ -126,7 +126,9 @@ def test_a_table_comes_back_with_its_index():
 
 
 @pytest.mark.parametrize(
-    "value", [object(), {1: 2}, {"$array": 1}, b"a", {1, 2}, np.array([object()]), pd.Series([1]), 1j], ids=repr
+    "value",
+    [object(), {1: 2}, {"$array": 1}, b"a", {1, 2}, np.array([object()]), pd.Series([1]), 1j],
+    ids=["object", "whole key", "key with a dollar", "bytes", "set", "array of objects", "series", "complex"],
 )
 def test_another_value_is_refused(value):
     with pytest.raises(ValueError, match="the thing is of the type .*which the file of a model cannot hold"):
