@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from .._arguments import checked
+
 _UPSTREAM = 2_000  # bp of a promoter: 80 bins of 25 bp
 
 
+@checked
 def count_intervals(regions: pd.DataFrame, intervals: pd.DataFrame) -> np.ndarray:
     """In how many intervals, such as genes or enhancers, each region is.
 
@@ -36,6 +39,7 @@ def count_intervals(regions: pd.DataFrame, intervals: pd.DataFrame) -> np.ndarra
     return start_below - _count_below(regions["start"], regions["chrom"], intervals["end"], intervals["chrom"])
 
 
+@checked
 def count_promoters(regions: pd.DataFrame, genes: pd.DataFrame) -> np.ndarray:
     """In how many promoters each region is: the 2,000 bp upstream of genes.
 

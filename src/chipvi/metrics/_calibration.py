@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import betainc, betaincc
 
+from .._arguments import checked
 from ._counts import nb_nll
 
 _POISSON = 1e100  # stands for an infinite dispersion, so that inf * 0 cannot arise
@@ -21,6 +22,7 @@ _SHIFT = 2 * np.sinh(_TAU)  # nodes s of the integral, from its centre: both exp
 _WEIGHT = _STEP * 2 * np.cosh(_TAU) * np.exp(-_SHIFT) / np.pi
 
 
+@checked
 def nb_cdf(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike) -> np.ndarray:
     """Probability of a count or fewer, entry by entry.
 
@@ -56,6 +58,7 @@ def nb_cdf(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike) -> np.ndar
     return cdf
 
 
+@checked
 def nb_crps(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike) -> np.ndarray:
     """Continuous ranked probability score, in reads, entry by entry; lower is better.
 
@@ -125,6 +128,7 @@ class CrpsSplit(NamedTuple):
     rest: np.ndarray
 
 
+@checked
 def crps_split(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike) -> CrpsSplit:
     """Part the CRPS of each track into what a wrong scale costs, and the rest.
 
@@ -168,6 +172,7 @@ def crps_split(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike) -> Crp
     return CrpsSplit(*np.array([factor, whole - rest, rest]))
 
 
+@checked
 def nb_pit(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike, n_bins: int = 10) -> np.ndarray:
     """Histogram of the probability integral transform, which is flat where predictions are calibrated.
 
@@ -210,6 +215,7 @@ def nb_pit(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike, n_bins: in
     return np.diff(cumulative, axis=0).T * n_bins
 
 
+@checked
 def coverage(counts: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> np.ndarray:
     """Share of the entries of each track from lower to upper, both included.
 
@@ -239,6 +245,7 @@ def coverage(counts: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> np.ndarra
     return _mean_over_regions(np.where(missing, np.nan, (lower <= counts) & (counts <= upper)))
 
 
+@checked
 def nb_coverage(mean: ArrayLike, dispersion: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> np.ndarray:
     """Probability of a count from lower to upper, both included, entry by entry.
 

@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter1d
 
+from .._arguments import checked
 from ._counts import fit_dispersion, nb_nll
 
 _SPREADS = (0.1, 0.3, 0.5, 0.7)
 
 
+@checked
 def leave_one_out_average(
     rate_rt: np.ndarray, observed_rt: np.ndarray, biosample_t: ArrayLike, assay_t: ArrayLike
 ) -> np.ndarray:
@@ -45,6 +47,7 @@ def leave_one_out_average(
     return total_rt / np.where(number_rt > 0, number_rt, np.nan)
 
 
+@checked
 def leave_one_out_variance(
     signal_rt: np.ndarray, observed_rt: np.ndarray, biosample_t: ArrayLike, assay_t: ArrayLike
 ) -> np.ndarray:
@@ -75,6 +78,7 @@ def leave_one_out_variance(
     return np.maximum(square_rt - mean_rt**2, 0)
 
 
+@checked
 def gaussian_smoothing(counts_rt: np.ndarray, offsets: np.ndarray, width: float) -> np.ndarray:
     """Counts smoothed along the genome, each segment by itself.
 
@@ -109,6 +113,7 @@ def gaussian_smoothing(counts_rt: np.ndarray, offsets: np.ndarray, width: float)
     return smooth_rt
 
 
+@checked
 def fit_average(counts_rt: np.ndarray, average_rt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Likelihood that suits an average best: a share that is spread evenly over the regions, and a dispersion.
 

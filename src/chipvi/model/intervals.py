@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from anndata import AnnData
 
+from .._arguments import LARGEST_SEED, checked, require_whole
 from ..data.track_data import ViewKind
 from ..module.inputs import Visible
 from ..nn import NegativeBinomial
@@ -23,6 +24,7 @@ class IntervalMixin(RequestMixin):
     """The predictions of :class:`chipvi.ChipVI` that need a whole distribution."""
 
     @documented
+    @checked
     def get_prediction_interval(
         self,
         adata: AnnData | None = None,
@@ -65,6 +67,7 @@ class IntervalMixin(RequestMixin):
         return request.frame(lower, return_numpy), request.frame(upper, return_numpy)
 
     @documented
+    @checked
     def get_quantiles(
         self,
         quantiles: Sequence[float],
@@ -114,6 +117,7 @@ class IntervalMixin(RequestMixin):
         return {float(q): request.frame(values[..., number], False) for number, q in enumerate(asked)}
 
     @documented
+    @checked
     def posterior_predictive_sample(
         self,
         adata: AnnData | None = None,
@@ -139,6 +143,8 @@ class IntervalMixin(RequestMixin):
         -------
         Counts, float32, shape (regions, tracks, draws).
         """
+        require_whole("n_samples", n_samples, least=1)
+        require_whole("seed", seed, least=0, most=LARGEST_SEED)
         request = self._counts_request(adata, indices, tracks, depth)
         predictor, asked = request.predictor, request.predictor.without_own_data()
         generator = torch.Generator(self.module.known_ba.device).manual_seed(seed)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from .. import _keys
+from .._arguments import LARGEST_DEPTH
 from .._messages import listed
 from ..data.grid import Grid
 from ..data.track_data import TrackData
@@ -160,6 +161,8 @@ def require_depth(depth: Any) -> float:
             f"depth must be one positive number of reads, got {depth!r}. "
             "For a depth per track, pass tracks as a table with a column 'depth'."
         )
+    if depth > LARGEST_DEPTH:
+        raise ValueError(f"depth must be at most {LARGEST_DEPTH:g} reads; it is {depth}.")
     return float(depth)
 
 

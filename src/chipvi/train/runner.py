@@ -10,17 +10,20 @@ import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from scvi.train import Trainer
 
-from .._messages import levels_to_caller
+from .._arguments import refuse_unknown, require_whole
+from .._messages import levels_to_caller, unknown
 from ..data.loader import FixedMinibatches, RegionLoader
 from ..data.splits import MOST_VALIDATED, Split, draw_blocks
 from ..data.track_data import TrackData, ViewKind
@@ -31,7 +34,23 @@ from .plan import PlanOptions, TrainingPlan
 from .trainable import TrainableMask
 
 _CHECKS = 20  # validations in a run
-_PATIENCE = 8
+PATIENCE = 8  # validations without a lower loss
+# Arguments of train itself, which a misspelt one may mean.
+_OF_TRAIN = (
+    "max_epochs",
+    "max_steps",
+    "accelerator",
+    "devices",
+    "batch_size",
+    "validation_size",
+    "split_key",
+    "early_stopping",
+    "seed",
+    "plan_kwargs",
+    "checkpoint",
+    "calibrate_unseen",
+)
+_WARM_UP = ("early_stopping_warmup_epochs",)
 
 
 class KeepBest(pl.Callback):
@@ -68,8 +87,11 @@ def choose_accelerator(name: str) -> str:
     Raises
     ------
     ValueError
-        If a GPU is asked for and there is none.
+        If Lightning knows no such name, or a GPU is asked for and there is none.
     """
+    known = ["auto", "gpu", *sorted(AcceleratorRegistry.available_accelerators())]
+    if name not in known:
+        raise ValueError(unknown("accelerator", name, known, "those of Lightning"))
     has_gpu = torch.cuda.is_available()
     if name == "auto":
         return "cuda" if has_gpu else "cpu"  # sums in float64 rule out Apple's GPU
@@ -81,6 +103,30 @@ def choose_accelerator(name: str) -> str:
     return name
 
 
+def take_patience(trainer_kwargs: dict[str, Any], early_stopping: bool) -> int:
+    """Check the names of options for the trainer, and take `early_stopping_patience` out of them.
+
+    Raises
+    ------
+    ValueError
+        For an option that there is not, or one of scvi-tools' early stopping that ours cannot honour.
+    """
+    known = [*signature(Trainer.__init__).parameters, *signature(pl.Trainer.__init__).parameters]
+    own = [name for name in dict.fromkeys(known) if name not in ("self", "kwargs", *_OF_TRAIN)]
+    refuse_unknown(trainer_kwargs, [*_OF_TRAIN, *own], "the arguments of train or of scvi.train.Trainer")
+    for name in ("early_stopping_monitor", "early_stopping_mode", "early_stopping_min_delta", *_WARM_UP):
+        if name in trainer_kwargs:
+            raise ValueError(
+                f"{name} cannot be chosen: early stopping watches the imputation loss on held-out regions, from the "
+                "first validation on. Leave it out, or pass an EarlyStopping of Lightning among callbacks."
+            )
+    patience = trainer_kwargs.pop("early_stopping_patience", PATIENCE)
+    require_whole("early_stopping_patience", patience, least=1)
+    if patience != PATIENCE and not early_stopping:
+        raise ValueError("early_stopping_patience needs early_stopping=True.")
+    return int(patience)
+
+
 @dataclass(frozen=True)
 class FitOptions:
     """How to train.
@@ -89,8 +135,8 @@ class FitOptions:
     ----------
     n_steps, batch_size, seed
         Length, regions in a minibatch, order and masks.
-    early_stopping
-        Stop when the validation loss no longer falls, and return to the best weights.
+    early_stopping, patience
+        Stop when the validation loss has not fallen for so many validations, and return to the best weights.
     plan
         Options of the training plan.
     accelerator, devices
@@ -110,6 +156,7 @@ class FitOptions:
     devices: Any = "auto"
     checkpoint: Path | None = None
     trainer: Mapping[str, Any] = field(default_factory=dict)
+    patience: int = PATIENCE
 
     @property
     def callbacks(self) -> list[pl.Callback]:
@@ -154,7 +201,7 @@ def fit(
     validation = FixedMinibatches(data, draw_blocks(split.validation, MOST_VALIDATED), options.batch_size)
     callbacks, best = options.callbacks, KeepBest()
     if len(validation) and options.early_stopping:
-        callbacks += [best, EarlyStopping("validation_loss", patience=_PATIENCE)]
+        callbacks += [best, EarlyStopping("validation_loss", patience=options.patience)]
     resumed = None
     if options.checkpoint is not None:
         checkpoints = Checkpoints(options.checkpoint, _identify(module, data, split, options))
@@ -199,6 +246,7 @@ def _identify(module: ChipVAE, data: TrackData, split: Split, options: FitOption
         "batch size": options.batch_size,
         "seed": options.seed,
         "early stopping": options.early_stopping,
+        "patience": options.patience,
         "options": asdict(options.plan),
         "tracks": list(data.tracks.names),
         "regions": data.n_regions,

@@ -11,12 +11,14 @@ import pandas as pd
 from anndata import AnnData
 
 from ... import _keys
+from ..._arguments import checked
 from ..genomes import is_genome_name
 from .browsers import COLUMNS, IMPUTED, write_igv_session, write_track_hub
 from .matrices import Matrices, open_matrices
 from .write import write_bigwigs
 
 
+@checked
 def write_tracks(
     result: AnnData | str | PathLike,
     folder: str | PathLike,

@@ -15,7 +15,7 @@ from anndata.io import write_elem
 from scipy import sparse
 
 from ... import _keys
-from ..._arguments import require_processes
+from ..._arguments import checked, require_processes, require_whole
 from ..._files import new_zarr, require_writable, written_whole
 from ..._messages import and_more, listed
 from ..bigwigs.read import read_bigwigs, require_uncovered
@@ -103,6 +103,7 @@ def plan_sheet(
     return SheetPlan(tracks, sources, replace(kept, regions=kept.regions.reset_index(drop=True)))
 
 
+@checked
 def count_sheet(
     sheet: str | Path | pd.DataFrame,
     *,
@@ -170,6 +171,8 @@ def count_sheet(
     ReadFilters(min_mapq, duplicates, secondary, supplementary)
     require_uncovered(uncovered)
     require_processes(processes)
+    if bin_size is not None:
+        require_whole("bin_size", bin_size, least=1, unit="bp")
     if out is not None:
         require_writable(Path(out))
     plan = plan_sheet(
