@@ -14,7 +14,7 @@ from scipy.signal import lfilter
 from scipy.special import gammainc, gammaln, hyp1f1
 
 from .. import _keys
-from .._arguments import checked
+from .._arguments import checked, require_whole
 from .._messages import unknown
 from ._states import STATES, biosample_states
 
@@ -191,6 +191,7 @@ def _check(parameters: dict[str, Any]) -> None:
         value, least = parameters[name], 0 if name == "seed" else 1
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+        require_whole(name, value, least=least, most=2**31 - 1)
     n_regions, n_chromosomes, n_assays = (parameters[name] for name in ("n_regions", "n_chromosomes", "n_assays"))
     if n_assays > _MOST_ASSAYS:
         raise ValueError(

@@ -9,9 +9,10 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import betainc, betaincc
 
-from .._arguments import checked
+from .._arguments import checked, require_whole
 from ._counts import nb_nll
 
+_MOST_BINS = 10_000  # of a histogram
 _POISSON = 1e100  # stands for an infinite dispersion, so that inf * 0 cannot arise
 _NEAR_POISSON = 1e5  # from here on betainc loses digits
 _LOG_FACTOR = (np.log(0.01), np.log(100))
@@ -203,6 +204,7 @@ def nb_pit(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike, n_bins: in
     >>> nb_pit([0, 2, np.nan], mean=[1.0, 1.0, 1.0], dispersion=2.0, n_bins=4).round(3)
     array([1.125, 0.875, 0.125, 1.875])
     """
+    require_whole("n_bins", n_bins, least=1, most=_MOST_BINS)
     counts, mean = _one_shape(counts=counts, mean=mean)
     dispersion = np.broadcast_to(np.asarray(dispersion, dtype=np.float64), counts.shape)
     below, upto = nb_cdf(counts - 1, mean, dispersion), nb_cdf(counts, mean, dispersion)

@@ -293,6 +293,8 @@ class ChipVI(ImputationMixin, IntervalMixin, LikelihoodMixin, DiagnosisMixin, Qu
         for name, value in (("batch_size", batch_size), ("max_steps", max_steps), ("max_epochs", max_epochs)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+            if value is not None:
+                require_whole(name, value, least=1, most=2**31 - 1)
         if checkpoint is not None and seed is None:
             raise ValueError("with a checkpoint, name a seed, which distinguishes this training from others.")
         if seed is not None:

@@ -105,8 +105,8 @@ class IntervalMixin(RequestMixin):
         ValueError
             As :meth:`chipvi.ChipVI.get_imputed_counts`, and for quantiles or `n_samples` out of range.
         """
-        asked = np.asarray(quantiles, dtype=np.float64)
-        if asked.ndim != 1 or not asked.size or not ((asked > 0) & (asked < 1)).all():
+        asked = np.asarray(quantiles)
+        if asked.dtype.kind not in "fiu" or asked.ndim != 1 or not asked.size or not ((asked > 0) & (asked < 1)).all():
             raise ValueError(
                 f"quantiles must be a list of numbers between 0 and 1, such as [0.1, 0.5, 0.9]; got {quantiles!r}."
             )

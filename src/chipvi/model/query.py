@@ -103,6 +103,9 @@ class QueryMixin:
         (1000, 1)
         """
         reference = cls.load(model) if isinstance(model, str | PathLike) else model
+        is_model = isinstance(reference, cls)
+        if not is_model:
+            raise TypeError(f"model must be a {cls.__name__} or the folder of one; it is a {type(model).__name__}.")
         if not reference.is_trained_:
             raise ValueError("the model of the reference is not trained yet. Call its train() first.")
         keys, known, grid = reference.setup_keys, reference.data, reference.grid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 from collections.abc import Iterable
 
 from matplotlib.artist import Artist
@@ -47,5 +48,7 @@ def legend_above(figure: Figure, handles: Iterable[Artist]) -> None:
 def saved(figure: Figure, path: Path | None) -> Figure:
     """Write the figure, if a path is given."""
     if path is not None:
+        if not (folder := pathlib.Path(path).parent).is_dir():
+            raise FileNotFoundError(f"save must name a file in a folder that is there; there is no {folder}.")
         figure.savefig(path, dpi=160)
     return figure

@@ -81,6 +81,9 @@ def training(model_or_history: ChipVI | Mapping[str, pd.DataFrame], save: Path |
         )
     given = model_or_history if isinstance(model_or_history, Mapping) else model_or_history.history
     history: Mapping[str, pd.DataFrame] = given or {}
+    wrong = next((name for name, table in history.items() if not isinstance(table, pd.DataFrame)), None)
+    if wrong is not None:
+        raise WrongArgument(f"model_or_history must hold tables; {wrong!r} is a {type(history[wrong]).__name__}.")
     names = sorted(history, key=lambda name: list(_CURVES).index(_quantity(name)) if _quantity(name) in _CURVES else 99)
     panels = {
         title: {name: history[name].iloc[:, 0].dropna() for name in names if re.search(pattern, name)}

@@ -132,7 +132,10 @@ def asked_rows(indices: Indices, n_regions: int) -> np.ndarray:
     """Row numbers of the regions asked for, in the order asked for."""
     if indices is None:
         return np.arange(n_regions)
-    rows = np.asarray(indices)
+    try:
+        rows = np.asarray(indices)
+    except ValueError as error:  # lists of unequal lengths
+        raise ValueError("indices must be a list of row numbers, or a boolean mask; they are nested lists.") from error
     if rows.dtype == bool:
         if rows.shape != (n_regions,):
             raise ValueError(

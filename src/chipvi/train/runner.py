@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from scvi.train import Trainer
 
 from .._arguments import refuse_unknown, require_whole
@@ -161,7 +162,22 @@ class FitOptions:
     @property
     def callbacks(self) -> list[pl.Callback]:
         """Callbacks that the user gave."""
-        return list(self.trainer.get("callbacks", []))
+        given = self.trainer.get("callbacks") or []
+        return [given] if isinstance(given, pl.Callback) else list(given)
+
+    def __post_init__(self) -> None:
+        callbacks, loggers = (self.trainer.get(name) for name in ("callbacks", "logger"))
+        _require_some("callbacks", callbacks, pl.Callback)
+        if not isinstance(loggers, bool):
+            _require_some("logger", loggers, Logger)
+
+
+def _require_some(name: str, given: Any, kind: type) -> None:
+    """Refuse what is neither None, nor one of a kind, nor a list of them."""
+    if not all(
+        isinstance(one, kind) for one in (given if isinstance(given, list | tuple) else [given] * (given is not None))
+    ):
+        raise TypeError(f"{name} must be a {kind.__name__} of Lightning, or a list of them; it is {given!r}.")
 
 
 def fit(
@@ -214,12 +230,18 @@ def fit(
         "val_check_interval": max(1, options.n_steps // _CHECKS),
         "logger": False,  # scvi's own would keep the history a second time, slowly
     }
-    trainer = Trainer(
-        accelerator=accelerator,
-        devices=1 if options.devices == "auto" else options.devices,
-        max_epochs=1,
-        **(defaults | dict(options.trainer) | {"callbacks": callbacks}),
-    )
+    try:
+        trainer = Trainer(
+            accelerator=accelerator,
+            devices=1 if options.devices == "auto" else options.devices,
+            max_epochs=1,
+            **(defaults | dict(options.trainer) | {"callbacks": callbacks}),
+        )
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        given = ", ".join(
+            f"{name}={value!r}" for name, value in {"devices": options.devices, **options.trainer}.items()
+        )
+        raise ValueError(f"the trainer of Lightning refuses its arguments ({given}): {error}") from error
     if trainer.world_size > 1:
         raise ValueError(f"devices must be one device, got {options.devices!r}, which are {trainer.world_size}.")
     _advise_on_depths(plan, data)

@@ -221,7 +221,10 @@ def _tracks(files: _Files, names: Sequence[str] | None, kind: str | None) -> dic
 
 
 def _paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
-    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    listed = [paths] if isinstance(paths, str | Path) else paths
+    if not isinstance(listed, Sequence) or not all(isinstance(path, str | Path) for path in listed):
+        raise TypeError(f"files must be a path, a list of paths, or a mapping from names to either; found {listed!r}.")
+    return [Path(path) for path in listed]
 
 
 def _stem(path: Path) -> str:
