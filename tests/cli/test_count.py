@@ -1,5 +1,7 @@
 """The command that counts a sample sheet: what it prints, what it writes, and what it refuses."""
 
+import warnings
+
 import anndata
 import numpy as np
 import pysam
@@ -60,6 +62,32 @@ def test_count_prints_what_each_file_was_read_as(folder):
     assert result.exit_code == 0, result.output
     lines = [line for line in result.output.splitlines() if line.startswith("Read as")]
     assert lines == ["Read as BAM: K562.A, K562.B.", "Read as reads: H1.A.", "Read as fragments: H1.B."]
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_what_counting_warns_of_is_a_line_without_a_place_in_the_code(folder, more):
+    (folder / "black.bed").write_text("chr7\t250\t320\n")
+    (folder / "regions.bed").write_text("chr1\t1\t200\nchr1\t201\t400\nchr1\t401\t600\n")
+    options = ["--regions", "regions.bed", "--blacklist", "black.bed", "-o", "data.h5ad", *more]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        shown = warnings.showwarning
+        result = call("count", "sheet.tsv", *options)
+        assert warnings.showwarning is shown
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.stderr.splitlines() if line]
+    of_regions, of_blacklist = (line for line in lines if line.startswith("Warning"))
+    assert of_regions.startswith("Warning: 2 of 2 regions start one past the end of the region before")
+    assert of_blacklist.startswith("Warning: the blacklist leaves out no region: it names chr7, and the regions lie on")
+    assert ".py" not in result.stderr and "warnings.warn" not in result.stderr
+
+
+def test_with_debug_a_warning_names_its_place(folder):
+    (folder / "black.bed").write_text("chr7\t250\t320\n")
+    with pytest.warns(UserWarning, match="the blacklist leaves out no region"):
+        result = call("--debug", "count", "sheet.tsv", *PLACES, "--blacklist", "black.bed", "-o", "data.h5ad")
+    assert result.exit_code == 0, result.output
+    assert "Warning:" not in result.stderr
 
 
 def test_options_reach_the_counting(folder):

@@ -256,7 +256,7 @@ def no_training(monkeypatch):
         pytest.param({"heads": ["poison"]}, "head 'poison' is not in .*COUNT_HEADS; did you mean 'poisson'", id="head"),
         pytest.param({"heads": []}, "heads must name at least one head", id="no head"),
         pytest.param({"steps": 0}, "steps must be a whole number of at least 1, got 0", id="steps"),
-        pytest.param({"steps": 2.5}, "steps must be a whole number of at least 1, got 2.5", id="half a step"),
+        pytest.param({"steps": 2.5}, "steps must be a whole number; it is 2.5", id="half a step"),
         pytest.param({"seeds": []}, "seeds must be a list of whole numbers", id="no seed"),
         pytest.param({"seeds": 3}, "seeds must be a list of whole numbers from 0 on, .* got 3", id="a number of seeds"),
         pytest.param({"seeds": [-1]}, "seeds must be a list of whole numbers from 0 on", id="negative seed"),

@@ -29,7 +29,7 @@ def adata(kit):
         ({"kl_weight": -1}, "kl_weight must be at least 0; it is -1"),
         ({"kl_weight": INF}, "kl_weight must be a finite number; it is inf"),
         ({"mean_weight": -1}, "mean_weight must be at least 0; it is -1"),
-        ({"denoise_weight": "a"}, "denoise_weight must be a finite number; it is 'a'"),
+        ({"denoise_weight": "a"}, "denoise_weight must be a number; it is 'a'"),
     ],
     ids=str,
 )
@@ -41,7 +41,7 @@ def test_options_of_the_model_out_of_range_are_refused(adata, options, expected)
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"max_steps": True}, "max_steps must be a whole number of at least 1, got True"),
+        ({"max_steps": True}, "max_steps must be a whole number or None; it is True"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"plan_kwargs": {"learning_rate": 1e-3}}, "plan_kwargs 'learning_rate' is not in chipvi.train.PlanOptions"),
         ({"plan_kwargs": {"lr": -1e-3}}, "lr must be at least 0; it is -0.001"),

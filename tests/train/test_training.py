@@ -247,13 +247,69 @@ def test_small_data_are_trained_on_as_a_whole():
         (None, -0.1, "got -0.1"),
         (["valid", "test"], 0.1, "labels no region 'train'; found"),
         (["chr1", "chr1"], 0.1, "must hold at least 2 groups"),
-        (["chr1", None], 0.1, "must label every region; 150 have none"),
+        (["chr1", None], 0.1, r"must label every region; region .* has no label \(and 149 more\)"),
     ],
 )
 def test_splits_that_make_no_sense_are_refused(labels, size, expected):
     series = None if labels is None else pd.Series(np.repeat(labels, 150), name="fold")
     with pytest.raises(ValueError, match=expected):
         split_regions(Segments(np.array([0, 300])), series, size, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("labels", "slip"),
+    [
+        (["Train", "valid", "test"], "'Train'"),
+        (["train ", "test"], "'train '"),
+        (["training", "valid", "test"], "'training'"),
+        (["valid", "test", "held_out"], "'held_out'"),
+        (["train", "valid", "chr1"], "'chr1'"),
+        (["TRAIN", "Valid"], "'TRAIN', 'Valid'"),
+        (["chr1", "tests"], "'tests'"),
+    ],
+)
+def test_a_slip_in_a_split_column_is_refused_and_named(labels, slip):
+    series = pd.Series(np.repeat(labels, 150), name="fold")
+    with pytest.raises(ValueError, match="column 'fold' of obs must hold the labels train, valid and test") as error:
+        split_regions(Segments(np.array([0, len(series)])), series, 0.1, np.random.default_rng(0))
+    assert f"not {slip}. Write" in str(error.value)
+
+
+@pytest.mark.parametrize("groups", [["chr1", "chr2", "chrX"], [1, 2, 3], ["fold1", "fold2"], ["H1", "K562", "brain"]])
+def test_groups_are_no_slips(groups):
+    series = pd.Series(np.repeat(groups, 150), name="fold")
+    split = split_regions(Segments(np.array([0, len(series)])), series, 0.1, np.random.default_rng(0))
+    assert set(series[split.train]) | set(series[split.validation]) == set(groups)
+    assert not set(series[split.train]) & set(series[split.validation])
+
+
+def test_patience_ends_training_at_the_first_validation_without_a_lower_loss(kit):
+    steps = []
+    for patience in (1, 8):
+        model = kit.model(kit.data())
+        options = {
+            "max_steps": 200,
+            "calibrate_unseen": False,
+            "plan_kwargs": {"lr": 0.0, "kl_warmup": 0.0},
+        }  # the loss never falls
+        kit.train(model, early_stopping=True, early_stopping_patience=patience, **options)
+        steps.append(max(int(table.index[-1]) for table in model.history.values()))
+    assert steps[0] < steps[1] < 200
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"early_stopping_monitor": "elbo"}, "early_stopping_monitor cannot be chosen"),
+        ({"early_stopping_patience": 3}, "early_stopping_patience needs early_stopping=True"),
+        ({"early_stopping": True, "early_stopping_patience": 0}, "early_stopping_patience must be at least 1"),
+        ({"max_step": 3}, "argument 'max_step' is not in .*did you mean 'max_steps'"),
+        ({"enable_progres_bar": False}, "did you mean 'enable_progress_bar'"),
+    ],
+)
+def test_options_of_the_trainer_work_or_are_refused(kit, options, expected):
+    with pytest.raises(ValueError, match=expected):
+        kit.model(kit.data()).train(accelerator="cpu", **options)
 
 
 def test_labels_of_single_regions_draw_a_warning():
@@ -449,7 +505,7 @@ def test_length_is_told_in_steps_or_in_passes(kit, options, n_steps):
     ("options", "expected"),
     [
         ({"max_steps": 0}, "max_steps must be a whole number of at least 1, got 0"),
-        ({"max_steps": None, "max_epochs": 1.5}, "max_epochs must be a whole number of at least 1, got 1.5"),
+        ({"max_steps": None, "max_epochs": 1.5}, "max_epochs must be a whole number or None; it is 1.5"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"split_key": "chromosome"}, r"split_key 'chromosome' is not in adata.obs; did you mean 'chrom'\?"),
         ({"validation_size": 1}, "validation_size must be at least 0 and below 1, got 1"),

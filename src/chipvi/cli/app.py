@@ -1,8 +1,9 @@
-"""The command line itself: which commands it has, its version, and how errors look."""
+"""The command line itself: which commands it has, its version, and how errors and warnings look."""
 
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -38,14 +39,17 @@ def main(
 
 
 @contextmanager
-def _errors_in_one_line() -> Iterator[None]:
-    """Print what is wrong with the input (exit code 2) or the outside world (1), without a traceback.
+def _in_one_line() -> Iterator[None]:
+    """Print warnings, and what is wrong with the input (exit code 2) or the outside world (1), without code.
 
     A command that is interrupted ends as shells have it, with 128 and the number of the signal; whatever a library has
     made of the interrupt.
     """
     try:
-        yield
+        with warnings.catch_warnings():  # at its end, warnings are shown as before
+            if not _debug.get():
+                warnings.showwarning = _print_warning
+            yield
     except typer.Exit:
         raise
     except BaseException as error:
@@ -55,8 +59,16 @@ def _errors_in_one_line() -> Iterator[None]:
         if number:
             typer.echo(f"Error: interrupted by {number.name}.", err=True)
             raise typer.Exit(128 + number) from error
-        typer.echo(f"Error: {' '.join(str(error).splitlines())}", err=True)
+        _print_line(f"Error: {error}")
         raise typer.Exit(2 if isinstance(error, ValueError | BlockingIOError) else 1) from error
+
+
+def _print_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    _print_line(f"Warning: {message}")
+
+
+def _print_line(text: str) -> None:
+    typer.echo(" ".join(text.splitlines()), err=True)
 
 
 for _name, _run in {
@@ -68,4 +80,4 @@ for _name, _run in {
     "score": takes_options(score.run),
     "report": takes_options(report.run),
 }.items():
-    app.command(_name)(_errors_in_one_line()(_run))
+    app.command(_name)(_in_one_line()(_run))

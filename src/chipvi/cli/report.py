@@ -107,8 +107,12 @@ def find_held_out(adata: AnnData, key: str) -> tuple[np.ndarray, str]:
     """
     import numpy as np
 
+    from ..data.splits import check_labels
+    from ..data.track_data import names_of_columns
+
     if key not in adata.obs:
-        raise ValueError(unknown("column", key, list(adata.obs), "the data's obs"))
+        raise ValueError(unknown("column", key, names_of_columns(adata), "the data's obs"))
+    check_labels(adata.obs[key])
     label_r = adata.obs[key].astype(str).to_numpy()
     label = next((label for label in _JUDGED if (label_r == label).any()), None)
     if label is None:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import pl
+from .._arguments import checked
 from .._messages import Place
 from .._quiet import quiet_lightning
 from ..evaluate.track_scores import SCORES
@@ -73,6 +74,7 @@ class HeadComparison:
         return pl.heads(self, save=save)
 
 
+@checked
 def compare_heads(
     adata: AnnData, heads: Sequence[str] | None = None, steps: int = 1_000, seeds: Sequence[int] = (0, 1, 2)
 ) -> HeadComparison:

@@ -14,7 +14,7 @@ from .._messages import and_more, levels_to_caller, listed, unknown
 from .segments import find_segments
 from .setup_keys import SetupKeys
 from .survey import PLAUSIBLE_SIGNAL, Findings, survey
-from .track_data import Block, Matrix, Moments, Summary, TrackData
+from .track_data import Block, Matrix, Moments, Summary, TrackData, names_of_columns, names_of_layers
 from .tracks import Tracks, read_tracks
 
 __all__ = ["Block", "Moments", "SetupKeys", "Summary", "TrackData", "check_anndata", "open_track_data"]
@@ -120,7 +120,7 @@ def _covariates(adata: AnnData, names: Sequence[str]) -> np.ndarray:
     """Columns of obs with a finite number for every region, regions x columns, float32."""
     for name in names:
         if name not in adata.obs:
-            raise ValueError(unknown("covariate_keys", name, list(adata.obs), "adata.obs"))
+            raise ValueError(unknown("covariate_keys", name, names_of_columns(adata), "adata.obs"))
         if not is_numeric_dtype(adata.obs[name]) or is_bool_dtype(adata.obs[name]):
             raise ValueError(
                 f"covariate {name!r} must hold real numbers; its dtype is {adata.obs[name].dtype}. Convert the column "
@@ -162,7 +162,7 @@ def _matrices(adata: AnnData, keys: SetupKeys) -> tuple[Matrix | None, Matrix | 
     if counts is None and signal is None:
         raise ValueError(
             "adata must hold counts or signal; adata.X is None. Name the layer with counts (layer) or with signal "
-            f"(signal_layer). There is: {listed(adata.layers) or 'no layer'}."
+            f"(signal_layer). There is: {listed(names_of_layers(adata)) or 'no layer'}."
         )
     return counts, observed, signal
 
@@ -172,7 +172,7 @@ def _layer(adata: AnnData, argument: str, keys: SetupKeys) -> Matrix | None:
     if name is None:
         return None
     if name not in adata.layers:
-        raise ValueError(unknown(argument, name, list(adata.layers), "adata.layers"))
+        raise ValueError(unknown(argument, name, names_of_layers(adata), "adata.layers"))
     return _matrix(f"layer {name!r}", adata.layers[name])
 
 

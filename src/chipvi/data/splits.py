@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 import numpy as np
 import pandas as pd
 
-from .._messages import levels_to_caller
+from .._messages import and_more, levels_to_caller, listed
 from .context import choose_half_widths
 from .segments import Segments
 
 _LABELS = {"train": "train", "valid": "validation", "validation": "validation", "val": "validation", "test": "test"}
+# What is written for a label by mistake, or by another program, beside the slips that look like one.
+_NEAR = ("training", "testing", "dev", "held_out", "heldout", "held-out", "holdout", "hold_out", "hold-out")
 _FEWEST_REGIONS = 200  # below, held-out regions say nothing
 _PIECES = 20  # stretches to cut the data into, at least
 _BLOCK = 64  # neighbouring rows that are drawn together: fewer would need much context for each
@@ -23,6 +26,51 @@ MOST_RECALIBRATED = 32_768
 MOST_TRIED = 8_192  # of a held-out track
 MOST_DIAGNOSED = 20_000
 MOST_STANDARDISED = 4_096  # to standardise the inputs
+
+
+def check_labels(labels: pd.Series) -> list[str]:
+    """Distinct labels of a split column, refused where a region has none or only some are those of a split.
+
+    A column of groups, such as chromosomes, has none of the labels of a split, nor one that looks like a slip of one:
+    if it were taken for groups, a model would be trained on what was meant for testing.
+
+    Parameters
+    ----------
+    labels
+        The column of obs.
+
+    Raises
+    ------
+    ValueError
+        Naming the labels that were found, and what to write.
+    """
+    column = f"column {labels.name!r} of obs"
+    if number := int(labels.isna().sum()):
+        first = labels.index[int(np.argmax(labels.isna()))]
+        raise ValueError(
+            f"{column} must label every region; region {first} has no label{and_more(number)}. Fill it in, or leave "
+            "those regions out."
+        )
+    values = sorted(set(map(str, labels.unique())))
+    known = [value for value in values if value in _LABELS]
+    other = [value for value in values if value not in _LABELS]
+    slips = [value for value in other if _is_near(value)]
+    if other and (known or slips):
+        understood = f"understood are {listed(map(repr, known))}" if known else "none is understood"
+        raise ValueError(
+            f"{column} must hold the labels train, valid and test and no other, or groups such as chromosomes; it "
+            f"holds {listed(map(repr, values))}, of which {understood}, not {listed(map(repr, slips or other))}. Write "
+            "train, valid and test, in small letters and without blanks."
+        )
+    return values
+
+
+def _is_near(value: str) -> bool:
+    """Whether a label was probably meant to be one of a split."""
+    plain = value.strip().lower()
+    return plain in (*_LABELS, *_NEAR) or bool(
+        get_close_matches(plain, ("train", "valid", "test", *_NEAR), cutoff=0.85)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +107,7 @@ def split_regions(
     Raises
     ------
     ValueError
-        For a share out of range, missing labels, or labels that leave nothing to train on.
+        For a share out of range, as :func:`check_labels`, and for labels that leave nothing to train on.
 
     Warns
     -----
@@ -70,21 +118,19 @@ def split_regions(
         raise ValueError(f"validation_size must be at least 0 and below 1, got {validation_size}.")
     n_regions = segments.n_regions
     if labels is not None:
-        if labels.isna().any():
-            raise ValueError(f"column {labels.name!r} of obs must label every region; {labels.isna().sum()} have none.")
-        values = set(map(str, labels.unique()))
-        if values <= set(_LABELS):
+        values = check_labels(labels)
+        if set(values) <= set(_LABELS):
             part = labels.astype(str).map(_LABELS).to_numpy()
             split = Split(np.flatnonzero(part == "train"), np.flatnonzero(part == "validation"))
             if not len(split.train):
-                raise ValueError(f"column {labels.name!r} of obs labels no region 'train'; found {sorted(values)}.")
+                raise ValueError(f"column {labels.name!r} of obs labels no region 'train'; found {values}.")
             _warn_of_short_pieces(split, segments, labels.name)
             return split
         group_r, _ = pd.factorize(labels)
         if len(values) < 2:
             raise ValueError(
                 f"column {labels.name!r} of obs must hold at least 2 groups to hold one out, or the labels train, "
-                f"valid and test; found only {sorted(values)}. Leave out split_key to hold out stretches."
+                f"valid and test; found only {values}. Leave out split_key to hold out stretches."
             )
     else:
         if n_regions < _FEWEST_REGIONS:

@@ -14,6 +14,7 @@ from .segments import Segments
 from .tracks import Tracks
 
 _CHUNK_ROWS = 16_384  # read together
+SCVI_COLUMNS = ("_scvi_batch", "_indices")  # what scvi-tools adds to obs
 
 
 class ViewKind(StrEnum):
@@ -292,6 +293,16 @@ class TrackData:
             observed_rt = None if self._observed is None else read(self._observed) != 0
             counts = Entries(*split_missing(read(self._counts), observed_rt))
         return Block(counts, None if self._signal is None else Entries(*split_missing(read(self._signal))))
+
+
+def names_of_layers(adata: Any) -> list[str]:
+    """Names of the layers of an AnnData, without None, by which anndata lists X from version 0.13 on."""
+    return [name for name in adata.layers if name is not None]
+
+
+def names_of_columns(adata: Any) -> list[str]:
+    """Names of the columns of obs, without those that scvi-tools adds."""
+    return [name for name in adata.obs if name not in SCVI_COLUMNS]
 
 
 def split_missing(values_rt: np.ndarray, observed_rt: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ import pandas as pd
 from pandas.api.types import is_integer_dtype, is_numeric_dtype
 
 from .. import _keys
+from .._arguments import LARGEST_DEPTH
 from .._messages import and_more, listed, unknown
 
 
@@ -265,11 +266,13 @@ def _flags(var: pd.DataFrame, key: str) -> np.ndarray:
 
 def _depths(frame: pd.DataFrame, key: str) -> np.ndarray:
     column = _column(frame, key, "depth_key", "adata.var")
-    expected = f"column {key!r} must hold reads per track, above 0"
+    expected = f"column {key!r} must hold reads per track, above 0 and at most {LARGEST_DEPTH:g}"
     if not is_numeric_dtype(column):
         raise ValueError(f"{expected}; its dtype is {column.dtype}. Convert the column with .astype(float).")
     depth = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    _refuse(column, (depth <= 0) | np.isinf(depth), expected, "Correct it, or put NaN where there are no counts.")
+    _refuse(
+        column, (depth <= 0) | (depth > LARGEST_DEPTH), expected, "Correct it, or put NaN where there are no counts."
+    )
     return depth
 
 

@@ -12,6 +12,7 @@ import pooch
 from anndata import AnnData
 
 from .. import _keys
+from .._arguments import checked
 from .._messages import unknown
 
 _COMMIT = "2aef9c5520595b14da265578c2c04c3d65a4ad01"
@@ -37,6 +38,7 @@ _BIN_SIZE = 100
 _N_WINDOWS = 200
 
 
+@checked
 def roadmap_tss(
     cache_dir: str | os.PathLike[str] | None = None,
     *,

@@ -14,6 +14,7 @@ from scipy.signal import lfilter
 from scipy.special import gammainc, gammaln, hyp1f1
 
 from .. import _keys
+from .._arguments import checked, require_whole
 from .._messages import unknown
 from ._states import STATES, cell_states
 
@@ -88,6 +89,7 @@ _PEAK_BP, _ACTIVITY_BP = 600, 10_000
 _BACKGROUND_BP = 100_000  # the window in which the signal layer looks for the local background
 
 
+@checked
 def simulate(
     n_regions: int = 10_000,
     n_biosamples: int = 3,
@@ -227,6 +229,10 @@ def simulate(
     return AnnData(count_rt, obs=obs, var=var, layers=layers, obsm={"state": states}, uns={"simulation": parameters})
 
 
+# Whose product, with the highest peaks, a Poisson draw in int64 can still hold.
+_LARGEST = {"mean_count": 1e9, "depth_spread": 3}
+
+
 def _check(parameters: dict[str, Any]) -> None:
     for name in (
         "n_regions",
@@ -241,6 +247,7 @@ def _check(parameters: dict[str, Any]) -> None:
         value, least = parameters[name], 0 if name == "seed" else 1
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+        require_whole(name, value, least=least, most=2**31 - 1)
     n_regions, n_chromosomes, n_assays = (parameters[name] for name in ("n_regions", "n_chromosomes", "n_assays"))
     if n_assays > _MOST_ASSAYS:
         raise ValueError(
@@ -261,6 +268,8 @@ def _check(parameters: dict[str, Any]) -> None:
         value = parameters[name]
         if not 0 <= value < np.inf or (name == "mean_count" and value == 0):
             raise ValueError(f"{name} must be a finite number {range_}; got {value!r}.")
+        if value > (most := _LARGEST[name]):
+            raise ValueError(f"{name} must be at most {most:g}, or counts are beyond what can be drawn; got {value!r}.")
 
 
 def _tracks(biosamples: pd.DataFrame, assays: list[str]) -> pd.DataFrame:

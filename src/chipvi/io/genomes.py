@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .. import _keys
-from .._arguments import require_whole
+from .._arguments import checked, require_whole
 from .._messages import and_more, listed
 from .contigs import choose_chromosomes
 from .inputs import read_bed
@@ -44,6 +44,7 @@ def main_chromosomes(name: str) -> list[str]:
     return sequences.index[(sequences["role"] == "assembled") & (sequences["unit"] == "primary")].tolist()
 
 
+@checked
 def chrom_sizes(genome: str | Path | pd.Series) -> pd.Series:
     """Length of every sequence of a genome.
 
@@ -82,6 +83,7 @@ def chrom_sizes(genome: str | Path | pd.Series) -> pd.Series:
     return _checked(_read_sizes(path), path.name)
 
 
+@checked
 def make_bins(genome: str | Path | pd.Series, bin_size: int, chromosomes: str | None = None) -> pd.DataFrame:
     """Cut a genome into bins of one width.
 
@@ -165,6 +167,7 @@ def cut_regions(regions: pd.DataFrame, bin_size: int) -> pd.DataFrame:
     return pd.DataFrame({_keys.CHROM: chrom, _keys.START: start, _keys.END: start + bin_size})
 
 
+@checked
 def read_blacklist(path: str | Path) -> pd.DataFrame:
     """Read the intervals of a blacklist: places where reads pile up whatever the experiment.
 

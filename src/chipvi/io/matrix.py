@@ -13,6 +13,7 @@ import pandas as pd
 from anndata import AnnData
 
 from .. import _keys
+from .._arguments import checked
 from .._messages import and_more, listed
 from .genomes import cut_regions
 from .inputs import read_bed
@@ -27,6 +28,7 @@ _LARGEST, _LARGEST_FLOAT32 = 2**53 - 1, 2**24 - 1  # beyond which not every whol
 _PATTERN = r"(?P<biosample>[^._]+)[._](?P<assay>[^._]+)"
 
 
+@checked
 def from_matrix(
     counts: str | Path | pd.DataFrame,
     regions: pd.DataFrame | str | Path | None = None,

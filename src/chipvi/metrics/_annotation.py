@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from .._arguments import checked
+
+_PLACE = ("chrom", "start", "end")
 _UPSTREAM = 2_000  # bp of a promoter: 80 bins of 25 bp
 
 
+@checked
 def count_intervals(regions: pd.DataFrame, intervals: pd.DataFrame) -> np.ndarray:
     """In how many intervals, such as genes or enhancers, each region is.
 
@@ -31,11 +35,14 @@ def count_intervals(regions: pd.DataFrame, intervals: pd.DataFrame) -> np.ndarra
     >>> count_intervals(regions, pd.DataFrame({"chrom": ["chr1"], "start": [30], "end": [50]}))
     array([0, 1, 1, 0])
     """
+    _require_columns("regions", regions, _PLACE)
+    _require_columns("intervals", intervals, _PLACE)
     # an interval that ends before a region also starts before its end, so the one count may be taken from the other
     start_below = _count_below(regions["end"], regions["chrom"], intervals["start"], intervals["chrom"])
     return start_below - _count_below(regions["start"], regions["chrom"], intervals["end"], intervals["chrom"])
 
 
+@checked
 def count_promoters(regions: pd.DataFrame, genes: pd.DataFrame) -> np.ndarray:
     """In how many promoters each region is: the 2,000 bp upstream of genes.
 
@@ -55,6 +62,8 @@ def count_promoters(regions: pd.DataFrame, genes: pd.DataFrame) -> np.ndarray:
     -------
     int64, one per region.
     """
+    _require_columns("regions", regions, _PLACE)
+    _require_columns("genes", genes, (*_PLACE, "strand"))
     plus = (genes["strand"] == "+").to_numpy()
     forward, backward = genes[plus & (genes["start"] >= _UPSTREAM).to_numpy()], genes[~plus]
     chrom, ends, starts = regions["chrom"], regions["end"], regions["start"]
@@ -64,6 +73,12 @@ def count_promoters(regions: pd.DataFrame, genes: pd.DataFrame) -> np.ndarray:
         + _count_below(starts, chrom, backward["end"], backward["chrom"])
         - _count_below(starts - _UPSTREAM, chrom, backward["end"], backward["chrom"])
     )
+
+
+def _require_columns(name: str, table: pd.DataFrame, wanted: tuple[str, ...]) -> None:
+    absent = [column for column in wanted if column not in table]
+    if absent:
+        raise ValueError(f"{name} must have the columns {', '.join(wanted)}; it has no {', '.join(absent)}.")
 
 
 def _count_below(limits: pd.Series, limit_chroms: pd.Series, positions: pd.Series, chroms: pd.Series) -> np.ndarray:

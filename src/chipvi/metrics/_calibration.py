@@ -9,8 +9,10 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import betainc, betaincc
 
+from .._arguments import checked, require_whole
 from ._counts import nb_nll
 
+_MOST_BINS = 10_000  # of a histogram
 _POISSON = 1e100  # stands for an infinite dispersion, so that inf * 0 cannot arise
 _NEAR_POISSON = 1e5  # from here on betainc loses digits
 _LOG_FACTOR = (np.log(0.01), np.log(100))
@@ -21,6 +23,7 @@ _SHIFT = 2 * np.sinh(_TAU)  # nodes s of the integral, from its centre: both exp
 _WEIGHT = _STEP * 2 * np.cosh(_TAU) * np.exp(-_SHIFT) / np.pi
 
 
+@checked
 def nb_cdf(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike) -> np.ndarray:
     """Probability of a count or fewer, entry by entry.
 
@@ -56,6 +59,7 @@ def nb_cdf(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike) -> np.ndar
     return cdf
 
 
+@checked
 def nb_crps(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike) -> np.ndarray:
     """Continuous ranked probability score, in reads, entry by entry; lower is better.
 
@@ -125,6 +129,7 @@ class CrpsSplit(NamedTuple):
     rest: np.ndarray
 
 
+@checked
 def crps_split(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike) -> CrpsSplit:
     """Part the CRPS of each track into what a wrong scale costs, and the rest.
 
@@ -168,6 +173,7 @@ def crps_split(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike) -> Crp
     return CrpsSplit(*np.array([factor, whole - rest, rest]))
 
 
+@checked
 def nb_pit(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike, n_bins: int = 10) -> np.ndarray:
     """Histogram of the probability integral transform, which is flat where predictions are calibrated.
 
@@ -198,6 +204,7 @@ def nb_pit(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike, n_bins: in
     >>> nb_pit([0, 2, np.nan], mean=[1.0, 1.0, 1.0], dispersion=2.0, n_bins=4).round(3)
     array([1.125, 0.875, 0.125, 1.875])
     """
+    require_whole("n_bins", n_bins, least=1, most=_MOST_BINS)
     counts, mean = _one_shape(counts=counts, mean=mean)
     dispersion = np.broadcast_to(np.asarray(dispersion, dtype=np.float64), counts.shape)
     below, upto = nb_cdf(counts - 1, mean, dispersion), nb_cdf(counts, mean, dispersion)
@@ -210,6 +217,7 @@ def nb_pit(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike, n_bins: in
     return np.diff(cumulative, axis=0).T * n_bins
 
 
+@checked
 def coverage(counts: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> np.ndarray:
     """Share of the entries of each track from lower to upper, both included.
 
@@ -239,6 +247,7 @@ def coverage(counts: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> np.ndarra
     return _mean_over_regions(np.where(missing, np.nan, (lower <= counts) & (counts <= upper)))
 
 
+@checked
 def nb_coverage(mean: ArrayLike, dispersion: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> np.ndarray:
     """Probability of a count from lower to upper, both included, entry by entry.
 

@@ -8,12 +8,15 @@ from scipy.optimize import minimize_scalar
 from scipy.special import gammaln, xlogy
 from scipy.stats import nbinom
 
+from .._arguments import checked
+
 _STIRLING_FROM = 16.0  # from here on the series below is exact to 1e-15
 _POISSON = 1e11  # a dispersion that hardly any count distinguishes from the Poisson limit
 _WALK, _UNKNOWN = 64, -1
 _LOG_DISPERSION = (np.log(1e-3), np.log(1e6))
 
 
+@checked
 def nb_nll(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike) -> np.ndarray:
     """Negative log-likelihood of counts, in nat, entry by entry.
 
@@ -56,6 +59,7 @@ def _stirling_rest(x: np.ndarray) -> np.ndarray:
     return (1 / 12 - y * (1 / 360 - y * (1 / 1260 - y * (1 / 1680 - y / 1188)))) / x
 
 
+@checked
 def nb_quantile(q: ArrayLike, mean: ArrayLike, dispersion: ArrayLike) -> np.ndarray:
     """Smallest count whose cumulative probability is at least q.
 
@@ -119,6 +123,7 @@ def _walk(q: np.ndarray, mean: np.ndarray, dispersion: np.ndarray) -> np.ndarray
     return quantile
 
 
+@checked
 def fit_dispersion(counts_rt: np.ndarray, mean_rt: np.ndarray) -> np.ndarray:
     """Dispersion of each track that makes its counts most likely, given their means.
 
@@ -139,6 +144,7 @@ def fit_dispersion(counts_rt: np.ndarray, mean_rt: np.ndarray) -> np.ndarray:
     return fitted_t
 
 
+@checked
 def deviance_explained(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike) -> np.ndarray:
     """Share of the deviance of each track that its predicted means explain: 1 - D(mean) / D(constant mean).
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .._arguments import checked
 from ._calibration import _one_shape
 from ._tables import _per_track
 
@@ -26,6 +27,7 @@ class Concordance(NamedTuple):
     standard_error: np.ndarray
 
 
+@checked
 def c_index(truth: ArrayLike, prediction: ArrayLike) -> Concordance:
     """Share of the pairs of entries with different truth that the prediction puts in the same order; ties count half.
 
@@ -55,6 +57,7 @@ def c_index(truth: ArrayLike, prediction: ArrayLike) -> Concordance:
     return Concordance(*np.array(_concordance(truth[there], prediction[there])))
 
 
+@checked
 def auprc(peaks: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     """Area under the precision-recall curve of each track: average precision.
 

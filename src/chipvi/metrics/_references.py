@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter1d
 
+from .._arguments import checked, require_real
 from ._counts import fit_dispersion, nb_nll
 
 _SPREADS = (0.1, 0.3, 0.5, 0.7)
 
 
+@checked
 def leave_one_out_average(
     rate_rt: np.ndarray, observed_rt: np.ndarray, biosample_t: ArrayLike, assay_t: ArrayLike
 ) -> np.ndarray:
@@ -38,6 +40,12 @@ def leave_one_out_average(
     """
     biosample_t, assay_t = np.asarray(biosample_t), np.asarray(assay_t)
     observed_rt = np.asarray(observed_rt, dtype=bool)
+    shape = np.shape(rate_rt)
+    if len(shape) != 2 or not observed_rt.shape == shape or not biosample_t.shape == assay_t.shape == shape[1:]:
+        raise ValueError(
+            "rate_rt (or signal_rt) and observed_rt must be regions x tracks, and biosample_t and assay_t name every "
+            f"track; their shapes are {shape}, {observed_rt.shape}, {biosample_t.shape} and {assay_t.shape}."
+        )
     uses_tt = (assay_t[:, None] == assay_t) & (biosample_t[:, None] != biosample_t)
     weight_tt = uses_tt.T.astype(np.float64)
     total_rt = np.where(observed_rt, rate_rt, 0.0) @ weight_tt
@@ -45,6 +53,7 @@ def leave_one_out_average(
     return total_rt / np.where(number_rt > 0, number_rt, np.nan)
 
 
+@checked
 def leave_one_out_variance(
     signal_rt: np.ndarray, observed_rt: np.ndarray, biosample_t: ArrayLike, assay_t: ArrayLike
 ) -> np.ndarray:
@@ -75,6 +84,7 @@ def leave_one_out_variance(
     return np.maximum(square_rt - mean_rt**2, 0)
 
 
+@checked
 def gaussian_smoothing(counts_rt: np.ndarray, offsets: np.ndarray, width: float) -> np.ndarray:
     """Counts smoothed along the genome, each segment by itself.
 
@@ -99,7 +109,12 @@ def gaussian_smoothing(counts_rt: np.ndarray, offsets: np.ndarray, width: float)
            [1.39],
            [7.  ]])
     """
-    counts_rt = np.asarray(counts_rt, dtype=np.float64)
+    require_real("width", width, least=0)
+    if width == 0:
+        raise ValueError("width must be above 0 regions; it is 0.")
+    counts_rt, offsets = np.asarray(counts_rt, dtype=np.float64), np.asarray(offsets)
+    if offsets.ndim != 1 or not {0, len(counts_rt)} == {*offsets[:1], *offsets[-1:]} or (np.diff(offsets) < 0).any():
+        raise ValueError(f"offsets must ascend from 0 to the number of regions, {len(counts_rt)}; it is {offsets}.")
     smooth_rt = np.empty_like(counts_rt)
     for start, stop in zip(offsets[:-1], offsets[1:], strict=True):
         there = ~np.isnan(counts_rt[start:stop])
@@ -109,6 +124,7 @@ def gaussian_smoothing(counts_rt: np.ndarray, offsets: np.ndarray, width: float)
     return smooth_rt
 
 
+@checked
 def fit_average(counts_rt: np.ndarray, average_rt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Likelihood that suits an average best: a share that is spread evenly over the regions, and a dispersion.
 

@@ -15,16 +15,19 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
+from .._arguments import checked
 from ._tables import _pearson, _per_track, mse, pearson, require_same_columns
 
 _TOP = 0.01
 
 
+@checked
 def gwcorr(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     """Pearson correlation of each track over all regions; another name of :func:`pearson`."""
     return pearson(truth, prediction)
 
 
+@checked
 def gwspear(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     """Spearman correlation of each track: the Pearson correlation of ranks, where ties share their mean rank.
 
@@ -40,6 +43,7 @@ def gwspear(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     return _per_track(lambda x, y: _pearson(rankdata(x), rankdata(y)), truth, prediction)
 
 
+@checked
 def mse1obs(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     """Mean squared error over the entries of each track with the highest 1 % of the measured signal.
 
@@ -64,6 +68,7 @@ def mse1obs(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     return _per_track(lambda x, y: _mse_of_top(x, y, by=x), truth, prediction)
 
 
+@checked
 def mse1imp(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     """Mean squared error over the entries of each track with the highest 1 % of the imputed signal.
 
@@ -81,6 +86,7 @@ def mse1imp(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     return _per_track(lambda x, y: _mse_of_top(x, y, by=y), truth, prediction)
 
 
+@checked
 def mseprom(truth: ArrayLike, prediction: ArrayLike, promoters: ArrayLike) -> np.ndarray:
     """Mean squared error of each track over promoters.
 
@@ -104,6 +110,7 @@ def mseprom(truth: ArrayLike, prediction: ArrayLike, promoters: ArrayLike) -> np
     return _weighted_mse(truth, prediction, promoters=promoters)
 
 
+@checked
 def msegene(truth: ArrayLike, prediction: ArrayLike, genes: ArrayLike) -> np.ndarray:
     """Mean squared error of each track over gene bodies.
 
@@ -112,6 +119,7 @@ def msegene(truth: ArrayLike, prediction: ArrayLike, genes: ArrayLike) -> np.nda
     return _weighted_mse(truth, prediction, genes=genes)
 
 
+@checked
 def mseenh(truth: ArrayLike, prediction: ArrayLike, enhancers: ArrayLike) -> np.ndarray:
     """Mean squared error of each track over enhancers.
 
@@ -120,6 +128,7 @@ def mseenh(truth: ArrayLike, prediction: ArrayLike, enhancers: ArrayLike) -> np.
     return _weighted_mse(truth, prediction, enhancers=enhancers)
 
 
+@checked
 def msevar(truth: ArrayLike, prediction: ArrayLike, variance: ArrayLike) -> np.ndarray:
     """Mean squared error of each track, where a region weighs as much as its signal varies between biosamples.
 
@@ -146,6 +155,7 @@ def msevar(truth: ArrayLike, prediction: ArrayLike, variance: ArrayLike) -> np.n
     return _weighted_mse(truth, prediction, variance=variance)
 
 
+@checked
 def encode_scores(
     truth: np.ndarray | pd.DataFrame,
     prediction: np.ndarray | pd.DataFrame,

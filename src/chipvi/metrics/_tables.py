@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from .._arguments import checked
 from ._calibration import nb_crps, nb_pit
 from ._counts import nb_nll
 
 
+@checked
 def r2(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     """Share of the variance of each track that is explained, 1 - squared error / squared deviation from the mean.
 
@@ -32,6 +34,7 @@ def r2(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     return _per_track(_r2, truth, prediction)
 
 
+@checked
 def r2_arcsinh(counts: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     """R2 of each track on the scale of arcsinh, on which no single peak decides; see :func:`r2`.
 
@@ -47,6 +50,7 @@ def r2_arcsinh(counts: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     return _per_track(_r2, np.arcsinh(counts), np.arcsinh(prediction))
 
 
+@checked
 def pearson(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     """Pearson correlation of each track.
 
@@ -62,6 +66,7 @@ def pearson(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     return _per_track(_pearson, truth, prediction)
 
 
+@checked
 def mse(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     """Mean squared error of each track.
 
@@ -77,6 +82,7 @@ def mse(truth: ArrayLike, prediction: ArrayLike) -> np.ndarray:
     return _per_track(_mse, truth, prediction)
 
 
+@checked
 def score_tracks(
     truth: np.ndarray | pd.DataFrame,
     prediction: np.ndarray | pd.DataFrame,

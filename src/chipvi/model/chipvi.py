@@ -21,6 +21,7 @@ from scvi.data.fields import CategoricalObsField, LayerField
 from scvi.model.base import BaseModelClass
 
 from .. import _keys
+from .._arguments import LARGEST_SEED, checked, refuse_unknown, require_whole
 from .._files import claimed
 from .._messages import Place, unknown
 from ..calibrate import holdout
@@ -31,12 +32,12 @@ from ..data.context import choose_half_widths
 from ..data.grid import Grid, Initialisation
 from ..data.minibatch import take_regions
 from ..data.splits import MOST_STANDARDISED, Split, split_regions
-from ..data.track_data import TrackData
+from ..data.track_data import TrackData, names_of_columns
 from ..module.vae import ChipVAE, ModuleOptions
 from ..train.findings import Finding
 from ..train.plan import PlanOptions
 from ..train.recorder import extend_history
-from ..train.runner import FitOptions, fit
+from ..train.runner import FitOptions, fit, take_patience
 from ..train.trainable import TrainableMask
 from ..train.words import describe
 from .diagnosis import DiagnosisMixin
@@ -98,6 +99,7 @@ class ChipVI(
 
     _module_cls = ChipVAE
 
+    @checked
     def __init__(
         self,
         adata: AnnData,
@@ -134,6 +136,7 @@ class ChipVI(
         self.init_params_ = self._get_init_params(locals())
 
     @classmethod
+    @checked
     def setup_anndata(
         cls,
         adata: AnnData,
@@ -184,6 +187,7 @@ class ChipVI(
         if isinstance(covariate_keys, str):
             raise ValueError(f"covariate_keys must be a list of columns of obs, such as [{covariate_keys!r}].")
         covariate_keys = tuple(covariate_keys)
+        refuse_unknown(kwargs, [*asdict(SetupKeys()), "source_registry"], "the arguments of setup_anndata")
         setup_method_args = cls._get_setup_method_args(**locals())
         keys = SetupKeys(**setup_method_args["setup_args"])
         source_registry = kwargs.pop("source_registry", None)
@@ -208,6 +212,7 @@ class ChipVI(
         manager.register_fields(adata, source_registry, **kwargs)
         cls.register_manager(manager)
 
+    @checked
     def train(
         self,
         max_epochs: int | None = None,
@@ -264,8 +269,9 @@ class ChipVI(
             Whether held-out-track calibration follows; None: if any cell of the grid is empty. True also serves
             :meth:`load_query_data`.
         **trainer_kwargs
-            Go to :class:`scvi.train.Trainer`, such as `precision="bf16-mixed"`, `enable_progress_bar=False`,
-            `callbacks`, or `logger`, which gets all of :attr:`history` while it is written:
+            `early_stopping_patience`: validations, 20 in a run, without a lower loss after which training stops early;
+            8 by default. All others go to :class:`scvi.train.Trainer`, such as `precision="bf16-mixed"`,
+            `enable_progress_bar=False`, `callbacks`, or `logger`, which gets all of :attr:`history` as it is written:
             `logger=lightning.pytorch.loggers.CSVLogger("logs")` or `TensorBoardLogger("logs")`, or a list of them.
 
         Raises
@@ -292,18 +298,23 @@ class ChipVI(
         if "rehearsal" in trainer_kwargs:
             warnings.warn("rehearsal= is now called calibrate_unseen=.", FutureWarning, stacklevel=2)
             calibrate_unseen = trainer_kwargs.pop("rehearsal")
+        patience = take_patience(trainer_kwargs, early_stopping)
         data = self.data
         labels = None
         if split_key is not None:
             if split_key not in self.adata.obs:
-                raise ValueError(unknown("split_key", split_key, list(self.adata.obs), "adata.obs"))
+                raise ValueError(unknown("split_key", split_key, names_of_columns(self.adata), "adata.obs"))
             labels = self.adata.obs[split_key]
         for name, value in (("batch_size", batch_size), ("max_steps", max_steps), ("max_epochs", max_epochs)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+            if value is not None:
+                require_whole(name, value, least=1, most=2**31 - 1)
         if checkpoint is not None and seed is None:
             raise ValueError("with a checkpoint, name a seed, which distinguishes this training from others.")
-        if seed is None:
+        if seed is not None:
+            require_whole("seed", seed, least=0, most=LARGEST_SEED)
+        else:
             seed = int(torch.randint(2**31, ()))
         if validation_size is None:
             validation_size = _HELD_OUT if early_stopping or split_key is not None else 0.0
@@ -323,6 +334,7 @@ class ChipVI(
             devices=devices,
             checkpoint=None if checkpoint is None else Path(checkpoint),
             trainer=trainer_kwargs,
+            patience=patience,
         )
         with nullcontext() if options.checkpoint is None else claimed(options.checkpoint):
             self.fit_split(data, split, options, calibrate_unseen=calibrate_unseen)

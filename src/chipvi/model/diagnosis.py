@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from anndata import AnnData
 
+from .._arguments import checked
 from ..data.splits import MOST_DIAGNOSED, draw_blocks
 from ..data.track_data import Block, TrackData, ViewKind
 from ..data.tracks import parse_targets
@@ -31,6 +32,7 @@ class DiagnosisMixin(AffinityMixin):
             """Of training, in sentences."""
 
     @documented
+    @checked
     def diagnose(
         self, adata: AnnData | None = None, indices: Indices = None, batch_size: int | None = None
     ) -> Diagnosis:

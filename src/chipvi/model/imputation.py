@@ -12,7 +12,8 @@ from anndata import AnnData
 from torch import Tensor
 
 from .. import _keys
-from ..data.track_data import ViewKind
+from .._arguments import checked
+from ..data.track_data import SCVI_COLUMNS, ViewKind
 from ..metrics import nb_quantile
 from ..module.inputs import Visible
 from ..predict.quantiles import tails
@@ -20,8 +21,6 @@ from ..predict.request import Indices, Request, TracksArgument, require_level
 from ..predict.stream import write_in_parts
 from .parameters import documented
 from .requests import RequestMixin
-
-_SCVI_COLUMNS = ["_scvi_batch", "_indices"]  # what scvi-tools adds to obs
 
 
 class ImputationMixin(RequestMixin):
@@ -31,6 +30,7 @@ class ImputationMixin(RequestMixin):
     """
 
     @documented
+    @checked
     def impute(
         self,
         adata: AnnData | None = None,
@@ -93,7 +93,7 @@ class ImputationMixin(RequestMixin):
                 _keys.DENOISED: _only(predictor.predict(visible, with_own)[ViewKind.COUNTS].mean_srn),
             } | found
 
-        regions = (self.adata if adata is None else adata).obs.drop(columns=_SCVI_COLUMNS, errors="ignore")
+        regions = (self.adata if adata is None else adata).obs.drop(columns=list(SCVI_COLUMNS), errors="ignore")
         var = request.target_table(with_depth=self.grid.has_counts)
         parts = request.run(layers, batch_size)
         if out is not None:
@@ -104,6 +104,7 @@ class ImputationMixin(RequestMixin):
         return AnnData(X=arrays.pop("X"), obs=obs, var=var, layers=arrays)
 
     @documented
+    @checked
     def get_imputed_counts(
         self,
         adata: AnnData | None = None,
@@ -135,6 +136,7 @@ class ImputationMixin(RequestMixin):
         return request.frame(mean, return_numpy)
 
     @documented
+    @checked
     def get_imputed_pvalues(
         self,
         adata: AnnData | None = None,
@@ -182,6 +184,7 @@ class ImputationMixin(RequestMixin):
         return (mean, request.frame(std, return_numpy)) if return_std else mean
 
     @documented
+    @checked
     def get_normalized_expression(
         self,
         adata: AnnData | None = None,
@@ -218,6 +221,7 @@ class ImputationMixin(RequestMixin):
         return request.frame(denoised, return_numpy)
 
     @documented
+    @checked
     def get_likelihood_parameters(
         self,
         adata: AnnData | None = None,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from anndata import AnnData
 
+from .._arguments import LARGEST_SEED, checked, require_whole
 from ..data.track_data import ViewKind
 from ..module.inputs import Visible
 from ..nn import NegativeBinomial
@@ -23,6 +24,7 @@ class IntervalMixin(RequestMixin):
     """The predictions of :class:`chipvi.ChipVI` that need a whole distribution."""
 
     @documented
+    @checked
     def get_prediction_interval(
         self,
         adata: AnnData | None = None,
@@ -65,6 +67,7 @@ class IntervalMixin(RequestMixin):
         return request.frame(lower, return_numpy), request.frame(upper, return_numpy)
 
     @documented
+    @checked
     def get_quantiles(
         self,
         quantiles: Sequence[float],
@@ -102,8 +105,8 @@ class IntervalMixin(RequestMixin):
         ValueError
             As :meth:`chipvi.ChipVI.get_imputed_counts`, and for quantiles or `n_samples` out of range.
         """
-        asked = np.asarray(quantiles, dtype=np.float64)
-        if asked.ndim != 1 or not asked.size or not ((asked > 0) & (asked < 1)).all():
+        asked = np.asarray(quantiles)
+        if asked.dtype.kind not in "fiu" or asked.ndim != 1 or not asked.size or not ((asked > 0) & (asked < 1)).all():
             raise ValueError(
                 f"quantiles must be a list of numbers between 0 and 1, such as [0.1, 0.5, 0.9]; got {quantiles!r}."
             )
@@ -114,6 +117,7 @@ class IntervalMixin(RequestMixin):
         return {float(q): request.frame(values[..., number], False) for number, q in enumerate(asked)}
 
     @documented
+    @checked
     def posterior_predictive_sample(
         self,
         adata: AnnData | None = None,
@@ -139,6 +143,8 @@ class IntervalMixin(RequestMixin):
         -------
         Counts, float32, shape (regions, tracks, draws).
         """
+        require_whole("n_samples", n_samples, least=1)
+        require_whole("seed", seed, least=0, most=LARGEST_SEED)
         request = self._counts_request(adata, indices, tracks, depth)
         predictor, asked = request.predictor, request.predictor.without_own_data()
         generator = torch.Generator(self.module.known_ba.device).manual_seed(seed)

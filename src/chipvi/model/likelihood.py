@@ -10,6 +10,7 @@ from anndata import AnnData
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
+from .._arguments import checked
 from ..data.loader import FixedMinibatches
 from ..data.track_data import ViewKind
 from ..module.inputs import Encoding, Example, ViewPrediction
@@ -29,11 +30,13 @@ class LikelihoodMixin(RequestMixin):
     average of the other biosamples, which the decoder sees, so they compare models on the same data and no more.
     """
 
+    @checked
     def get_elbo(self, adata: AnnData | None = None, indices: Indices = None, batch_size: int | None = None) -> float:
         """Evidence lower bound per region, the expectation over the latent by one seeded sample."""
         likelihood_r, kl_r = self._evidence(adata, indices, batch_size, n_samples=1)[:2]
         return float((likelihood_r - kl_r).mean())
 
+    @checked
     def get_reconstruction_error(
         self, adata: AnnData | None = None, indices: Indices = None, batch_size: int | None = None
     ) -> dict[str, float]:
@@ -41,6 +44,7 @@ class LikelihoodMixin(RequestMixin):
         likelihood_r = self._evidence(adata, indices, batch_size, n_samples=1)[0]
         return {"reconstruction_loss": float(-likelihood_r.mean())}
 
+    @checked
     def get_marginal_ll(
         self,
         adata: AnnData | None = None,
@@ -57,6 +61,7 @@ class LikelihoodMixin(RequestMixin):
         return float(self._evidence(adata, indices, batch_size, n_mc_samples)[2].mean())
 
     @documented
+    @checked
     def get_latent_representation(
         self,
         adata: AnnData | None = None,

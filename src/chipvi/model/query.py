@@ -14,6 +14,7 @@ import pandas as pd
 from anndata import AnnData
 
 from .. import _keys
+from .._arguments import checked
 from .._messages import and_more, levels_to_caller, listed, unknown
 from ..calibrate.hierarchy import learn_from_given
 from ..data.check import SetupKeys, check_anndata
@@ -27,7 +28,7 @@ from ..data.grid import (
     fill_depths,
     signal_moments,
 )
-from ..data.track_data import TrackData, ViewKind
+from ..data.track_data import TrackData, ViewKind, names_of_layers
 from ..data.tracks import Tracks
 from ..module.vae import ChipVAE
 from .field import TRACKS_FIELD, TracksField
@@ -55,6 +56,7 @@ class QueryMixin:
         def setup_anndata(cls, adata: AnnData, **kwargs: Any) -> None: ...  # noqa: D102
 
     @classmethod
+    @checked
     def load_query_data(cls, adata: AnnData, model: Any) -> Any:
         """A model of new biosamples or assays beside those of a trained model, which stays as it is.
 
@@ -107,6 +109,9 @@ class QueryMixin:
             _require_saved_data(Path(model))
             model = cls.load(model)
         reference = model
+        is_model = isinstance(reference, cls)
+        if not is_model:
+            raise TypeError(f"model must be a {cls.__name__} or the folder of one; it is a {type(model).__name__}.")
         if not reference.is_trained_:
             raise ValueError("the model of the reference is not trained yet. Call its train() first.")
         keys, known, grid = reference.setup_keys, reference.data, reference.grid
@@ -178,7 +183,7 @@ def _keys_of_query(adata: AnnData, keys: SetupKeys) -> SetupKeys:
     if keys.control_key not in adata.var:
         keys = replace(keys, control_key=None)
     for names, there, where in (
-        (("layer", "observed_layer", "signal_layer"), adata.layers, "adata.layers"),
+        (("layer", "observed_layer", "signal_layer"), names_of_layers(adata), "adata.layers"),
         (("biosample_key", "assay_key", "depth_key"), adata.var, "adata.var"),
         (("segment_key",), adata.obs, "adata.obs"),
     ):

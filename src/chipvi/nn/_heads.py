@@ -7,6 +7,7 @@ the head, and heads differ only in how `raw` moves away from there. All work in 
 from __future__ import annotations
 
 import math
+from inspect import signature
 from typing import ClassVar
 
 import torch
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
+from .._arguments import refuse_unknown, require_real
 from ._distributions import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial, _at_least_float32
 
 _LOG_MEAN = (-16.0, 16.0)  # means from 1e-7 to 9e6
@@ -274,6 +276,12 @@ def make_count_head(name: str, **options: float | None) -> CountHead:
     """
     if name not in COUNT_HEADS:
         raise ValueError(f"no count head is called {name!r}; choose one of {', '.join(map(repr, COUNT_HEADS))}")
+    parameters = signature(COUNT_HEADS[name]).parameters.values()
+    known = [one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+    refuse_unknown(options, known, f"head_options of {name}")
+    for option, value in options.items():
+        if value is not None:
+            require_real(option, value)
     return COUNT_HEADS[name](**options)
 
 

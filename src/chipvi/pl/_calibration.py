@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
+from .._arguments import checked
+from ..evaluate.diagnosis import Diagnosis
 from ..evaluate.verdicts import BAR, Level, Spread, TrackVerdict
 from ..evaluate.words import level_words, spread_words
 from ._style import BLUE, DARK, GREY, LIGHT, ORANGE, Path, saved, strip
-
-if TYPE_CHECKING:
-    from ..evaluate.diagnosis import Diagnosis
 
 _COLUMNS = 5
 _MOST = 2.5  # height from which on bars are cut off, so that the others can be read
 _LEAST = 1.6  # to which the axis reaches, so that what is flat looks flat
 
 
+@checked
 def calibration(diagnosis: Diagnosis, save: Path | None = None) -> Figure:
     """Draw how often measured values fall into each tenth of what was predicted for them, track by track.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from .._arguments import checked
 from ._style import BLUE, GREEN, GREY, LIGHT, ORANGE, PURPLE, WORST_R2, Path, legend_above, saved, strip
 
 _COLOURS = {
@@ -29,6 +30,7 @@ _SCORES = {
 _LEAST_WIDTH = 0.05  # of an axis, as a share of the score, so that nothing small looks large
 
 
+@runtime_checkable
 class Comparison(Protocol):
     """What is drawn of a :class:`chipvi.compare.HeadComparison`."""
 
@@ -45,6 +47,7 @@ class Comparison(Protocol):
         """Held-out R2 by head, seed and step."""
 
 
+@checked
 def heads(comparison: Comparison, save: Path | None = None) -> Figure:
     """Draw a comparison of count heads.
 

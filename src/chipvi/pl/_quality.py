@@ -8,12 +8,14 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .._arguments import checked
 from ._style import BLUE, DARK, GREY, LIGHT, WORST_R2, Path, legend_above, saved, strip
 
 _SCORES = {"pearson": "Pearson", "r2": "R²"}
 _MEAN = "macro_mean"
 
 
+@checked
 def quality(table: pd.DataFrame, save: Path | None = None) -> Figure:
     """Draw how well each track is imputed, beside the average of the other biosamples.
 

@@ -50,6 +50,8 @@ def saved(figure: Figure, path: Path | None) -> Figure:
     """Write the figure, if a path is given, so that the file appears only once it is whole."""
     if path is not None:
         file = pathlib.Path(path)
+        if not file.parent.is_dir():
+            raise FileNotFoundError(f"save must name a file in a folder that is there; there is no {file.parent}.")
         with written_whole(file if file.suffix else file.with_name(f"{file.name}.png")) as partial:
             figure.savefig(partial, dpi=160)
     return figure

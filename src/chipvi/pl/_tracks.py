@@ -12,14 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from .. import _keys
+from .._arguments import checked
 from .._messages import unknown
-from ..data.track_data import Matrix, find_present
+from ..data.track_data import Matrix, find_present, names_of_layers
 from ._panels import LEGEND, Panel, draw
 from ._style import Path, assay_colour, legend_above, saved
 
 _HALF = 1.96  # standard deviations to either side, for 95 % of a normal distribution
 
 
+@checked
 def tracks(
     adata: AnnData,
     result: AnnData,
@@ -115,7 +117,7 @@ def _signal_panels(
     """A panel for each track with signal; None where one is drawn with counts, and has no signal of its own."""
     if _keys.PVAL not in part.layers:
         return [None] * len(labels)
-    there = signal_layer in adata.layers
+    there = signal_layer in names_of_layers(adata)
     signal_rt = _entries(adata, signal_layer, part) if there else np.full(part.shape, np.nan)
     panels: list[Panel | None] = []
     for t, label in enumerate(labels):
@@ -192,9 +194,9 @@ def _entries(adata: AnnData, layer: str | None, part: AnnData, observed_layer: s
     if (rows < 0).any():
         raise ValueError(f"region {part.obs_names[rows < 0][0]} of the result is not in adata. Pass what was imputed.")
     if layer is not None and layer not in adata.layers:
-        raise ValueError(unknown("layer", layer, list(adata.layers), "adata.layers"))
+        raise ValueError(unknown("layer", layer, names_of_layers(adata), "adata.layers"))
     values_rt = Matrix("counts", adata.X if layer is None else adata.layers[layer]).read_rows(rows)
-    has_mask = observed_layer in adata.layers
+    has_mask = observed_layer in names_of_layers(adata)
     observed_rt = Matrix("observed", adata.layers[observed_layer]).read_rows(rows) != 0 if has_mask else None
     entries_rt = np.where(find_present(values_rt, observed_rt), values_rt, np.nan)[:, columns]
     entries_rt[:, columns < 0] = np.nan

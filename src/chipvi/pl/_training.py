@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from .._arguments import WrongArgument, checked
 from ._style import BLUE, DARK, GREEN, LIGHT, ORANGE, PURPLE, Path, saved, strip
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ _CURVES = {
 }
 
 
+@checked
 def training(model_or_history: ChipVI | Mapping[str, pd.DataFrame], save: Path | None = None) -> Figure:
     """Draw how training went, by step.
 
@@ -73,8 +75,15 @@ def training(model_or_history: ChipVI | Mapping[str, pd.DataFrame], save: Path |
     ValueError
         If there is nothing to draw.
     """
+    if not isinstance(model_or_history, Mapping) and not hasattr(model_or_history, "history"):
+        raise WrongArgument(
+            f"model_or_history must be a ChipVI or its history; it is a {type(model_or_history).__name__}."
+        )
     given = model_or_history if isinstance(model_or_history, Mapping) else model_or_history.history
     history: Mapping[str, pd.DataFrame] = given or {}
+    wrong = next((name for name, table in history.items() if not isinstance(table, pd.DataFrame)), None)
+    if wrong is not None:
+        raise WrongArgument(f"model_or_history must hold tables; {wrong!r} is a {type(history[wrong]).__name__}.")
     names = sorted(history, key=lambda name: list(_CURVES).index(_quantity(name)) if _quantity(name) in _CURVES else 99)
     panels = {
         title: {name: history[name].iloc[:, 0].dropna() for name in names if re.search(pattern, name)}

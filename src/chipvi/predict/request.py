@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from .. import _keys
+from .._arguments import LARGEST_DEPTH
 from .._messages import listed
 from ..data.grid import Grid
 from ..data.track_data import TrackData
@@ -131,7 +132,10 @@ def asked_rows(indices: Indices, n_regions: int) -> np.ndarray:
     """Row numbers of the regions asked for, in the order asked for."""
     if indices is None:
         return np.arange(n_regions)
-    rows = np.asarray(indices)
+    try:
+        rows = np.asarray(indices)
+    except ValueError as error:  # lists of unequal lengths
+        raise ValueError("indices must be a list of row numbers, or a boolean mask; they are nested lists.") from error
     if rows.dtype == bool:
         if rows.shape != (n_regions,):
             raise ValueError(
@@ -160,6 +164,8 @@ def require_depth(depth: Any) -> float:
             f"depth must be one positive number of reads, got {depth!r}. "
             "For a depth per track, pass tracks as a table with a column 'depth'."
         )
+    if depth > LARGEST_DEPTH:
+        raise ValueError(f"depth must be at most {LARGEST_DEPTH:g} reads; it is {depth}.")
     return float(depth)
 
 

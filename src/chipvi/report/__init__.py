@@ -9,6 +9,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._arguments import checked
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["report"]
 
 
+@checked
 def report(model: ChipVI, path: str | PathLike, adata: AnnData | None = None, indices: Indices = None) -> Path:
     """Write a page about a model for a lab meeting: one HTML file that opens anywhere, pictures inside.
 
@@ -58,10 +61,13 @@ def report(model: ChipVI, path: str | PathLike, adata: AnnData | None = None, in
     >>> model.train(max_steps=100)  # doctest: +SKIP
     >>> chipvi.report(model, "report.html")  # doctest: +SKIP
     """
+    from .._arguments import require_type
     from .._files import claimed
+    from ..model import ChipVI
     from .contents import make_page, require_path
     from .page import write_whole
 
+    require_type("model", model, ChipVI)
     path = require_path(Path(path))
     where = None if adata is None and indices is None else "regions chosen to judge on"
     with claimed(path):

@@ -14,6 +14,7 @@ import pandas as pd
 from anndata import AnnData
 
 from .. import _keys, pl
+from .._arguments import checked
 from .._messages import counted
 from ..data.track_data import TrackData
 from ..evaluate.diagnosis import Diagnosis
@@ -37,6 +38,7 @@ def require_path(path: Path) -> Path:
     return path
 
 
+@checked
 def make_page(
     model: ChipVI,
     title: str,

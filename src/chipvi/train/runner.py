@@ -10,17 +10,21 @@ import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from scvi.train import Trainer
 
-from .._messages import levels_to_caller
+from .._arguments import refuse_unknown, require_whole
+from .._messages import levels_to_caller, unknown
 from ..data.context import count_at_window_bin
 from ..data.loader import FixedMinibatches, RegionLoader
 from ..data.splits import MOST_VALIDATED, Split, draw_blocks
@@ -32,7 +36,23 @@ from .plan import PlanOptions, TrainingPlan
 from .trainable import TrainableMask
 
 _CHECKS = 20  # validations in a run
-_PATIENCE = 8
+PATIENCE = 8  # validations without a lower loss
+# Arguments of train itself, which a misspelt one may mean.
+_OF_TRAIN = (
+    "max_epochs",
+    "max_steps",
+    "accelerator",
+    "devices",
+    "batch_size",
+    "validation_size",
+    "split_key",
+    "early_stopping",
+    "seed",
+    "plan_kwargs",
+    "checkpoint",
+    "calibrate_unseen",
+)
+_WARM_UP = ("early_stopping_warmup_epochs",)
 
 
 class KeepBest(pl.Callback):
@@ -69,8 +89,11 @@ def choose_accelerator(name: str) -> str:
     Raises
     ------
     ValueError
-        If a GPU is asked for and there is none.
+        If Lightning knows no such name, or a GPU is asked for and there is none.
     """
+    known = ["auto", "gpu", *sorted(AcceleratorRegistry.available_accelerators())]
+    if name not in known:
+        raise ValueError(unknown("accelerator", name, known, "those of Lightning"))
     has_gpu = torch.cuda.is_available()
     if name == "auto":
         return "cuda" if has_gpu else "cpu"  # sums in float64 rule out Apple's GPU
@@ -82,6 +105,30 @@ def choose_accelerator(name: str) -> str:
     return name
 
 
+def take_patience(trainer_kwargs: dict[str, Any], early_stopping: bool) -> int:
+    """Check the names of options for the trainer, and take `early_stopping_patience` out of them.
+
+    Raises
+    ------
+    ValueError
+        For an option that there is not, or one of scvi-tools' early stopping that ours cannot honour.
+    """
+    known = [*signature(Trainer.__init__).parameters, *signature(pl.Trainer.__init__).parameters]
+    own = [name for name in dict.fromkeys(known) if name not in ("self", "kwargs", *_OF_TRAIN)]
+    refuse_unknown(trainer_kwargs, [*_OF_TRAIN, *own], "the arguments of train or of scvi.train.Trainer")
+    for name in ("early_stopping_monitor", "early_stopping_mode", "early_stopping_min_delta", *_WARM_UP):
+        if name in trainer_kwargs:
+            raise ValueError(
+                f"{name} cannot be chosen: early stopping watches the imputation loss on held-out regions, from the "
+                "first validation on. Leave it out, or pass an EarlyStopping of Lightning among callbacks."
+            )
+    patience = trainer_kwargs.pop("early_stopping_patience", PATIENCE)
+    require_whole("early_stopping_patience", patience, least=1)
+    if patience != PATIENCE and not early_stopping:
+        raise ValueError("early_stopping_patience needs early_stopping=True.")
+    return int(patience)
+
+
 @dataclass(frozen=True)
 class FitOptions:
     """How to train.
@@ -90,8 +137,8 @@ class FitOptions:
     ----------
     n_steps, batch_size, seed
         Length, regions in a minibatch, order and masks.
-    early_stopping
-        Stop when the validation loss no longer falls, and return to the best weights.
+    early_stopping, patience
+        Stop when the validation loss has not fallen for so many validations, and return to the best weights.
     plan
         Options of the training plan.
     accelerator, devices
@@ -111,11 +158,27 @@ class FitOptions:
     devices: Any = "auto"
     checkpoint: Path | None = None
     trainer: Mapping[str, Any] = field(default_factory=dict)
+    patience: int = PATIENCE
 
     @property
     def callbacks(self) -> list[pl.Callback]:
         """Callbacks that the user gave."""
-        return list(self.trainer.get("callbacks", []))
+        given = self.trainer.get("callbacks") or []
+        return [given] if isinstance(given, pl.Callback) else list(given)
+
+    def __post_init__(self) -> None:
+        callbacks, loggers = (self.trainer.get(name) for name in ("callbacks", "logger"))
+        _require_some("callbacks", callbacks, pl.Callback)
+        if not isinstance(loggers, bool):
+            _require_some("logger", loggers, Logger)
+
+
+def _require_some(name: str, given: Any, kind: type) -> None:
+    """Refuse what is neither None, nor one of a kind, nor a list of them."""
+    if not all(
+        isinstance(one, kind) for one in (given if isinstance(given, list | tuple) else [given] * (given is not None))
+    ):
+        raise TypeError(f"{name} must be a {kind.__name__} of Lightning, or a list of them; it is {given!r}.")
 
 
 def fit(
@@ -158,7 +221,7 @@ def fit(
     )
     callbacks, best = options.callbacks, KeepBest()
     if len(validation) and options.early_stopping:
-        callbacks += [best, EarlyStopping("validation_loss", patience=_PATIENCE)]
+        callbacks += [best, EarlyStopping("validation_loss", patience=options.patience)]
     resumed = None
     if options.checkpoint is not None:
         checkpoints = Checkpoints(options.checkpoint, _identify(module, data, split, options))
@@ -171,12 +234,18 @@ def fit(
         "val_check_interval": max(1, options.n_steps // _CHECKS),
         "logger": False,  # scvi's own would keep the history a second time, slowly
     }
-    trainer = Trainer(
-        accelerator=accelerator,
-        devices=1 if options.devices == "auto" else options.devices,
-        max_epochs=1,
-        **(defaults | dict(options.trainer) | {"callbacks": callbacks}),
-    )
+    try:
+        trainer = Trainer(
+            accelerator=accelerator,
+            devices=1 if options.devices == "auto" else options.devices,
+            max_epochs=1,
+            **(defaults | dict(options.trainer) | {"callbacks": callbacks}),
+        )
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        given = ", ".join(
+            f"{name}={value!r}" for name, value in {"devices": options.devices, **options.trainer}.items()
+        )
+        raise ValueError(f"the trainer of Lightning refuses its arguments ({given}): {error}") from error
     if trainer.world_size > 1:
         raise ValueError(f"devices must be one device, got {options.devices!r}, which are {trainer.world_size}.")
     _advise_on_depths(plan, data)
@@ -203,6 +272,7 @@ def _identify(module: ChipVAE, data: TrackData, split: Split, options: FitOption
         "batch size": options.batch_size,
         "seed": options.seed,
         "early stopping": options.early_stopping,
+        "patience": options.patience,
         "options": asdict(options.plan),
         "tracks": list(data.tracks.names),
         "regions": data.n_regions,

@@ -11,7 +11,7 @@ from anndata import AnnData
 from ... import _keys, metrics
 from ..._messages import and_more, listed
 from ...data.check import SetupKeys, TrackData, open_track_data
-from ...data.track_data import Matrix
+from ...data.track_data import Matrix, names_of_layers
 from ...data.tracks import read_tracks
 from ..references import average_of_others
 from .match import Match
@@ -63,7 +63,12 @@ def open_truth(truth: AnnData, keys: SetupKeys) -> TrackData:
     if of_signal:
         keys = SetupKeys(signal_layer=keys.signal_layer, biosample_key=keys.biosample_key, assay_key=keys.assay_key)
     obs = pd.DataFrame({_ONE_SEGMENT: np.zeros(truth.n_obs)}, index=truth.obs_names)
-    plain = AnnData(X=None if of_signal else truth.X, obs=obs, var=truth.var, layers=dict(truth.layers))
+    plain = AnnData(
+        X=None if of_signal else truth.X,
+        obs=obs,
+        var=truth.var,
+        layers={name: truth.layers[name] for name in names_of_layers(truth)},
+    )
     keys = replace(keys, segment_key=_ONE_SEGMENT)
     return open_track_data(plain, keys, read_tracks(truth.var, keys.biosample_key, keys.assay_key, keys.depth_key))
 

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import pandas as pd
 
 from ... import _keys
+from ..._arguments import checked
 from ..._files import written_whole
 from ..._messages import listed
 from .colors import Color, assay_color, blend
@@ -35,6 +36,7 @@ _KINDS = {
 _SHORT, _LONG = 17, 76  # letters that the UCSC browser shows of a label
 
 
+@checked
 def write_track_hub(
     files: pd.DataFrame,
     folder: str | PathLike,
@@ -88,6 +90,7 @@ def write_track_hub(
     return folder / "hub.txt"
 
 
+@checked
 def write_igv_session(files: pd.DataFrame, path: str | PathLike, genome: str, *, locus: str | None = None) -> Path:
     """Write a session of IGV Desktop, which opens all files in the colours of their assays.
 

@@ -16,7 +16,7 @@ import zarr
 from anndata import AnnData
 
 from ..._messages import unknown
-from ...data.track_data import Matrix
+from ...data.track_data import Matrix, names_of_layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ def open_matrices(adata: AnnData | str | PathLike) -> Iterator[Matrices]:
         If its name ends in neither `.h5ad` nor `.zarr`, or it holds no AnnData.
     """
     if isinstance(adata, AnnData):
-        yield Matrices(adata.obs, adata.var, adata.X, dict(adata.layers))
+        yield Matrices(adata.obs, adata.var, adata.X, {name: adata.layers[name] for name in names_of_layers(adata)})
         return
     path = Path(adata)
     if path.suffix not in (".h5ad", ".zarr"):

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ... import _keys
-from ..._arguments import require_processes
+from ..._arguments import checked, require_processes
 from ..._messages import and_more, listed
 from ..contigs import log_renamed, match_contigs, renamed_contigs
 from ..inputs import is_url
@@ -37,6 +37,7 @@ _BASES = 2**22  # read one by one at a time, 32 MB; but at least one region
 _Column = tuple[np.ndarray, dict[str, str]]  # values, and chromosomes that the file calls otherwise
 
 
+@checked
 def read_bigwigs(
     files: str | PathLike | Sequence[str | PathLike] | Mapping[str, str | PathLike],
     regions: pd.DataFrame,
@@ -110,6 +111,7 @@ def require_uncovered(uncovered: object) -> None:
         raise ValueError(f"uncovered must be 'missing' or 'zero'; got {uncovered!r}.")
 
 
+@checked
 def bigwig_sizes(file: str | PathLike) -> pd.Series:
     """Length in bp, int64, of every chromosome that a bigWig file has data of, by name.
 

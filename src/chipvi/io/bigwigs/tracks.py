@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 
 from ... import _keys
+from ..._arguments import checked
 from ..._files import claimed
 from ..genomes import is_genome_name
 from .browsers import COLUMNS, IMPUTED, write_igv_session, write_track_hub
@@ -18,6 +19,7 @@ from .matrices import Matrices, open_matrices
 from .write import write_bigwigs
 
 
+@checked
 def write_tracks(
     result: AnnData | str | PathLike,
     folder: str | PathLike,

@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from ... import _keys
+from ..._arguments import checked
 from ..._files import require_space, written_whole
 from ..._messages import and_more, listed, unknown
 from ...data.segments import find_segments
@@ -65,6 +66,7 @@ class Places:
     sizes: dict[str, int]
 
 
+@checked
 def write_bigwigs(
     adata: AnnData | str | PathLike,
     folder: str | PathLike,

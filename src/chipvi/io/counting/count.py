@@ -14,7 +14,7 @@ from anndata.utils import make_index_unique
 from pandas.api.types import is_integer_dtype
 
 from ... import _keys
-from ..._arguments import require_processes
+from ..._arguments import checked, require_processes, require_whole
 from ..assembly import lengths_by_chrom, require_one_assembly
 from ..contigs import log_renamed
 from ..genomes import chrom_sizes, make_bins
@@ -35,6 +35,7 @@ _INT32_MAX = np.iinfo(np.int32).max
 _Files = str | Path | Sequence[str | Path] | Mapping[str, str | Path | Sequence[str | Path]]
 
 
+@checked
 def count_reads(
     files: _Files,
     regions: pd.DataFrame | None = None,
@@ -136,6 +137,8 @@ def count_reads(
     """
     counting = CountingRule(rule, fragment_length, strand_shift)
     filters = ReadFilters(min_mapq, duplicates, secondary, supplementary)
+    if bin_size is not None:
+        require_whole("bin_size", bin_size, least=1, unit="bp")
     require_processes(processes)
     tracks = _tracks(files, names, kind)
     places, sizes = _regions(regions, genome, bin_size, chromosomes)
@@ -218,7 +221,10 @@ def _tracks(files: _Files, names: Sequence[str] | None, kind: str | None) -> dic
 
 
 def _paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
-    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    listed = [paths] if isinstance(paths, str | Path) else paths
+    if not isinstance(listed, Sequence) or not all(isinstance(path, str | Path) for path in listed):
+        raise TypeError(f"files must be a path, a list of paths, or a mapping from names to either; found {listed!r}.")
+    return [Path(path) for path in listed]
 
 
 def _stem(path: Path) -> str:

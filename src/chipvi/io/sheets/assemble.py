@@ -16,19 +16,19 @@ from anndata.io import write_elem
 from scipy import sparse
 
 from ... import _keys
-from ..._arguments import require_processes
+from ..._arguments import checked, require_processes, require_whole
 from ..._files import claimed, new_h5ad, new_zarr, require_writable, written_whole
-from ..._messages import and_more, listed
+from ..._messages import and_more
 from ..bigwigs.read import read_bigwigs, require_uncovered
-from ..contigs import choose_chromosomes, match_contigs
+from ..contigs import choose_chromosomes
 from ..counting.alignments import ReadFilters
 from ..counting.blacklist import Kept, leave_out
 from ..counting.count import count_tracks
 from ..counting.formats import Source, find_source
 from ..counting.rules import CountingRule
-from ..genomes import chrom_sizes, cut_regions, is_genome_name, make_bins, read_blacklist
+from ..genomes import chrom_sizes, cut_regions, is_genome_name, make_bins
 from ..inputs import read_bed
-from ..places import PLACE, check_places, check_regions
+from ..places import PLACE, check_regions
 from .headers import require_assembly
 from .sheet import FILE, FOLD_CHANGE, check_sheet, read_sheet
 from .tracks import Track, plan_tracks
@@ -100,10 +100,11 @@ def plan_sheet(
         if track.counted
     }
     require_assembly([file for track in tracks for file in track.files], places, genome)
-    kept = leave_out(places, None if blacklist is None else _read_blacklist(blacklist, genome))
+    kept = leave_out(places, blacklist)
     return SheetPlan(tracks, sources, replace(kept, regions=kept.regions.reset_index(drop=True)))
 
 
+@checked
 def count_sheet(
     sheet: str | Path | pd.DataFrame,
     *,
@@ -175,6 +176,8 @@ def count_sheet(
     ReadFilters(min_mapq, duplicates, secondary, supplementary)
     require_uncovered(uncovered)
     require_processes(processes)
+    if bin_size is not None:
+        require_whole("bin_size", bin_size, least=1, unit="bp")
     if out is not None:
         require_writable(Path(out))
     with nullcontext() if out is None else claimed(Path(out)):
@@ -310,16 +313,3 @@ def _as_numbers(cells: pd.Series) -> pd.Series:
     filled = cells.replace("", np.nan)
     numbers = pd.to_numeric(filled, errors="coerce")
     return numbers if numbers.notna().eq(filled.notna()).all() else filled
-
-
-def _read_blacklist(blacklist: pd.DataFrame | str | Path, genome: str | Path | pd.Series | None) -> pd.DataFrame:
-    table = blacklist if isinstance(blacklist, pd.DataFrame) else read_blacklist(blacklist)
-    if genome is None or table.empty:
-        return table
-    table = check_places(table, "intervals of the blacklist")
-    chroms = pd.unique(table[_keys.CHROM])
-    if not match_contigs(chrom_sizes(genome).index, chroms):
-        raise ValueError(
-            f"the blacklist must name chromosomes of the genome; it names {listed(chroms)}. Is it of another genome?"
-        )
-    return table

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from ... import _keys
+from ..._arguments import checked
 from ..._messages import listed, unknown
 from ..counting.alignments import SUFFIXES
 from ..counting.formats import ALIGNMENTS, FRAGMENTS, READS, file_ending, find_source, is_named_fragments
@@ -43,6 +44,7 @@ _CONTROL_ASSAYS = ("control", "igg", "input", "mock", "wce")
 _TRUE, _FALSE = ("1", "true", "yes", "y"), ("0", "false", "no", "n")
 
 
+@checked
 def read_sheet(path: str | Path) -> pd.DataFrame:
     """Read a sample sheet: a table of what each file holds.
 
