@@ -27,7 +27,8 @@ def by_loops(value_rba, present_rba):
                 for a in range(n_assays)
                 if not np.isnan(log_distance[a, b, c])
             ]
-            expected[b, c] = np.mean(per_assay) if per_assay else 0.0
+            score = np.mean(per_assay) if per_assay else 0.0
+            expected[b, c] = score**3 / (score**2 + 1.5**2)
     return expected
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 _POWER = 2.0  # weights are inverse to this power of the distance; 1 would be best if the others erred independently
+_AMONG_STRANGERS = 1.5  # scores of biosamples that are not related; smaller ones are shrunk to next to nothing
 _LEAST_DISTANCE = 1e-6  # in variances of the assay, between data that are all but the same
 _LARGEST_LOG_WEIGHT = 15.0
 
@@ -15,7 +16,8 @@ def similarity_scores(value_rba: Tensor, present_rba: Tensor) -> Tensor:
 
     For each assay it is minus twice the log of their mean squared difference, less its mean over the others; then the
     mean over the assays that both have. If the errors of the others were independent, weights inverse to the squared
-    difference would be best; errors that strangers share call for more.
+    difference would be best; errors that strangers share call for more. Strangers differ in how near they are, too, which
+    says little: a score s becomes s³ / (s² + 1.5²).
 
     Parameters
     ----------
@@ -40,7 +42,9 @@ def similarity_scores(value_rba: Tensor, present_rba: Tensor) -> Tensor:
     log_distance_abb = torch.where(is_pair_abb, log_distance_abb, 0.0)
     mean_ab1 = log_distance_abb.sum(-1, keepdim=True) / is_pair_abb.sum(-1, keepdim=True).clamp_min(1)
     score_abb = torch.where(is_pair_abb, -_POWER * (log_distance_abb - mean_ab1), 0.0)
-    return (score_abb.sum(0) / is_pair_abb.sum(0).clamp_min(1)).float()
+    score_bb = score_abb.sum(0) / is_pair_abb.sum(0).clamp_min(1)
+    square_bb = score_bb.square()
+    return (score_bb * square_bb / (square_bb + _AMONG_STRANGERS**2)).float()
 
 
 class BiosampleAffinity(nn.Module):
