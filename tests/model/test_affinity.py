@@ -13,7 +13,7 @@ CELLS = ("cell1", "cell2", "cell3")
 @pytest.fixture(scope="module")
 def related():
     """3 cell types with 3 replicates each, 2 assays."""
-    return chipvi.datasets.simulate(n_regions=600, n_biosamples=3, n_assays=2, n_replicates=3, seed=5)
+    return chipvi.datasets.simulate(n_regions=600, n_biosamples=3, n_assays=2, n_replicates=3, mean_count=6, seed=5)
 
 
 def trained(kit, adata):

@@ -9,7 +9,7 @@ import torch
 from chipvi.nn import BiosampleAffinity, similarity_scores
 
 
-def by_loops(value_rba, present_rba):
+def by_loops(value_rba, present_rba, noise_rba):
     """The definition, pair by pair."""
     n_regions, n_biosamples, n_assays = value_rba.shape
     log_distance = np.full((n_assays, n_biosamples, n_biosamples), np.nan)
@@ -18,7 +18,8 @@ def by_loops(value_rba, present_rba):
             for c in range(n_biosamples):
                 both = (present_rba[:, b, a] > 0) & (present_rba[:, c, a] > 0)
                 if b != c and both.sum() > 1:
-                    log_distance[a, b, c] = np.log(np.mean((value_rba[both, b, a] - value_rba[both, c, a]) ** 2))
+                    square = np.mean((value_rba[both, b, a] - value_rba[both, c, a]) ** 2)
+                    log_distance[a, b, c] = np.log(max(square - noise_rba[both, b, a].mean(), 0.05 * square))
     expected = np.zeros((n_biosamples, n_biosamples))
     for b in range(n_biosamples):
         for c in range(n_biosamples):
@@ -27,7 +28,8 @@ def by_loops(value_rba, present_rba):
                 for a in range(n_assays)
                 if not np.isnan(log_distance[a, b, c])
             ]
-            expected[b, c] = np.mean(per_assay) if per_assay else 0.0
+            score = np.mean(per_assay) if per_assay else 0.0
+            expected[b, c] = score**3 / (score**2 + 1)
     return expected
 
 
@@ -38,15 +40,16 @@ def test_scores_are_those_of_the_definition_where_much_is_missing():
     present = (random.random((40, 4, 3)) < 0.8).astype(float)
     present[:, 2, 0] = present[:, 3, 1:] = 0  # the last two share no assay
     value[present == 0] = 1e9  # what is stored there means nothing
-    found = similarity_scores(torch.tensor(value).float(), torch.tensor(present).float())
-    np.testing.assert_allclose(found, by_loops(value, present), atol=2e-4)
+    noise = 0.1 * random.random((40, 4, 3))
+    found = similarity_scores(*(torch.tensor(x).double() for x in (value, present, noise)))
+    np.testing.assert_allclose(found, by_loops(value, present, noise), atol=2e-4)
     assert found[2, 3] == found[3, 2] == 0
     assert found[0].argmax() == 1
 
 
 def test_equal_distances_give_equal_weights():
     value = torch.eye(5).repeat(6, 1, 1).permute(0, 2, 1).reshape(30, 5, 1)
-    scores = similarity_scores(value, torch.ones(30, 5, 1))
+    scores = similarity_scores(value, torch.ones(30, 5, 1), torch.zeros(30, 5, 1))
     torch.testing.assert_close(scores, torch.zeros(5, 5), atol=1e-5, rtol=0)
 
 

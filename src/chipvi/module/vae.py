@@ -182,12 +182,15 @@ class ChipVAE(BaseModuleClass):
             scores.append(similarity_scores(*self._standardised(view, visible)))
         self.affinity.learn(torch.stack(scores).mean(dim=0))
 
-    def _standardised(self, view: View, visible: Visible) -> tuple[Tensor, Tensor]:
-        """One view of every cell around a region, and 1 where there is any, both (r, b, a)."""
+    def _standardised(self, view: View, visible: Visible) -> tuple[Tensor, Tensor, Tensor]:
+        """One view of every cell around a region, 1 where there is any, and its noise variance, all (r, b, a)."""
         means = view.means(visible)
         value_rts = means.value_rts[..., _SIMILARITY_WINDOW, None]  # wide enough for few reads
         value_rba, present_rba = self.tracks.cells(WindowMeans(value_rts, means.present_rt))
-        return ((view.transform(value_rba.squeeze(-1)) - view.shift_a) / view.scale_a), present_rba
+        noise_rts = view.noise(value_rts.squeeze(-1), visible, _SIMILARITY_WINDOW).unsqueeze(-1)
+        noise_rba, _ = self.tracks.cells(WindowMeans(noise_rts, means.present_rt))
+        value_rba, noise_rba = view.transform(value_rba.squeeze(-1)), noise_rba.squeeze(-1)
+        return (value_rba - view.shift_a) / view.scale_a, present_rba, noise_rba / view.scale_a**2
 
     # --- what scvi-tools asks for ---
 

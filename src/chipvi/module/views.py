@@ -88,6 +88,10 @@ class View(nn.Module):
         """What is known as a rate, at a depth."""
         return value
 
+    def noise(self, value_rt: Tensor, visible: Visible, window: int) -> Tensor:
+        """Variance of transformed means over one window by chance alone, as far as it is known."""
+        return torch.zeros_like(value_rt)
+
     def means(self, visible: Visible) -> WindowMeans:
         """Window means of all tracks, and whether any of it is visible."""
         minibatch = visible.minibatch
@@ -169,6 +173,12 @@ class CountView(View):
     def at_depth(self, value: Tensor, log_depth: Tensor) -> Tensor:
         """Rate times depth."""
         return value * torch.exp(log_depth)
+
+    def noise(self, value_rt: Tensor, visible: Visible, window: int) -> Tensor:
+        """Variance of log(1 + rate) by that of Poisson reads, to first order; half a read more, for there may be none."""
+        n_rows_r1 = (visible.minibatch.high_rs - visible.minibatch.low_rs)[:, window, None]
+        per_read_rt = torch.exp(-visible.log_depth_t - visible.log_keep) / n_rows_r1
+        return (value_rt + 0.5 * per_read_rt) * per_read_rt / (1 + value_rt).square()
 
     def means(self, visible: Visible) -> WindowMeans:
         """Window means of all tracks as rates, and whether any of it is visible."""

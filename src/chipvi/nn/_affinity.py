@@ -6,16 +6,19 @@ import torch
 from torch import Tensor, nn
 
 _POWER = 2.0  # weights are inverse to this power of the distance; 1 would be best if the others erred independently
+_AMONG_STRANGERS = 1.0  # scores of biosamples that are not related; smaller ones are shrunk to next to nothing
+_LEAST_SHARE = 0.05  # of a squared difference that is not noise
 _LEAST_DISTANCE = 1e-6  # in variances of the assay, between data that are all but the same
 _LARGEST_LOG_WEIGHT = 15.0
 
 
-def similarity_scores(value_rba: Tensor, present_rba: Tensor) -> Tensor:
+def similarity_scores(value_rba: Tensor, present_rba: Tensor, noise_rba: Tensor) -> Tensor:
     """Log weights of the other biosamples by how near they are, in the assays that two of them share.
 
-    For each assay it is minus twice the log of their mean squared difference, less its mean over the others; then the
-    mean over the assays that both have. If the errors of the others were independent, weights inverse to the squared
-    difference would be best; errors that strangers share call for more.
+    For each assay it is minus twice the log of their mean squared difference, without the noise of the one that is
+    predicted, less its mean over the others; then the mean over the assays that both have. If the errors of the others
+    were independent, weights inverse to the squared difference would be best; errors that strangers share call for more.
+    Strangers differ in how near they are, too, which says little: a score s becomes s³ / (s² + 1).
 
     Parameters
     ----------
@@ -23,6 +26,8 @@ def similarity_scores(value_rba: Tensor, present_rba: Tensor) -> Tensor:
         Values of each biosample and assay.
     present_rba
         1 where there is one, else 0.
+    noise_rba
+        Variance of the values by chance alone.
 
     Returns
     -------
@@ -36,11 +41,15 @@ def similarity_scores(value_rba: Tensor, present_rba: Tensor) -> Tensor:
     total_abb = square_abb + square_abb.mT - 2 * value_abr @ value_abr.mT
     is_other_bb = ~torch.eye(value_abr.shape[1], dtype=torch.bool, device=value_abr.device)
     is_pair_abb = (number_abb > 1) & is_other_bb
-    log_distance_abb = torch.log((total_abb / number_abb.clamp_min(1)).clamp_min(_LEAST_DISTANCE))
+    noise_abb = (noise_rba.permute(2, 1, 0).double() * present_abr) @ present_abr.mT
+    distance_abb = torch.maximum(total_abb - noise_abb, _LEAST_SHARE * total_abb) / number_abb.clamp_min(1)
+    log_distance_abb = torch.log(distance_abb.clamp_min(_LEAST_DISTANCE))
     log_distance_abb = torch.where(is_pair_abb, log_distance_abb, 0.0)
     mean_ab1 = log_distance_abb.sum(-1, keepdim=True) / is_pair_abb.sum(-1, keepdim=True).clamp_min(1)
     score_abb = torch.where(is_pair_abb, -_POWER * (log_distance_abb - mean_ab1), 0.0)
-    return (score_abb.sum(0) / is_pair_abb.sum(0).clamp_min(1)).float()
+    score_bb = score_abb.sum(0) / is_pair_abb.sum(0).clamp_min(1)
+    square_bb = score_bb.square()
+    return (score_bb * square_bb / (square_bb + _AMONG_STRANGERS**2)).float()
 
 
 class BiosampleAffinity(nn.Module):
