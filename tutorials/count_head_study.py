@@ -93,7 +93,7 @@ class StudyVAE(ChipVAE):
         grid: Grid,
         start: Initialisation,
         options: ModuleOptions,
-        n_covariates: int = 0,
+        *arguments: Any,
         suspects: Collection[str] = (),
     ) -> None:
         self._suspects = frozenset(suspects)
@@ -103,15 +103,19 @@ class StudyVAE(ChipVAE):
             start = replace(start, counts=CellStart(level_ba, 0 * start.counts.log_spread_ba))
         if "heavy_kl" in suspects:
             options = replace(options, kl_weight=float(len(grid.assays)))
-        super().__init__(grid, start, options, n_covariates)
+        super().__init__(grid, start, options, *arguments)
         counts = StudyView(make_count_head(options.head, **(options.head_options or {})), start.counts, suspects)
         self.by_kind[str(ViewKind.COUNTS)] = counts
-        self.offsets.others_weight_v.requires_grad_(False)  # it stays at 0
+        for weight_v in (self.offsets.others_weight_v, self.offsets.relatives_weight_v):
+            weight_v.requires_grad_(False)  # it stays at 0
 
     def inference(self, *args: Any, **kwargs: Any) -> Encoding:
         """See :class:`chipvi.module.ChipVAE`; nothing but the latent is left for the decoder."""
         encoding = super().inference(*args, **kwargs).without_own()
-        views = {kind: replace(view, others=view.others.zeros()) for kind, view in encoding.views.items()}
+        views = {
+            kind: replace(view, others=view.others.zeros(), relatives=view.relatives.zeros())
+            for kind, view in encoding.views.items()
+        }
         return replace(encoding, views=views)
 
     def _decode(self, encoding: Encoding, queries: Queries) -> Tensor:

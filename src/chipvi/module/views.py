@@ -175,7 +175,7 @@ class CountView(View):
         return value * torch.exp(log_depth)
 
     def noise(self, value_rt: Tensor, visible: Visible, window: int) -> Tensor:
-        """Variance of log(1 + rate) by that of Poisson reads, to first order; half a read more, for there may be none."""
+        """Variance of log(1 + rate) by that of Poisson reads, to first order; half a read is added to each."""
         n_rows_r1 = (visible.minibatch.high_rs - visible.minibatch.low_rs)[:, window, None]
         per_read_rt = torch.exp(-visible.log_depth_t - visible.log_keep) / n_rows_r1
         return (value_rt + 0.5 * per_read_rt) * per_read_rt / (1 + value_rt).square()

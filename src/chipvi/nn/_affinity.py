@@ -17,8 +17,8 @@ def similarity_scores(value_rba: Tensor, present_rba: Tensor, noise_rba: Tensor)
 
     For each assay it is minus twice the log of their mean squared difference, without the noise of the one that is
     predicted, less its mean over the others; then the mean over the assays that both have. If the errors of the others
-    were independent, weights inverse to the squared difference would be best; errors that strangers share call for more.
-    Strangers differ in how near they are, too, which says little: a score s becomes s³ / (s² + 1).
+    were independent, weights inverse to the squared difference would be best; errors that strangers share call for
+    more. Strangers differ in how near they are, too, which says little: a score s becomes s³ / (s² + 1).
 
     Parameters
     ----------
