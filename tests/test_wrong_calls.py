@@ -26,7 +26,7 @@ class Thing:
 METHODS = (
     "impute get_imputed_counts get_imputed_pvalues get_normalized_expression get_likelihood_parameters "
     "get_prediction_interval get_quantiles posterior_predictive_sample get_elbo get_reconstruction_error "
-    "get_marginal_ll get_latent_representation diagnose train"
+    "get_marginal_ll get_latent_representation diagnose train get_biosample_affinity"
 ).split()
 FUNCTIONS = {
     f"{room}.{name}": getattr(getattr(chipvi, room), name)

@@ -258,7 +258,7 @@ def no_training(monkeypatch):
         pytest.param({"steps": 0}, "steps must be a whole number of at least 1, got 0", id="steps"),
         pytest.param({"steps": 2.5}, "steps must be a whole number; it is 2.5", id="half a step"),
         pytest.param({"seeds": []}, "seeds must be a list of whole numbers", id="no seed"),
-        pytest.param({"seeds": 3}, "seeds must be a list of whole numbers from 0 on, .* got 3", id="a number of seeds"),
+        pytest.param({"seeds": 3}, "seeds must be a list; it is 3", id="a number of seeds"),
         pytest.param({"seeds": [-1]}, "seeds must be a list of whole numbers from 0 on", id="negative seed"),
     ],
 )  # fmt: skip

@@ -162,9 +162,9 @@ def test_bins_that_fit_nowhere_are_refused():
     ("width", "message"),
     [
         (0, "bin_size must be at least 1 bp; it is 0"),
-        (12.5, "bin_size must be a whole number of bp; it is 12.5"),
-        (True, "bin_size must be a whole number of bp; it is True"),
-        ("200", "bin_size must be a whole number of bp; it is '200'"),
+        (12.5, "bin_size must be a whole number.*; it is 12.5"),
+        (True, "bin_size must be a whole number.*; it is True"),
+        ("200", "bin_size must be a whole number.*; it is '200'"),
         (10**20, "bin_size must be at most"),
     ],
 )

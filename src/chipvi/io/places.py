@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.api.types import is_integer_dtype
 
 from .. import _keys
-from .._messages import and_more, listed
+from .._messages import and_more, levels_to_caller, listed
 
 PLACE = [_keys.CHROM, _keys.START, _keys.END]
 _MOSTLY = 0.5
@@ -111,5 +111,5 @@ def _warn_if_one_based(regions: pd.DataFrame) -> None:
             "one ends: are these 1-based, closed intervals? Regions are 0-based and half-open (chr1 0 200, chr1 200 "
             "400): subtract 1 from each start, else no region has a neighbour for the model to look at.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=levels_to_caller(),
         )

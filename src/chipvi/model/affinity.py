@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from .._arguments import checked
 from .._messages import unknown
 from ..data.track_data import Block
 from ..evaluate.swaps import Suspect, judge_swaps
@@ -20,6 +21,7 @@ class AffinityMixin(RequestMixin):
     """What :class:`chipvi.ChipVI` knows of how biosamples are related."""
 
     @torch.no_grad()
+    @checked
     def get_biosample_affinity(self, assay: str | None = None) -> pd.DataFrame:
         """Weight of every other biosample in the weighted average that predictions of a biosample start from.
 

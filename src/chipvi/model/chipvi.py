@@ -23,7 +23,7 @@ from scvi.model.base import BaseModelClass
 from .. import _keys
 from .._arguments import LARGEST_SEED, checked, refuse_unknown, require_whole
 from .._files import claimed
-from .._messages import Place, unknown
+from .._messages import Place, levels_to_caller, unknown
 from ..calibrate import holdout
 from ..calibrate.holdout import checkpoints_beside, has_gaps
 from ..calibrate.recalibration import recalibrate
@@ -296,7 +296,7 @@ class ChipVI(
             For signs of a model that does not learn as it should, each once; :attr:`advice` keeps them.
         """
         if "rehearsal" in trainer_kwargs:
-            warnings.warn("rehearsal= is now called calibrate_unseen=.", FutureWarning, stacklevel=2)
+            warnings.warn("rehearsal= is now called calibrate_unseen=.", FutureWarning, stacklevel=levels_to_caller())
             calibrate_unseen = trainer_kwargs.pop("rehearsal")
         patience = take_patience(trainer_kwargs, early_stopping)
         data = self.data

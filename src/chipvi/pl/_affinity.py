@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
+from .._arguments import checked
 from ._style import BLUE, DARK, Path, saved
 
 _MOST_WITH_VALUES = 15  # biosamples; with more, numbers would be too small to read
@@ -25,6 +26,7 @@ class Model(Protocol):
         """Weights, biosamples x biosamples."""
 
 
+@checked
 def affinity(model_or_table: Model | pd.DataFrame, save: Path | None = None) -> Figure:
     """Draw the weights with which each biosample is predicted from the others, relatives beside each other.
 

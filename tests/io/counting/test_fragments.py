@@ -148,3 +148,10 @@ def test_unknown_endings_and_missing_files_are_refused(tmp_path):
         count(tmp_path / "gone.bam")
     with pytest.raises(ValueError, match=r"a\.wig must end in \.bam, \.cram, \.sam, \.bed"):
         count(written(tmp_path, "a.wig", ""))
+
+
+def test_names_that_look_like_numbers_stay_text(tmp_path):
+    path = tmp_path / "a.bed"
+    path.write_text("1\t10\t46\n01\t20\t56\n01\t30\t66\n")
+    regions = pd.DataFrame({"chrom": ["1", "01"], "start": 0, "end": 100})
+    assert io.count_reads(path, regions, progress=False).to_df().to_numpy().tolist() == [[1], [2]]

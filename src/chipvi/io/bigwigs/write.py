@@ -25,7 +25,7 @@ from rich.progress import Progress
 from ... import _keys
 from ..._arguments import checked
 from ..._files import require_space, written_whole
-from ..._messages import and_more, listed, unknown
+from ..._messages import and_more, levels_to_caller, listed, unknown
 from ...data.segments import find_segments
 from ...data.track_data import Matrix
 from ..assembly import lengths_by_chrom
@@ -153,7 +153,10 @@ def write_bigwigs(
                 _refuse_infinite(name, values_r, matrices.obs, scale)
                 path = folder / f"{stems[name]}{suffix}{_ENDINGS[format]}"
                 if np.isnan(values_r).all():
-                    warnings.warn(f"track {name} holds no value in {matrix.label}; no file is written.", stacklevel=2)
+                    warnings.warn(
+                        f"track {name} holds no value in {matrix.label}; no file is written.",
+                        stacklevel=levels_to_caller(),
+                    )
                 else:
                     change = _Change(scale, digits)
                     records = _records(places, values_r, change)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ... import _keys
-from ..._messages import listed
+from ..._messages import levels_to_caller, listed
 from ..contigs import match_contigs
 from ..genomes import read_blacklist
 from ..places import check_places
@@ -64,7 +64,7 @@ def leave_out(regions: pd.DataFrame, blacklist: pd.DataFrame | str | Path | None
             f"the blacklist leaves out no region: it names {listed(intervals.chroms)}, and the regions lie on "
             f"{listed(chroms)}. Is it of another genome?",
             UserWarning,
-            stacklevel=3,
+            stacklevel=levels_to_caller(),
         )
     start, end = regions[_keys.START].to_numpy(np.int64), regions[_keys.END].to_numpy(np.int64)
     places = Reads(tuple(map(str, chroms)), codes, start, end, np.zeros(len(codes), np.int8), np.ones(len(codes), bool))

@@ -20,8 +20,9 @@ _BATCH = 1 << 18
 _NO_DATA = ((b"#", b"\n#"), (b"k", b"\ntrack"), (b"w", b"\nbrowser"))
 _NO_DATA_LINES = re.compile(rb"^(?:#|(?:track|browser)\s).*\n?", re.MULTILINE)
 _TAB, _LINE_FEED = b"\t\n"
-_COLUMN_TYPES: dict[int, Any] = {0: "category", 1: np.int64, 2: np.int64}
-_MATE_TYPES: dict[int, Any] = {3: "category", 4: np.int64, 5: np.int64}
+# Names as text: of categories pandas 3 makes numbers, and one of 1 and 01.
+_COLUMN_TYPES: dict[int, Any] = {0: str, 1: np.int64, 2: np.int64}
+_MATE_TYPES: dict[int, Any] = {3: str, 4: np.int64, 5: np.int64}
 _STRAND_TYPES: dict[int, Any] = {5: "category"}
 
 
@@ -138,11 +139,11 @@ def _pairs(table: pd.DataFrame, names: dict[str, int]) -> tuple[Reads, int]:
 
 def _contig(column: pd.Series, names: dict[str, int]) -> np.ndarray:
     """Place of each name among all names of the file, to which new ones are added in the order of the lines."""
-    categories, codes = column.cat.categories, column.cat.codes.to_numpy()
-    _require("" not in categories)
-    for code in pd.unique(codes):
-        names.setdefault(categories[code], len(names))
-    return np.array([names[name] for name in categories], dtype=np.int64)[codes]
+    codes, found = pd.factorize(column)
+    _require("" not in found)
+    for name in found:
+        names.setdefault(name, len(names))
+    return np.array([names[name] for name in found], dtype=np.int64)[codes]
 
 
 def _require(is_so: bool) -> None:
