@@ -307,7 +307,7 @@ def without(weights, name):
 WRONG_MODELS = {
     "an option that there is not": (
         lambda saved: replace(saved, init_params={"depth": 3}),
-        "model.json cannot be .*unexpected keyword argument 'depth'",
+        "model.json cannot be .*argument 'depth' is no",
     ),
     "an option out of range": (
         lambda saved: replace(saved, init_params={**saved.init_params, "n_latent": 0}),

@@ -280,7 +280,7 @@ def hidden_copies(kit):
 
 
 QUICK = {"max_steps": 40, "plan_kwargs": {"log_every_n_steps": 10}}
-LONG = {"max_steps": 220, "plan_kwargs": {"log_every_n_steps": 20}}
+LONG = {"max_steps": 220, "plan_kwargs": {"log_every_n_steps": 20, "biosamples_per_step": 2}}
 
 
 def sick(kit):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ _MOST_WITH_VALUES = 15  # biosamples; with more, numbers would be too small to r
 _COLOURS = LinearSegmentedColormap.from_list("affinity", ["white", BLUE, "#16304f"])
 
 
+@runtime_checkable
 class Model(Protocol):
     """What is asked of a :class:`chipvi.ChipVI`."""
 
