@@ -1,4 +1,4 @@
-"""What holds for any data: properties of predictions over random AnnDatas, and of files over random damage."""
+"""What holds for any data: properties of predictions over random AnnDatas, and of files that were cut."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-import chipvi
 from chipvi.io.inputs import read_anndata
 
 CASES = settings(
-    max_examples=8,
+    max_examples=60,
     deadline=None,
     derandomize=True,
     database=None,
@@ -143,19 +142,15 @@ def file(kit, tmp_path_factory):
     return path
 
 
-def test_a_damaged_file_is_refused_in_one_line_or_read_as_it_was(file, tmp_path):
-    """HDF5 has no checksum of data, so that a flipped bit within a value may pass; the rest must not."""
-    good, damaged = file.read_bytes(), tmp_path / "damaged.h5ad"
+def test_a_file_that_ends_too_early_is_refused_in_one_line(file, tmp_path):
+    good, cut = file.read_bytes(), tmp_path / "cut.h5ad"
 
     @CASES
-    @given(st.integers(0, len(good) - 1), st.sampled_from(["cut", "repeat", "blank"]))
-    def holds(place, how):
-        middle = {"cut": b"", "repeat": good[:place][-512:] + good[place:], "blank": bytes(512) + good[place + 512 :]}
-        damaged.write_bytes(good[:place] + middle[how])
-        try:
-            adata = read_anndata(damaged)
-            chipvi.ChipVI.setup_anndata(adata, observed_layer="observed", depth_key="depth")
-        except (ValueError, OSError) as error:
-            assert str(error) and len(str(error).splitlines()) == 1
+    @given(st.integers(0, len(good) - 1))
+    def holds(length):
+        cut.write_bytes(good[:length])
+        with pytest.raises((ValueError, OSError)) as caught:
+            read_anndata(cut)
+        assert str(caught.value) and len(str(caught.value).splitlines()) == 1
 
     holds()
