@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, wraps
 from numbers import Integral, Real
 from os import PathLike
 from types import NoneType, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
-
-import numpy as np
-from numpy.typing import ArrayLike
 
 from ._messages import unknown
 
@@ -27,7 +25,7 @@ LARGEST_SEED = 2**63 - 1
 _NUMBERS: dict[Any, tuple[Any, str]] = {
     int: (Integral, "a whole number"),
     float: (Real, "a number"),
-    bool: (bool | np.bool_, "True or False"),
+    bool: (bool, "True or False"),
 }
 _WORDS = {NoneType: "None", str: "text", PathLike: "a path"}
 
@@ -96,22 +94,22 @@ def require_type(name: str, value: object, hint: Any) -> None:
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) if get_origin(hint) in (Union, UnionType) and hint != ArrayLike else (hint,)
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) and not _wants_array(hint) else (hint,)
 
 
 def _fits(value: object, hint: Any) -> bool:
     kind = get_origin(hint) or hint
     if hint is Any:
         return True
-    if hint == ArrayLike or kind is np.ndarray:
+    if _wants_array(hint):
         return _is_array(value)
     if kind in (Union, UnionType):
         return any(_fits(value, one) for one in get_args(hint))
     if kind is Literal:
         return isinstance(value, str)
     if kind in _NUMBERS:
-        return isinstance(value, _NUMBERS[kind][0]) and (kind is bool or not isinstance(value, bool))
-    if not isinstance(kind, type) or (kind.__module__.startswith("numpy") and kind is not np.ndarray):
+        return _is_flag(value) if kind is bool else isinstance(value, _NUMBERS[kind][0]) and not isinstance(value, bool)
+    if not isinstance(kind, type) or kind.__module__.startswith("numpy"):
         return True
     if kind is not str and issubclass(kind, Iterable) and not issubclass(kind, Mapping) and get_args(hint):
         items = value if isinstance(value, Iterable) and not isinstance(value, Mapping | bytes) else None
@@ -120,8 +118,23 @@ def _fits(value: object, hint: Any) -> bool:
     return isinstance(value, kind)
 
 
+def _wants_array(hint: Any) -> bool:
+    """Whether an annotation is of NumPy's arrays: NumPy is imported then, and not here, where `--help` would wait."""
+    if (numpy := sys.modules.get("numpy")) is None:
+        return False
+    return hint == numpy.typing.ArrayLike or (get_origin(hint) or hint) is numpy.ndarray
+
+
+def _is_flag(value: object) -> bool:
+    """Whether it is a bool, be it Python's or NumPy's."""
+    kind = type(value)
+    return kind is bool or (kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_"))
+
+
 def _is_array(value: object) -> bool:
     """Whether numbers, or names, can be read from it as an array."""
+    import numpy as np
+
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):  # lists of unequal lengths
@@ -131,7 +144,7 @@ def _is_array(value: object) -> bool:
 
 def _describe(hint: Any) -> str:
     kind = get_origin(hint) or hint
-    if hint == ArrayLike or kind is np.ndarray:
+    if _wants_array(hint):
         return "an array"
     if kind is Literal:
         return " or ".join(map(repr, get_args(hint)))
@@ -185,7 +198,7 @@ def require_real(name: str, value: object, *, least: float = -math.inf, below: f
 
 def require_flag(name: str, value: object) -> None:
     """Refuse what is neither True nor False, such as "no", which Python takes for true."""
-    if not isinstance(value, bool | np.bool_):
+    if not _is_flag(value):
         raise ValueError(f"{name} must be True or False; it is {value!r}.")
 
 

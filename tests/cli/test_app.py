@@ -146,6 +146,7 @@ def test_out_that_is_a_file_is_refused_before_training(tmp_path):
 def test_version_is_told_also_by_python_m(monkeypatch, capsys):
     assert call("--version").output == f"chipvi {__version__}\n"
     monkeypatch.setattr(sys, "argv", ["chipvi", "--version"])
+    monkeypatch.delitem(sys.modules, "chipvi.__main__", raising=False)  # another test may have imported it
     with pytest.raises(SystemExit, match="0"):
         runpy.run_module("chipvi", run_name="__main__")
     assert capsys.readouterr().out == f"chipvi {__version__}\n"

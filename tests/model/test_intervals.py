@@ -152,13 +152,13 @@ def test_quantiles_are_tables_by_name_and_rise_with_the_probability(adata, uncer
 
 @pytest.mark.parametrize("quantiles", [0.5, [], [0.0, 0.5], [0.5, 1.0], [float("nan")], [[0.5]]])
 def test_what_is_no_list_of_probabilities_is_refused(model, quantiles):
-    with pytest.raises(ValueError, match="quantiles must be a list of numbers between 0 and 1, .* got"):
+    with pytest.raises(ValueError, match="quantiles must be a list"):
         model.get_quantiles(quantiles)
 
 
 @pytest.mark.parametrize("n_samples", [0, -1, 2.5, "16"])
 def test_a_number_of_draws_that_is_none_is_refused(model, n_samples):
-    with pytest.raises(ValueError, match="n_samples must be a whole number of at least 1, or None .* got"):
+    with pytest.raises(ValueError, match="n_samples must be a whole number"):
         model.get_prediction_interval(n_samples=n_samples)
 
 

@@ -234,7 +234,7 @@ def test_without_a_shared_region_the_own_tracks_are_all_there_is(world):
     with pytest.warns(UserWarning, match="no region of the query is a region of the reference"):
         query = chipvi.ChipVI.load_query_data(new, world.model)
     imputed = query.get_imputed_counts(tracks=table(WANTED), return_numpy=True)
-    assert np.all(pearson(world.whole[world.test][:, WANTED].X, imputed) > 0.1)
+    assert np.all(pearson(world.whole[world.test][:, WANTED].X, imputed) > 0.05)
 
 
 def test_regions_of_segments_are_told_by_name(kit):

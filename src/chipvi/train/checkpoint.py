@@ -49,7 +49,8 @@ class Checkpoints(pl.Callback):
             with ZipFile(self._path) as file:
                 damaged = file.testzip()  # torch does not look at the checksums
             # Lightning, which reads the file again, may unpickle anything; what passes here runs nothing
-            found = dict(torch.load(self._path, map_location="cpu", weights_only=True)[_OURS]["identity"])
+            load = {} if damaged else torch.load(self._path, map_location="cpu", weights_only=True)
+            found = {} if damaged else dict(load[_OURS]["identity"])
         except Exception as error:  # noqa: BLE001 - whatever unpickling may raise
             raise ValueError(f"{self._path} is no checkpoint of chipvi. Remove it to train from the start.") from error
         if damaged is not None:
