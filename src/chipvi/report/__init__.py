@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._arguments import checked
+from .._arguments import checked, require_type
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -61,7 +61,6 @@ def report(model: ChipVI, path: str | PathLike, adata: AnnData | None = None, in
     >>> model.train(max_steps=100)  # doctest: +SKIP
     >>> chipvi.report(model, "report.html")  # doctest: +SKIP
     """
-    from .._arguments import require_type
     from .._files import claimed
     from ..model import ChipVI
     from .contents import make_page, require_path
