@@ -150,7 +150,8 @@ def split_regions(
 def _warn_of_short_pieces(split: Split, segments: Segments, name: object) -> None:
     """Context ends where the split does: whoever labels single regions at random trains without it."""
     before, after = (s.lengths[s.index(split.train)].mean() for s in (segments, split.cut(segments)))
-    if after < min(max(choose_half_widths(segments.bin_width)), before / 2):
+    reach = max(choose_half_widths(segments.typical_width)) // (segments.typical_width or 1)
+    if after < min(reach, before / 2):
         warnings.warn(
             f"column {name!r} of obs cuts the training regions into stretches of {after:.0f} neighbours on average, "
             f"from {before:.0f}, and context ends with a stretch. Label whole chromosomes or long stretches.",

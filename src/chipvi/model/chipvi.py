@@ -41,7 +41,7 @@ from ..train.runner import FitOptions, fit, take_patience
 from ..train.trainable import TrainableMask
 from ..train.words import describe
 from .diagnosis import DiagnosisMixin
-from .field import TRACKS_FIELD, TracksField, registered_bin_width, registered_grid, registered_tracks
+from .field import TRACKS_FIELD, TracksField, registered_grid, registered_tracks, registered_widths
 from .imputation import ImputationMixin
 from .intervals import IntervalMixin
 from .likelihood import LikelihoodMixin
@@ -195,11 +195,11 @@ class ChipVI(
             data = check_anndata(adata, keys)
         else:
             state = source_registry["field_registries"][TRACKS_FIELD]["state_registry"]
-            data = open_track_data(adata, keys, registered_tracks(state), registered_bin_width(state))
+            data = open_track_data(adata, keys, registered_tracks(state), *registered_widths(state))
         if adata.is_view:
             adata._init_as_actual(adata.copy())
         fields: list = [
-            TracksField(keys, data.seen, data.views, data.segments.bin_width),
+            TracksField(keys, data.seen, data.views, data.segments.bin_width, data.segments.typical_width),
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, None),  # without one, predictions poison the registry
         ]
         if keys.layer is not None or adata.X is not None:
@@ -392,7 +392,8 @@ class ChipVI(
     ) -> ChipVAE:
         """A module that starts from the data, inputs standardised on some of these rows (None: of all)."""
         start = Initialisation.of(data, self.grid) if start is None else start
-        half_widths = choose_half_widths(registered_bin_width(self._tracks_state))
+        _, typical_width = registered_widths(self._tracks_state)
+        half_widths = choose_half_widths(typical_width)
         n_covariates = len(self.setup_keys.covariate_keys)
         module = self._module_cls(self.grid, start, self.module_options, n_covariates, half_widths)
         rows = np.arange(data.n_regions) if rows is None else rows
@@ -430,7 +431,7 @@ class ChipVI(
         """
         source = self.adata if adata is None else adata
         state = self._tracks_state
-        return open_track_data(source, self.setup_keys, registered_tracks(state), registered_bin_width(state))
+        return open_track_data(source, self.setup_keys, registered_tracks(state), *registered_widths(state))
 
     @property
     def history(self) -> dict[str, pd.DataFrame] | None:

@@ -26,12 +26,17 @@ class TracksField(BaseAnnDataField):
         Where the AnnData keeps what.
     seen, views
         Views that the data hold, and those that can be predicted; of a saved model those that it was trained on.
-    bin_width
-        Width of the regions in bp; None for regions of unequal or unknown width.
+    bin_width, typical_width
+        Width of the regions in bp, None for regions of unequal or unknown width; and the one that stands for all.
     """
 
     def __init__(
-        self, keys: SetupKeys, seen: Sequence[ViewKind], views: Sequence[ViewKind], bin_width: int | None
+        self,
+        keys: SetupKeys,
+        seen: Sequence[ViewKind],
+        views: Sequence[ViewKind],
+        bin_width: int | None,
+        typical_width: int | None,
     ) -> None:
         super().__init__()
         self._keys = keys
@@ -39,6 +44,7 @@ class TracksField(BaseAnnDataField):
             "seen": [str(kind) for kind in seen],
             "views": [str(kind) for kind in views],
             "bin_width": bin_width,
+            "typical_width": typical_width,
         }
 
     @property
@@ -101,9 +107,9 @@ def registered_tracks(state_registry: dict[str, Any]) -> Tracks:
     )
 
 
-def registered_bin_width(state_registry: dict[str, Any]) -> int | None:
-    """Width of the regions that a registry holds, in bp; None for regions of unequal or unknown width."""
-    return state_registry.get("bin_width")
+def registered_widths(state_registry: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Widths that a registry holds, as :class:`TracksField` has them: of all regions, and the typical one."""
+    return state_registry["bin_width"], state_registry["typical_width"]
 
 
 def registered_grid(state_registry: dict[str, Any]) -> Grid:

@@ -89,7 +89,7 @@ class ChipVAE(BaseModuleClass):
     n_covariates
         Region covariates, which encoder and decoder see.
     half_widths
-        Windows reach this many regions to either side, narrowest first.
+        How far windows reach to either side, narrowest first: bp, or without coordinates regions.
     """
 
     log_center: Tensor
@@ -252,7 +252,8 @@ class ChipVAE(BaseModuleClass):
         covariates_rc = (visible.minibatch.covariates_rc - self.covariate_shift_c) / self.covariate_scale_c
         posterior = self._encode(views, covariates_rc, queries, visible.log_keep)
         noise = torch.randn(posterior.loc.shape, generator=generator, device=posterior.loc.device)
-        return Encoding(posterior, posterior.loc + posterior.scale * noise, views, own_counts, covariates_rc)
+        z_rqk = posterior.loc + posterior.scale * noise
+        return Encoding(posterior, z_rqk, views, own_counts, covariates_rc, visible.minibatch.log_width_r)
 
     def _encode(
         self, views: Mapping[ViewKind, ViewEncoding], covariates_rc: Tensor, queries: Queries, log_keep: Tensor
@@ -281,6 +282,7 @@ class ChipVAE(BaseModuleClass):
             Log depth of each target, less the centre; broadcasts over regions.
         """
         raw_rqgo = self._decode(encoding, queries)
+        log_exposure_rqg = log_depth_rqg + encoding.log_width_r[:, None, None]
         own = None if encoding.own_counts is None else encoding.own_counts.pick(queries.assay_qg)
         predicted, first = {}, 0
         for view in self.views:
@@ -289,7 +291,7 @@ class ChipVAE(BaseModuleClass):
                 encoding.views[view.kind].average.pick(queries.assay_qg),
                 encoding.views[view.kind].weighted.pick(queries.assay_qg),
                 own,
-                log_depth_rqg,
+                log_exposure_rqg,
             )
             predicted[view.kind] = view.predict(raw_view_rqgo, queries, target, self.offsets)
             first += view.n_outputs
@@ -331,10 +333,11 @@ class ChipVAE(BaseModuleClass):
         kl_rq = kl_divergence(inference_outputs.posterior, Normal(0.0, 1.0)).sum(dim=-1)
         terms: dict[str, Tensor] = {}
         loss = kl_weight * self.options.kl_weight / self.tracks.track_ba.shape[1] * kl_rq.mean()
+        log_exposure_rqg = tensors.log_depth_rqg + inference_outputs.log_width_r[:, None, None]
         for view in self.views:
             truth = tensors.truth[view.kind]
             nll_rqg, mismatch_rqg = view.losses(
-                generative_outputs[view.kind], truth, tensors.queries, tensors.log_depth_rqg
+                generative_outputs[view.kind], truth, tensors.queries, log_exposure_rqg
             )
             terms[view.names.imputed_loss] = weighted_mean(nll_rqg, truth.hidden_rqg)
             loss = loss + terms[view.names.imputed_loss]

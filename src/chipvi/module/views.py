@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Normal
 
 from ..data.grid import CellStart
 from ..data.track_data import ViewKind
-from ..nn import CountHead, GaussianHead, NegativeBinomial, log_ratio, log_update, window_means
+from ..nn import CountHead, GaussianHead, NegativeBinomial, log_ratio, log_update, window_means, window_sums
 from .calibration import Calibration, CountCalibration, SignalCalibration
 from .features import AssayMeans, WindowMeans, WindowOffsets
 from .inputs import Average, HeadInputs, OwnCounts, Queries, Slots, Truth, ViewPrediction, Visible
@@ -33,12 +33,15 @@ class HistoryNames:
 
 @dataclass(frozen=True, eq=False)
 class TargetInputs:
-    """What is known of one view of the targets beside the latent: the average of others, own counts, depth wanted."""
+    """What is known of one view of the targets beside the latent: the averages of others, own counts, log exposure.
+
+    The latter is the depth to predict at times the width of the region.
+    """
 
     average: Average
     weighted: Average
     own: OwnCounts | None
-    log_depth_rqg: Tensor
+    log_exposure_rqg: Tensor
 
 
 class View(nn.Module):
@@ -84,8 +87,12 @@ class View(nn.Module):
         """On the scale of the encoder's inputs, before they are standardised."""
         return value
 
-    def at_depth(self, value: Tensor, log_depth: Tensor) -> Tensor:
-        """What is known as a rate, at a depth."""
+    def total(self, value_lt: Tensor, width_l1: Tensor) -> Tensor:
+        """What the values of regions add up to over their widths, of which window means are made."""
+        return value_lt * width_l1
+
+    def at_exposure(self, value: Tensor, log_exposure: Tensor) -> Tensor:
+        """What is known as a rate, at a depth and width."""
         return value
 
     def noise(self, value_rt: Tensor, visible: Visible, window: int) -> Tensor:
@@ -95,8 +102,10 @@ class View(nn.Module):
     def means(self, visible: Visible) -> WindowMeans:
         """Window means of all tracks, and whether any of it is visible."""
         minibatch = visible.minibatch
-        rows = minibatch.view(self.kind)
-        value_rts, any_rt = window_means(rows.value_lt, rows.present_lt, minibatch.low_rs, minibatch.high_rs)
+        rows, width_l1 = minibatch.view(self.kind), minibatch.width_l[:, None]
+        value_rts, any_rt = window_means(
+            self.total(rows.value_lt, width_l1), rows.present_lt * width_l1, minibatch.low_rs, minibatch.high_rs
+        )
         return WindowMeans(value_rts, (any_rt & visible.visible_rt).float())
 
     @torch.no_grad()
@@ -129,7 +138,7 @@ class View(nn.Module):
         raise NotImplementedError
 
     def losses(
-        self, prediction: ViewPrediction, truth: Truth, queries: Queries, log_depth_rqg: Tensor
+        self, prediction: ViewPrediction, truth: Truth, queries: Queries, log_exposure_rqg: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood of each entry, and how far its mean is off."""
         raise NotImplementedError
@@ -170,14 +179,19 @@ class CountView(View):
         """log(1 + rate)."""
         return torch.log1p(value)
 
-    def at_depth(self, value: Tensor, log_depth: Tensor) -> Tensor:
-        """Rate times depth."""
-        return value * torch.exp(log_depth)
+    def total(self, value_lt: Tensor, width_l1: Tensor) -> Tensor:
+        """Reads are a total already."""
+        return value_lt
+
+    def at_exposure(self, value: Tensor, log_exposure: Tensor) -> Tensor:
+        """Rate times exposure."""
+        return value * torch.exp(log_exposure)
 
     def noise(self, value_rt: Tensor, visible: Visible, window: int) -> Tensor:
         """Variance of log(1 + rate) by that of Poisson reads, to first order; half a read is added to each."""
-        n_rows_r1 = (visible.minibatch.high_rs - visible.minibatch.low_rs)[:, window, None]
-        per_read_rt = torch.exp(-visible.log_depth_t - visible.log_keep) / n_rows_r1
+        minibatch = visible.minibatch
+        width_rs1 = window_sums(minibatch.width_l[:, None], minibatch.low_rs, minibatch.high_rs).float()
+        per_read_rt = torch.exp(-visible.log_depth_t - visible.log_keep) / width_rs1[:, window]
         return (value_rt + 0.5 * per_read_rt) * per_read_rt / (1 + value_rt).square()
 
     def means(self, visible: Visible) -> WindowMeans:
@@ -211,22 +225,22 @@ class CountView(View):
         log_dispersion_rqg = self.log_spread_ba[queries.cell_qg].expand_as(log_rate_rqg)
         update_rqg = own.is_seen_rqa * log_update(
             own.reads_rqa,
-            log_rate_rqg + raw_head_rqgo[..., 0] + own.log_depth_rqa,
+            log_rate_rqg + raw_head_rqgo[..., 0] + own.log_exposure_rqa,
             log_dispersion_rqg + _CAUTION + raw_belief_rqg,
         )
-        log_mean_rqg = target.log_depth_rqg + log_rate_rqg + update_rqg
+        log_mean_rqg = target.log_exposure_rqg + log_rate_rqg + update_rqg
         inputs = HeadInputs(raw_head_rqgo, log_mean_rqg, log_dispersion_rqg)
         return ViewPrediction(self.head(raw_head_rqgo, log_mean_rqg, log_dispersion_rqg), inputs)
 
     def losses(
-        self, prediction: ViewPrediction, truth: Truth, queries: Queries, log_depth_rqg: Tensor
+        self, prediction: ViewPrediction, truth: Truth, queries: Queries, log_exposure_rqg: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood of each entry, and how far its mean is off.
 
         The latter is quasi-Poisson: the likelihood hardly cares about the height of peaks where dispersion is low.
         """
         counts, target_rqg, cell = prediction.distribution, truth.value_rqg, queries.cell_qg
-        excess_rqg = torch.exp(self.level_ba[cell] + log_depth_rqg - self.log_spread_ba[cell])
+        excess_rqg = torch.exp(self.level_ba[cell] + log_exposure_rqg - self.log_spread_ba[cell])
         mismatch_rqg = (counts.mean - target_rqg * torch.log(counts.mean)) / (1 + excess_rqg)
         return -counts.log_prob(target_rqg), mismatch_rqg
 
@@ -270,7 +284,7 @@ class SignalView(View):
         return ViewPrediction(self.head(inputs.raw_rqgo, inputs.start_rqg, inputs.log_spread_rqg), inputs)
 
     def losses(
-        self, prediction: ViewPrediction, truth: Truth, queries: Queries, log_depth_rqg: Tensor
+        self, prediction: ViewPrediction, truth: Truth, queries: Queries, log_exposure_rqg: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood of each entry, and the squared error in variances of the track."""
         signal, std_qg = prediction.distribution, torch.exp(self.log_spread_ba[queries.cell_qg])

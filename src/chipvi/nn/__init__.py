@@ -2,7 +2,7 @@
 
 from ._affinity import BiosampleAffinity, similarity_scores
 from ._coders import BiosampleEmbedding, Decoder, Encoder, TrainableEntries
-from ._context import window_means
+from ._context import window_means, window_sums
 from ._distributions import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from ._heads import (
     COUNT_HEADS,
@@ -39,4 +39,5 @@ __all__ = [
     "make_count_head",
     "similarity_scores",
     "window_means",
+    "window_sums",
 ]

@@ -285,7 +285,7 @@ class Predictor:
         }
 
     def _average(self, encoding: Encoding, part: TargetQueries, kind: ViewKind) -> tuple[Tensor, Tensor]:
-        """Average of the other biosamples in the region, at the depth of each target, and where it may be used."""
+        """Average of the other biosamples in the region, as a count of each target, and where it may be used."""
         n, q = part.target_n, part.query_n
         average = encoding.views[kind].reference
         average_rn = average.region_rqa[:, q, self._assay_n[n]]
@@ -293,7 +293,8 @@ class Predictor:
         if kind is ViewKind.COUNTS and encoding.own_counts is not None:
             # its own reads say more than the average
             may_blend_rn = may_blend_rn * (1 - encoding.own_counts.is_seen_rqa[:, q, self._assay_n[n]])
-        return self._module.view(kind).at_depth(average_rn, self._log_depth_n[n]), may_blend_rn
+        log_exposure_rn = self._log_depth_n[n] + encoding.log_width_r[:, None]
+        return self._module.view(kind).at_exposure(average_rn, log_exposure_rn), may_blend_rn
 
 
 def impute_measured(
