@@ -282,6 +282,11 @@ def _print_plan(plan: Plan, model: ChipVI, data: TrackData, console: Console) ->
     ]
     if plan.found:
         lines.append(f"Found and used: {', '.join(plan.found)}.")
+    typical_width, widths_r = data.segments.typical_width, data.segments.relative_width_r
+    if typical_width is not None and widths_r is not None and data.segments.bin_width is None:
+        narrowest, widest = (round(float(width) * typical_width) for width in (widths_r.min(), widths_r.max()))
+        lines.append(f"Regions are {narrowest:,} to {widest:,} bp wide: means are proportional to their width.")
+    lines.append(f"Context: {model.context} of a region, within its stretch.")
     parameters = counted(sum(p.numel() for p in model.module.parameters()), "parameter")
     held_out = f", {training.validation_size:.0%} of the regions held out" if training.validation_size else ""
     calibration = "; then held-out-track calibration" if model.has_gaps else ""

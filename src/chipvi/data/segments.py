@@ -155,9 +155,7 @@ def find_segments(obs: pd.DataFrame, segment_key: str | None = None, typical_wid
     step_r = np.diff(start + end) / 2  # from middle to middle
     parts = ~same_chrom | (start[1:] < end[:-1]) | (step_r > max(choose_half_widths(typical_width)))
     # the last bin of a chromosome may be shorter: its middle still lies within as many windows
-    is_gapless = bin_width is not None and bool(
-        ((start[1:] == end[:-1]) & (width_r[:-1] == bin_width))[~parts].all()
-    )
+    is_gapless = bin_width is not None and bool(((start[1:] == end[:-1]) & (width_r[:-1] == bin_width))[~parts].all())
     return Segments(
         offsets=_offsets(parts, len(obs)),
         bin_width=bin_width,
@@ -172,6 +170,12 @@ def find_overlaps(obs: pd.DataFrame) -> np.ndarray:
     """Rows of regions that overlap the one before; the columns as :func:`find_segments` asks for them."""
     same_chrom, start, end = _read_places(obs)
     return np.flatnonzero(same_chrom & (start[1:] < end[:-1])) + 1
+
+
+def refuse_overlaps(obs: pd.DataFrame) -> None:
+    """Raise a ValueError if any region overlaps the one before, which no bigWig or bedGraph file can hold."""
+    overlaps = np.isin(np.arange(len(obs)), find_overlaps(obs))
+    _refuse(obs, overlaps, "files for genome browsers cannot hold regions that overlap", "Leave them out.")
 
 
 def name_region(obs: pd.DataFrame, row: int) -> str:

@@ -28,7 +28,7 @@ from ..calibrate import holdout
 from ..calibrate.holdout import checkpoints_beside, has_gaps
 from ..calibrate.recalibration import recalibrate
 from ..data.check import SetupKeys, check_anndata, open_track_data
-from ..data.context import choose_half_widths
+from ..data.context import choose_half_widths, describe_context
 from ..data.grid import Grid, Initialisation
 from ..data.minibatch import take_regions
 from ..data.splits import MOST_STANDARDISED, Split, split_regions
@@ -131,7 +131,8 @@ class ChipVI(
         self.module = self._make_module(self.data)
         self._model_summary_string = (
             f"ChipVI: {len(self.grid.biosamples)} biosamples x {len(self.grid.assays)} assays, "
-            f"{len(self.grid.biosample_t)} tracks, n_latent: {n_latent}, n_hidden: {n_hidden}, head: {head}"
+            f"{len(self.grid.biosample_t)} tracks, n_latent: {n_latent}, n_hidden: {n_hidden}, head: {head}, "
+            f"context: {self.context}"
         )
         self.init_params_ = self._get_init_params(locals())
 
@@ -230,6 +231,8 @@ class ChipVI(
         **trainer_kwargs: Any,
     ) -> None:
         """Train the model.
+
+        How far it looks around each region is in :attr:`context`, and in the summary that a model prints as.
 
         Where cells of the grid of biosamples and assays are empty, held-out-track calibration follows: two more models,
         a sixth of the steps each, are trained without some of the tracks and impute these. From that the model learns
@@ -400,6 +403,12 @@ class ChipVI(
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(MOST_STANDARDISED, len(rows))).astype(np.int64))]
         module.standardise(take_regions(data, rows, half_widths))
         return module
+
+    @property
+    def context(self) -> str:
+        """How far the model looks around the middle of a region, such as "6 kb to either side"."""
+        _, typical_width = registered_widths(self._tracks_state)
+        return describe_context(self.module.half_widths, typical_width)
 
     @property
     def _tracks_state(self) -> dict[str, Any]:

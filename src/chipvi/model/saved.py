@@ -234,6 +234,9 @@ def _require_registry(registry: Any) -> None:
         raise ValueError("its tracks must have a name, a biosample and an assay each")
     if not isinstance(flags, list) or len(flags) != len(texts[0]) or any(type(one) is not bool for one in flags):
         raise ValueError("is_control of its tracks must be true or false")
+    for name in ("bin_width", "typical_width"):
+        if state[name] is not None and (type(state[name]) is not int or state[name] < 1):
+            raise ValueError(f"{name} of its regions must be a whole number of at least 1, or null")
     for name in ("seen", "views"):
         if not isinstance(state[name], list) or not state[name]:
             raise ValueError(f"{name} of its tracks must be kinds of data")

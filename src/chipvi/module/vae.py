@@ -336,9 +336,7 @@ class ChipVAE(BaseModuleClass):
         log_exposure_rqg = tensors.log_depth_rqg + inference_outputs.log_width_r[:, None, None]
         for view in self.views:
             truth = tensors.truth[view.kind]
-            nll_rqg, mismatch_rqg = view.losses(
-                generative_outputs[view.kind], truth, tensors.queries, log_exposure_rqg
-            )
+            nll_rqg, mismatch_rqg = view.losses(generative_outputs[view.kind], truth, tensors.queries, log_exposure_rqg)
             terms[view.names.imputed_loss] = weighted_mean(nll_rqg, truth.hidden_rqg)
             loss = loss + terms[view.names.imputed_loss]
             weight_rqg = truth.hidden_rqg
