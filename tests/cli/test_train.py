@@ -68,12 +68,13 @@ def one_line(result: Result, exit_code: int = 2) -> str:
 def test_without_options_all_that_chipvi_count_writes_is_found_and_used(trained):
     result, _ = trained
     assert result.exit_code == 0, result.output
-    first, found, third, *_ = result.stdout.splitlines()
+    first, found, context, third, *_ = result.stdout.splitlines()
     assert first == (
         "tracks.h5ad: 300 regions in 4 stretches x 9 tracks of 3 biosamples, 3 of them controls; "
         "without data: cell2.H3K4me3."
     )
     assert found == "Found and used: layer observed, layer signal, column depth, column is_control."
+    assert context == "Context: 6 kb to either side of a region, within its stretch."
     assert third.startswith("To train: head mean_dispersion, ") and third.endswith(
         " parameters, 4 steps, seed 2; then held-out-track calibration."
     )
