@@ -30,7 +30,17 @@ def regions(*texts: str) -> pd.DataFrame:
         (regions("chr7:500-525"), [0, 1]),
         (regions(), [0]),
     ],
-    ids=["one run", "gap", "wide gap", "overlap", "one within another", "chromosome ends where the next one goes on", "all apart", "one region", "none"],
+    ids=[
+        "one run",
+        "gap",
+        "wide gap",
+        "overlap",
+        "one within another",
+        "chromosome ends where the next one goes on",
+        "all apart",
+        "one region",
+        "none",
+    ],
 )
 def test_a_segment_ends_with_the_chromosome_or_at_an_overlap_or_before_a_gap_that_no_window_spans(obs, offsets):
     segments = find_segments(obs)
