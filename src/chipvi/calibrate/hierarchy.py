@@ -78,7 +78,7 @@ def try_tracks(
     columns, rows
         Tracks and ascending rows.
     """
-    rows = draw_blocks(rows, MOST_TRIED, data.segments.bin_width)
+    rows = draw_blocks(rows, MOST_TRIED, bin_width=data.segments.bin_width)
     imputed = impute_measured(module, grid, data, rows, columns, seen, target_log_depth_t=log_depths(module, data))
     return [
         Trial(

@@ -37,7 +37,7 @@ def recalibrate(module: ChipVAE, grid: Grid, data: TrackData, trained: np.ndarra
     """
     bin_width = data.segments.bin_width
     is_held_out = count_at_window_bin(len(held_out), bin_width) >= _FEWEST_HELD_OUT
-    rows = draw_blocks(held_out if is_held_out else trained, MOST_RECALIBRATED, bin_width)
+    rows = draw_blocks(held_out if is_held_out else trained, MOST_RECALIBRATED, bin_width=bin_width)
     for view in module.views:
         view.calibration.reset()
     for track in impute_measured(module, grid, data, rows):

@@ -88,8 +88,8 @@ def plan_comparison(adata: AnnData, heads: Sequence[str] | None, steps: int, see
         heads=tuple(dict.fromkeys(names)),
         seeds=tuple(dict.fromkeys(map(int, chosen))),
         steps=int(steps),
-        split=Split(held_out.train, draw_blocks(held_out.validation, _MOST_WATCHED, bin_width)),
-        judged=draw_blocks(held_out.validation, _MOST_JUDGED, bin_width),
+        split=Split(held_out.train, draw_blocks(held_out.validation, _MOST_WATCHED, bin_width=bin_width)),
+        judged=draw_blocks(held_out.validation, _MOST_JUDGED, bin_width=bin_width),
         n_held_out=len(held_out.validation),
     )
 

@@ -175,7 +175,7 @@ def _draw_groups(group_r: np.ndarray, n_wanted: float, random: np.random.Generat
 
 
 def draw_blocks(
-    rows: np.ndarray, most: int, bin_width: int | None = None, segments: Segments | None = None
+    rows: np.ndarray, most: int, segments: Segments | None = None, bin_width: int | None = None
 ) -> np.ndarray:
     """Blocks of neighbouring rows that stand for all: the same draw always, with no more rows than `most`.
 
@@ -187,12 +187,12 @@ def draw_blocks(
         Ascending. If they are no more than `most`, all are returned.
     most
         Rows to return, at most; but one block at least.
-    bin_width
-        Width of the regions in bp, if they have one. Of bins narrower than 200 bp a block takes one in so many, so that
-        it spans as many base pairs as of those.
     segments
         Cut the blocks at the borders of these and within each at equal places, whatever the rows; None: wherever the
         rows fall.
+    bin_width
+        Width of the regions in bp, if they have one. Of bins narrower than 200 bp a block takes one in so many, so that
+        it spans as many base pairs as of those.
 
     Examples
     --------

@@ -83,7 +83,7 @@ class DiagnosisMixin(AffinityMixin):
         """
         request = self._request(adata, indices)
         segments = request.data.segments
-        rows = draw_blocks(request.rows, MOST_DIAGNOSED, segments.bin_width, segments)
+        rows = draw_blocks(request.rows, MOST_DIAGNOSED, segments, segments.bin_width)
         block = request.data.read_rows(rows)
         _require_measured(request, block)
         log_depth_t = self.log_depths(request.data)

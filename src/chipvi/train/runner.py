@@ -216,7 +216,7 @@ def fit(
     plan = TrainingPlan(module, options.n_steps, options.seed, options.plan, data.tracks.names, n_regions, mask)
     random = np.random.default_rng(options.seed)
     loader = RegionLoader(data, split.train, module.half_widths, options.batch_size, options.n_steps, random)
-    validated = draw_blocks(split.validation, MOST_VALIDATED, data.segments.bin_width)
+    validated = draw_blocks(split.validation, MOST_VALIDATED, bin_width=data.segments.bin_width)
     validation = FixedMinibatches(data, validated, module.half_widths, options.batch_size)
     callbacks, best = options.callbacks, KeepBest()
     if len(validation) and options.early_stopping:
