@@ -53,9 +53,10 @@ def check_anndata(
     _require_something_to_learn(data)
     overlaps = find_overlaps(adata.obs) if keys.segment_key is None else np.arange(0)
     if len(overlaps):
+        first = name_region(adata.obs, int(overlaps[0]))
         warnings.warn(
-            f"regions that overlap the one before share reads with it; {name_region(adata.obs, int(overlaps[0]))}"
-            f"{and_more(len(overlaps))}. Each begins a new stretch, and context never crosses from one to the next.",
+            f"regions that overlap the one before share reads with it; region {first}{and_more(len(overlaps))}. "
+            "Each begins a new stretch, and context never crosses from one to the next.",
             UserWarning,
             stacklevel=levels_to_caller(),
         )
