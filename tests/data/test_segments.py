@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from chipvi.data.context import choose_half_widths
-from chipvi.data.segments import Segments, find_overlaps, find_segments, refuse_overlaps
+from chipvi.data.segments import Segments, Widths, find_overlaps, find_segments, refuse_overlaps
 
 
 def regions(*texts: str) -> pd.DataFrame:
@@ -21,8 +21,10 @@ def regions(*texts: str) -> pd.DataFrame:
     ("obs", "offsets"),
     [
         (regions("chr1:0-200", "chr1:200-400", "chr1:400-600"), [0, 3]),
-        (regions("chr1:0-200", "chr1:200-400", "chr1:6200-6400", "chr1:6400-6600"), [0, 4]),
-        (regions("chr1:0-200", "chr1:200-400", "chr1:6201-6401", "chr1:6401-6601"), [0, 2, 4]),
+        (regions("chr1:0-200", "chr1:200-400", "chr1:600-800", "chr1:800-1000"), [0, 2, 4]),
+        (regions("chr1:0-200", "chr1:900-1100", "chr1:2000-2200", "chr1:2300-2500"), [0, 4]),
+        (regions("chr1:0-200", "chr1:900-1200", "chr1:8200-8600"), [0, 3]),
+        (regions("chr1:0-200", "chr1:900-1200", "chr1:12200-12600"), [0, 2, 3]),
         (regions("chr1:0-200", "chr1:200-400", "chr1:300-500", "chr1:500-700"), [0, 2, 4]),
         (regions("chr1:0-900", "chr1:100-200", "chr1:300-400"), [0, 1, 3]),
         (regions("chr2:0-200", "chr2:200-400", "chr1:400-600", "chr1:600-625"), [0, 2, 4]),
@@ -32,8 +34,10 @@ def regions(*texts: str) -> pd.DataFrame:
     ],
     ids=[
         "one run",
-        "gap",
-        "wide gap",
+        "gap between bins",
+        "scattered",
+        "peaks",
+        "wide gap between peaks",
         "overlap",
         "one within another",
         "chromosome ends where the next one goes on",
@@ -42,7 +46,7 @@ def regions(*texts: str) -> pd.DataFrame:
         "none",
     ],
 )
-def test_a_segment_ends_with_the_chromosome_or_at_an_overlap_or_before_a_gap_that_no_window_spans(obs, offsets):
+def test_a_segment_ends_with_the_chromosome_or_at_an_overlap_or_gap_of_bins_or_one_that_no_window_spans(obs, offsets):
     segments = find_segments(obs)
     np.testing.assert_array_equal(segments.offsets, offsets)
     assert segments.offsets.dtype == np.int64
@@ -58,7 +62,7 @@ def test_a_segment_key_is_read_whatever_its_type_and_coordinates_are_then_ignore
 
 @pytest.mark.parametrize("dtype", ["int32", "uint64", "float64", "Int64"])
 def test_positions_may_have_any_type_of_number(dtype):
-    obs = regions("chr1:0-200", "chr1:200-400", "chr1:9600-9800").astype({"start": dtype, "end": dtype})
+    obs = regions("chr1:0-200", "chr1:200-400", "chr1:600-800").astype({"start": dtype, "end": dtype})
     np.testing.assert_array_equal(find_segments(obs).offsets, [0, 2, 3])
 
 
@@ -113,7 +117,7 @@ def test_an_error_names_the_region_and_says_what_to_do(obs, segment_key, expecte
 
 def test_the_advice_to_sort_works():
     obs = regions("chr2:0-200", "chr1:400-600", "chr2:200-400", "chr1:0-200")
-    np.testing.assert_array_equal(find_segments(obs.sort_values(["chrom", "start"])).offsets, [0, 2, 4])
+    np.testing.assert_array_equal(find_segments(obs.sort_values(["chrom", "start"])).offsets, [0, 1, 2, 4])
 
 
 # windows
@@ -163,10 +167,22 @@ def test_widths_are_relative_to_the_typical_one_of_the_model():
     segments = find_segments(obs)
     assert segments.typical_width == 300 and segments.total_width == pytest.approx(3)
     np.testing.assert_allclose(segments.relative_widths(0, 3), [1, 4 / 3, 2 / 3], rtol=1e-6)
-    other = find_segments(obs, typical_width=100)
+    other = find_segments(obs, widths=Widths(None, 100))
     np.testing.assert_array_equal(other.relative_widths(1, 3), [4, 2])
     equal = find_segments(regions("chr1:0-300", "chr1:900-1200"))
     assert equal.relative_width_r is None and equal.total_width == 2
+
+
+def test_bins_stay_bins_whichever_of_them_are_asked_about():
+    bins = find_segments(regions(*(f"chr1:{start}-{start + 200}" for start in range(0, 2_000, 200))))
+    assert bins.widths == Widths(200, 200)
+    few = find_segments(regions("chr1:0-200", "chr1:400-600", "chr1:800-1000"), widths=bins.widths)
+    np.testing.assert_array_equal(few.offsets, [0, 1, 2, 3])
+    assert few.widths == bins.widths
+    scattered = find_segments(regions("chr1:0-200", "chr1:400-600", "chr1:1600-1800"))
+    assert scattered.widths == Widths(None, 200)
+    low_rs, high_rs = scattered.windows(np.arange(3), choose_half_widths(200))
+    assert (high_rs - low_rs)[0].tolist() == [1, 1, 2, 3, 3]
 
 
 def test_what_genome_browsers_cannot_show_is_refused_by_name():

@@ -14,6 +14,7 @@ from scipy import stats
 import chipvi
 from chipvi.data.check import SetupKeys, check_anndata
 from chipvi.data.grid import Grid, Initialisation
+from chipvi.data.segments import Widths
 from chipvi.data.track_data import ViewKind
 from chipvi.metrics import pearson
 from chipvi.model.query import open_query
@@ -209,7 +210,7 @@ def test_a_query_keeps_the_typical_width_of_its_reference(model, data):
     new = new[(new.obs["end"] - new.obs["start"] > 300).to_numpy(), (new.var["biosample"] == "cell4").to_numpy()].copy()
     typical = model.data.segments.typical_width
     assert int(np.median(new.obs["end"] - new.obs["start"])) != typical
-    assert open_query(new, model.setup_keys, model.data, model.grid).segments.typical_width == typical
+    assert open_query(new, model.setup_keys, model.data, model.grid).segments.widths == Widths(None, typical)
     query = chipvi.ChipVI.load_query_data(new, model)
     assert query.module.half_widths == model.module.half_widths and query.data.segments.typical_width == typical
     rate_t = new.X.sum(axis=0) / ((new.obs["end"] - new.obs["start"]).sum() / typical)

@@ -11,7 +11,7 @@ from anndata import AnnData
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from .._messages import and_more, levels_to_caller, listed, unknown
-from .segments import find_overlaps, find_segments, name_region
+from .segments import Widths, find_overlaps, find_segments, name_region
 from .setup_keys import SetupKeys
 from .survey import PLAUSIBLE_SIGNAL, Findings, survey
 from .track_data import Block, Matrix, Moments, Summary, TrackData, names_of_columns, names_of_layers
@@ -23,7 +23,7 @@ __all__ = ["Block", "Moments", "SetupKeys", "Summary", "TrackData", "check_annda
 def check_anndata(
     adata: AnnData,
     keys: SetupKeys = SetupKeys(),  # noqa: B008 - it is frozen
-    typical_width: int | None = None,
+    widths: Widths | None = None,
 ) -> TrackData:
     """Check an AnnData to train on, in one pass over its data, and open it.
 
@@ -36,8 +36,8 @@ def check_anndata(
         Regions x tracks.
     keys
         Where it keeps what.
-    typical_width
-        Width of a region in bp that stands for all; None: the median.
+    widths
+        Those of the data of the model that these are to join; None: of these.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def check_anndata(
     UserWarning
         If signal is so high that it looks like -log10 p without arcsinh, and if regions overlap.
     """
-    data, too_high = _open(adata, keys, typical_width)
+    data, too_high = _open(adata, keys, widths)
     _require_something_to_learn(data)
     overlaps = find_overlaps(adata.obs) if keys.segment_key is None else np.arange(0)
     if len(overlaps):
@@ -74,8 +74,7 @@ def open_track_data(
     adata: AnnData,
     keys: SetupKeys,
     reference: Tracks,
-    bin_width: int | None = None,
-    typical_width: int | None = None,
+    widths: Widths | None = None,
 ) -> TrackData:
     """Check and open an AnnData to predict on.
 
@@ -85,18 +84,16 @@ def open_track_data(
         As for :func:`check_anndata`. Any track may be without data here.
     reference
         The tracks that the model was set up with; `adata` must have the same, in the same order.
-    bin_width
-        Width in bp of the regions that the model was set up with; None for any.
-    typical_width
-        Width in bp that stands for all; None: the median.
+    widths
+        Those of the regions that the model was set up with; None: of these.
 
     Raises
     ------
     ValueError
         As :func:`check_anndata`, and if the tracks are others, or in another order, or the regions of another width.
     """
-    data, _ = _open(adata, keys, typical_width, reference)
-    found = data.segments.bin_width
+    data, _ = _open(adata, keys, widths, reference)
+    found, bin_width = data.segments.bin_width, None if widths is None else widths.bins
     has_neighbours = data.segments.n_segments < data.n_regions  # the last bins of chromosomes alone are shorter
     if bin_width is not None and found is not None and found != bin_width and has_neighbours:
         raise ValueError(
@@ -107,7 +104,7 @@ def open_track_data(
 
 
 def _open(
-    adata: AnnData, keys: SetupKeys, typical_width: int | None, reference: Tracks | None = None
+    adata: AnnData, keys: SetupKeys, widths: Widths | None, reference: Tracks | None = None
 ) -> tuple[TrackData, Findings]:
     if not adata.n_obs or not adata.n_vars:
         raise ValueError(
@@ -118,7 +115,7 @@ def _open(
     if reference is not None:
         reference.require_same(tracks)
     _require_unique_regions(adata.obs_names)
-    segments = find_segments(adata.obs, keys.segment_key, typical_width)
+    segments = find_segments(adata.obs, keys.segment_key, widths)
     counts, observed, signal = _matrices(adata, keys)
     found = survey(counts, observed, signal, segments, tracks.is_control)
 

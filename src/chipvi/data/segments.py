@@ -17,6 +17,14 @@ _REGULAR_SHARE = 0.9  # of the regions have one width, or they are no bins
 _SORT = f"adata = adata[adata.obs.sort_values([{_keys.CHROM!r}, {_keys.START!r}]).index].copy()"
 
 
+@dataclass(frozen=True)
+class Widths:
+    """Width of bins in bp, None for regions that are none, and the width that stands for all, None if not known."""
+
+    bins: int | None
+    typical: int | None
+
+
 @dataclass(frozen=True, eq=False)
 class Segments:
     """Runs of neighbouring regions; context never crosses from one to the next.
@@ -26,14 +34,14 @@ class Segments:
     offsets
         Row at which each segment begins, and the number of regions at the end: int64, (n_segments + 1).
     bin_width
-        Width of the regions in bp, if nearly all have the same; else None.
+        Width of bins in bp: nearly all have the same, and most touch the next. None for other regions.
     typical_width
         Width in bp that stands for all; None without coordinates.
     spacing
         From the middle of a region to that of the next: in bp, or without coordinates 1, for rows.
     middle_r
         Middle of each region in bp, from an origin of each segment, ascending over all; None where every region lies
-        `spacing` from the next.
+        `spacing` from the next, as bins do.
     relative_width_r
         Width of each region, in typical ones, float32; None where all are 1.
 
@@ -50,6 +58,12 @@ class Segments:
     spacing: int = 1
     middle_r: np.ndarray | None = None
     relative_width_r: np.ndarray | None = None
+
+    @property
+    def widths(self) -> Widths:
+        """What a model keeps of the widths."""
+        are_bins = self.typical_width is not None and self.middle_r is None
+        return Widths(self.spacing if are_bins else None, self.typical_width)
 
     @property
     def n_regions(self) -> int:
@@ -118,20 +132,20 @@ class Segments:
         return self.relative_width_r[start:stop]
 
 
-def find_segments(obs: pd.DataFrame, segment_key: str | None = None, typical_width: int | None = None) -> Segments:
+def find_segments(obs: pd.DataFrame, segment_key: str | None = None, widths: Widths | None = None) -> Segments:
     """Find the runs of neighbouring regions.
 
     Parameters
     ----------
     obs
         One row per region. Without `segment_key` it needs the columns `chrom`, `start` and `end` (0-based, half-open),
-        sorted. A segment ends with the chromosome, where a region overlaps the one before, and where the middles of
-        two are further apart than the widest window reaches.
+        sorted. A segment ends with the chromosome, and where a region overlaps the one before. Bins end it at a gap,
+        too; peaks where the middles of two are further apart than the widest window reaches.
     segment_key
         Column whose equal values mark the rows of one segment, which must follow each other. Coordinates are then
         not looked at, so that windows around overlapping genes are fine.
-    typical_width
-        Width in bp that stands for all; None: the median.
+    widths
+        Those of the data that a model was set up with; None: of these regions.
 
     Raises
     ------
@@ -140,7 +154,7 @@ def find_segments(obs: pd.DataFrame, segment_key: str | None = None, typical_wid
 
     Examples
     --------
-    >>> obs = pd.DataFrame({"chrom": ["chr1"] * 3, "start": [0, 200, 9_000], "end": [200, 400, 9_200]})
+    >>> obs = pd.DataFrame({"chrom": ["chr1"] * 3, "start": [0, 200, 600], "end": [200, 400, 800]})
     >>> find_segments(obs).offsets
     array([0, 2, 3])
     """
@@ -149,19 +163,22 @@ def find_segments(obs: pd.DataFrame, segment_key: str | None = None, typical_wid
     same_chrom, start, end = _read_places(obs)
     if not len(obs):
         return Segments(np.zeros(1, dtype=np.int64))
-    width_r = end - start
-    bin_width = _find_bin_width(width_r)
-    typical_width = int(np.median(width_r)) if typical_width is None else typical_width
+    width_r, touches = end - start, same_chrom & (start[1:] == end[:-1])
+    bin_width = _find_bin_width(width_r, touches[same_chrom])
+    widths = Widths(bin_width, int(np.median(width_r))) if widths is None else widths
+    typical_width = widths.typical or int(np.median(width_r))
     step_r = np.diff(start + end) / 2  # from middle to middle
-    parts = ~same_chrom | (start[1:] < end[:-1]) | (step_r > max(choose_half_widths(typical_width)))
-    # the last bin of a chromosome may be shorter: its middle still lies within as many windows
-    is_gapless = bin_width is not None and bool(((start[1:] == end[:-1]) & (width_r[:-1] == bin_width))[~parts].all())
+    if widths.bins is not None:
+        parts, spacing, middle_r = ~touches, widths.bins, None
+    else:
+        parts = ~same_chrom | (start[1:] < end[:-1]) | (step_r > max(choose_half_widths(typical_width)))
+        spacing, middle_r = 1, np.r_[0.0, np.cumsum(np.where(parts, 1.0, step_r))]
     return Segments(
         offsets=_offsets(parts, len(obs)),
         bin_width=bin_width,
         typical_width=typical_width,
-        spacing=bin_width if is_gapless and bin_width is not None else 1,
-        middle_r=None if is_gapless else np.r_[0.0, np.cumsum(np.where(parts, 1.0, step_r))],
+        spacing=spacing,
+        middle_r=middle_r,
         relative_width_r=None if (width_r == typical_width).all() else (width_r / typical_width).astype(np.float32),
     )
 
@@ -183,10 +200,11 @@ def name_region(obs: pd.DataFrame, row: int) -> str:
     return f"{obs.index[row]} is {obs[_keys.CHROM].iloc[row]}:{obs[_keys.START].iloc[row]}-{obs[_keys.END].iloc[row]}"
 
 
-def _find_bin_width(width_r: np.ndarray) -> int | None:
-    """The width that nearly all regions have; the last of a chromosome may be shorter."""
+def _find_bin_width(width_r: np.ndarray, touches: np.ndarray) -> int | None:
+    """The width of bins, which nearly all have (the last of a chromosome may be shorter) and of which most touch."""
     widths, number = np.unique(width_r, return_counts=True)
-    return int(widths[number.argmax()]) if number.max() >= _REGULAR_SHARE * len(width_r) else None
+    is_regular = number.max() >= _REGULAR_SHARE * len(width_r)
+    return int(widths[number.argmax()]) if is_regular and 2 * touches.sum() >= len(touches) else None
 
 
 def _where_key_changes(obs: pd.DataFrame, segment_key: str) -> np.ndarray:

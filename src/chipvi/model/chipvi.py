@@ -196,11 +196,11 @@ class ChipVI(
             data = check_anndata(adata, keys)
         else:
             state = source_registry["field_registries"][TRACKS_FIELD]["state_registry"]
-            data = open_track_data(adata, keys, registered_tracks(state), *registered_widths(state))
+            data = open_track_data(adata, keys, registered_tracks(state), registered_widths(state))
         if adata.is_view:
             adata._init_as_actual(adata.copy())
         fields: list = [
-            TracksField(keys, data.seen, data.views, data.segments.bin_width, data.segments.typical_width),
+            TracksField(keys, data.seen, data.views, data.segments.widths),
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, None),  # without one, predictions poison the registry
         ]
         if keys.layer is not None or adata.X is not None:
@@ -395,8 +395,7 @@ class ChipVI(
     ) -> ChipVAE:
         """A module that starts from the data, inputs standardised on some of these rows (None: of all)."""
         start = Initialisation.of(data, self.grid) if start is None else start
-        _, typical_width = registered_widths(self._tracks_state)
-        half_widths = choose_half_widths(typical_width)
+        half_widths = choose_half_widths(registered_widths(self._tracks_state).typical)
         n_covariates = len(self.setup_keys.covariate_keys)
         module = self._module_cls(self.grid, start, self.module_options, n_covariates, half_widths)
         rows = np.arange(data.n_regions) if rows is None else rows
@@ -407,8 +406,7 @@ class ChipVI(
     @property
     def context(self) -> str:
         """How far the model looks around the middle of a region, such as "6 kb to either side"."""
-        _, typical_width = registered_widths(self._tracks_state)
-        return describe_context(self.module.half_widths, typical_width)
+        return describe_context(self.module.half_widths, registered_widths(self._tracks_state).typical)
 
     @property
     def _tracks_state(self) -> dict[str, Any]:
@@ -440,7 +438,7 @@ class ChipVI(
         """
         source = self.adata if adata is None else adata
         state = self._tracks_state
-        return open_track_data(source, self.setup_keys, registered_tracks(state), *registered_widths(state))
+        return open_track_data(source, self.setup_keys, registered_tracks(state), registered_widths(state))
 
     @property
     def history(self) -> dict[str, pd.DataFrame] | None:

@@ -118,8 +118,7 @@ class QueryMixin:
         keys, known, grid = reference.setup_keys, reference.data, reference.grid
         new = open_query(adata, keys, known, grid)
         joined = join(adata.obs, new, reference.adata.obs, known, keys, grid.has_counts)
-        segments = known.segments
-        field = TracksField(keys, grid.seen, grid.views, segments.bin_width, segments.typical_width)
+        field = TracksField(keys, grid.seen, grid.views, known.segments.widths)
         source = {"field_registries": {TRACKS_FIELD: {"state_registry": field.register_field(joined)}}}
         cls.setup_anndata(joined, source_registry=source, **asdict(keys))
         query: Any = cls(joined, **asdict(reference.module_options))
@@ -161,7 +160,7 @@ def open_query(adata: AnnData, keys: SetupKeys, reference: TrackData, grid: Grid
         For data that break the contract or keep to other keys, for tracks that the reference has already, and for a
         query that shares nothing with it.
     """
-    data = check_anndata(adata, _keys_of_query(adata, keys), reference.segments.typical_width)
+    data = check_anndata(adata, _keys_of_query(adata, keys), reference.segments.widths)
     tracks = data.tracks
     _refuse_known(tracks, reference.tracks)
     if not set(grid.seen) & set(data.seen):
