@@ -45,7 +45,7 @@ def partial_of(path: Path, ending: str = "") -> Path:
 
 
 def unfinished_of(path: Path) -> Path:
-    """Folder of work that a later run may go on with: hidden, beside the path, and named after it, if that is not too long."""
+    """Folder of work that a later run may go on with: hidden, beside the path, and named after it where that fits."""
     named = path.with_name(f".{path.name}.unfinished")
     return named if len(os.fsencode(named.name)) <= _LONGEST_NAME else _beside(path, ".unfinished")
 
