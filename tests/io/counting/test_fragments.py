@@ -135,9 +135,7 @@ def test_fragments_of_another_genome_are_refused(tmp_path):
         pytest.param(
             "a.bedpe", b"chr1\t1\t9\tchr1\t5\t9\nchr1\t-2\t9\tchr1\t5\t9\n", "line 2 is", id="a mate before the start"
         ),
-        pytest.param(
-            "a.bedpe", b"chr1\t1\t9\tchr1\t5\t9\nchr1\t5\t9\tchr1\t-2\t9\n", "line 2 is", id="the other one"
-        ),
+        pytest.param("a.bedpe", b"chr1\t1\t9\tchr1\t5\t9\nchr1\t5\t9\tchr1\t-2\t9\n", "line 2 is", id="the other one"),
         pytest.param(
             "a.bedpe",
             b"chr1\t1\t9\tchr1\t5\t9\n" + BROKEN_PAIRS + b"chr1\t5\t9\tchr1\tx\t9\n",
