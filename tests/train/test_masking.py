@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from chipvi.data.track_data import ViewKind
-from chipvi.train.masking import Task, apply_task, choose_imputable, draw_task, hide_nothing
+from chipvi.train.masking import Task, apply_task, choose_imputable, choose_n_queries, draw_task, hide_nothing
 
 N_DRAWS = 600
 
@@ -74,6 +74,19 @@ def test_biosamples_are_drawn_without_repeats_among_those_that_may_be(module, ge
     for among in ([1], [2, 0]):
         tasks = [draw_task(module, 5, 2, generator, among_q=torch.tensor(among)) for _ in range(20)]
         assert {tuple(sorted(task.biosample_q.tolist())) for task in tasks} == {tuple(sorted(among))}
+
+
+@pytest.mark.parametrize(
+    ("target_bg", "number"),
+    [
+        ([[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, -1], [11, 12, -1]], 5),  # 12 tracks of 2.6 each: 4.6
+        ([[0, -1, -1], [1, 2, 3], [4, 5, 6], [-1, -1, -1]], 5),  # 7 of 3 biosamples: 5.1; the fourth has none
+        ([list(range(30)), list(range(30, 60))], 2),
+        ([[0], [1]], 6),
+    ],
+)
+def test_a_step_asks_for_as_many_biosamples_as_have_twelve_tracks(target_bg, number):
+    assert choose_n_queries(torch.tensor(target_bg)) == number
 
 
 def test_hiding_nothing_asks_for_all_biosamples_with_all_reads(module):

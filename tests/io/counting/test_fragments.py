@@ -137,6 +137,12 @@ def test_fragments_of_another_genome_are_refused(tmp_path):
         ),
         pytest.param("a.bedpe", b"chr1\t1\t9\tchr1\t5\t9\nchr1\t5\t9\tchr1\t-2\t9\n", "line 2 is", id="the other one"),
         pytest.param(
+            "a.bedpe", b"chr1\t1\t9\tchr1\t5\t9\nchr1\t9\t9\tchr1\t5\t9\n", "line 2 is", id="a mate without a base"
+        ),
+        pytest.param(
+            "a.bedpe", b"chr1\t1\t9\tchr1\t5\t9\nchr1\t5\t9\tchr1\t9\t9\n", "line 2 is", id="the other without"
+        ),
+        pytest.param(
             "a.bedpe",
             b"chr1\t1\t9\tchr1\t5\t9\n" + BROKEN_PAIRS + b"chr1\t5\t9\tchr1\tx\t9\n",
             "line 7 is .* it does not hold chromosome, start and end twice",
@@ -156,6 +162,11 @@ def test_a_file_that_is_no_bed_is_refused_by_name(name, data, message, tmp_path)
         read_all(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_pairs_may_start_at_the_first_base(tmp_path):
+    lines = "chr1\t0\t9\tchr1\t5\t9\nchr1\t5\t9\tchr1\t0\t9\n"
+    assert [(start, end) for _, start, end, *_ in read_all(written(tmp_path, "a.bedpe", lines))] == [(0, 9), (0, 9)]
 
 
 def test_unknown_endings_and_missing_files_are_refused(tmp_path):
