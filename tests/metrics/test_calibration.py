@@ -277,3 +277,10 @@ def test_the_scale_error_of_a_wrong_scale_is_what_the_right_one_saves_and_else_t
 def test_a_track_without_entries_has_no_parts_of_crps(counts_rt, mean_rt):
     counts_rt[:, 1] = np.nan
     assert np.isnan(np.array(crps_split(counts_rt, mean_rt, 2.0))).tolist() == [[False, True, False]] * 3
+
+
+def test_a_track_with_a_single_entry_has_scores():
+    assert coverage([3.0, np.nan], [2.0, 2.0], [4.0, 4.0]) == 1
+    assert nb_pit([3.0, np.nan], [3.0, 1.0], 2.0, n_bins=1) == 1
+    with pytest.raises(ValueError, match="n_bins must be at least 1; it is 0"):
+        nb_pit([3.0], [3.0], 2.0, n_bins=0)

@@ -59,6 +59,20 @@ def test_a_fragment_whose_ends_meet_is_one_base_and_one_without_a_length_is_none
     assert dropped == {"second_mate": 1}
 
 
+def test_a_fragment_may_begin_at_the_first_base_of_a_chromosome(write_bam):
+    reads, dropped = read_all(
+        write_bam("a.bam", [(99, "chr1", 0, "30M", 40, 250), (147, "chr1", 220, "30M", 40, -250)], LENGTHS)
+    )
+    assert list(zip(reads.start, reads.end, strict=True)) == [(0, 250)] and dropped == {"second_mate": 1}
+
+
+@pytest.mark.parametrize("strand", [0, 16 | 32], ids=["plus", "minus"])
+def test_mates_on_one_strand_are_a_fragment_from_the_first_base_of_both(write_bam, strand):
+    records = [(67 | strand, "chr1", 120, "30M", 40, -50), (131 | strand, "chr1", 100, "30M", 40, 50)]
+    reads, _ = read_all(write_bam("a.bam", records, LENGTHS))
+    assert list(zip(reads.start, reads.end, reads.strand, strict=True)) == [(100, 150, -1 if strand else 1)]
+
+
 def test_the_length_on_the_genome_comes_from_the_cigar(write_bam):
     records = [(0, "chr2", 50, "5S20M3D10M2I4M", 9, 0), (16, "chr2", 60, "10M100N5M", 9, 0)]
     reads, _ = read_all(write_bam("a.bam", records, LENGTHS))
