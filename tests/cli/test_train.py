@@ -1,5 +1,6 @@
 """The command that trains: what it finds by itself, what it stores, how it goes on, and what it refuses."""
 
+import errno
 import os
 import signal
 import tomllib
@@ -19,6 +20,7 @@ from chipvi import pl as pictures
 from chipvi.cli.app import app
 from chipvi.data.splits import split_regions
 from chipvi.train import checkpoint, runner
+from chipvi.train.plan import TrainingPlan
 
 FILES = ["history.csv", "model.json", "model.safetensors", "quality.csv", "settings.toml", "training.png"]
 N_REGIONS, UNSEEN = 300, "cell2.H3K4me3"
@@ -299,6 +301,37 @@ def test_a_training_that_is_interrupted_goes_on_to_the_same_model(data, tmp_path
     assert_same_weights(weights(out, data), weights(whole, data))
     assert (out / "history.csv").read_text() == (whole / "history.csv").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "whole"]
+
+
+def test_a_model_that_cannot_be_written_does_not_cost_its_training(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
+    whole, out = tmp_path / "whole", tmp_path / "model"
+    assert call("train", data, "-o", whole, "--steps", 6, "--seed", 4).exit_code == 0
+
+    def save(self, folder: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(ChipVI, "save", save)
+        result = call("train", data, "-o", out, "--steps", 6, "--seed", 4)
+    assert "no space left on device while writing" in one_line(result, exit_code=1)
+    assert f"To go on: chipvi train --resume -o {out}" in result.stdout.replace("\n", "")
+    with monkeypatch.context() as no_step:  # not even the last one is made again
+        no_step.setattr(TrainingPlan, "training_step", lambda *_: pytest.fail("trained again"))
+        result = call("train", "--resume", "-o", out)
+    assert result.exit_code == 0, result.output
+    assert_same_weights(weights(out, data), weights(whole, data))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "whole"]
+
+
+def test_a_name_as_long_as_names_can_be_is_trained_to_and_gone_on_with(data, tmp_path, cut):
+    out = tmp_path / f"{'model' * 50}é"  # 252 bytes
+    patch = cut(2, OSError("power cut"))
+    assert call("train", data, "-o", out, "--steps", 4).exit_code == 1
+    patch.undo()
+    assert "was cut off. Go on with --resume" in one_line(call("train", data, "-o", out), exit_code=1)
+    assert call("train", "--resume", "-o", out).exit_code == 0
+    assert list(tmp_path.iterdir()) == [out] and (out / "model.json").is_file()
 
 
 def test_data_that_changed_since_are_not_gone_on_with(tmp_path, cut):

@@ -188,8 +188,10 @@ def _run(options: Options, console: Console) -> None:
 
 def _find_unfinished(options: Options) -> Path:
     """Folder of a training that is not finished, if it, or a new one, may become the model that is asked for."""
+    from .._files import unfinished_of
+
     out = options.out
-    unfinished = out.with_name(f".{out.name}.unfinished")
+    unfinished = unfinished_of(out)
     holds_model = any((out / name).is_file() for name in (MODEL_FILE, PICKLE_FILE))
     if out.exists() and not holds_model and not (out.is_dir() and not any(out.iterdir())):
         raise FileExistsError(f"{out} is there already, and is no model of chipvi. Name another folder.")
@@ -311,6 +313,7 @@ def _train(model: ChipVI, training: Training, checkpoint: Path) -> None:
             validation_size=training.validation_size,
             accelerator=training.accelerator,
             checkpoint=checkpoint,
+            keep_checkpoint=True,  # until the model is written
             callbacks=[StepProgress()],
             enable_progress_bar=False,
         )
@@ -363,9 +366,11 @@ def _end_early(error: BaseException, out: Path, unfinished: Path, console: Conso
     goes_on = (unfinished / CHECKPOINT).exists() and not isinstance(error, FloatingPointError)
     if not goes_on:
         shutil.rmtree(unfinished)
+    how = f"To go on: chipvi train --resume -o {out}" if goes_on else "There is no checkpoint yet to go on from."
     if isinstance(error, KeyboardInterrupt | InterruptedError):
-        how = f"To go on: chipvi train --resume -o {out}" if goes_on else "There is no checkpoint yet to go on from."
         print_line(f"Interrupted. {how}", console)
+    elif goes_on:
+        print_line(how, console)
 
 
 def _write(model: ChipVI, settings: Settings, made: Made, quality: pd.DataFrame | None, out: Path) -> None:

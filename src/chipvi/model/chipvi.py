@@ -227,6 +227,7 @@ class ChipVI(
         seed: int | None = None,
         plan_kwargs: dict[str, Any] | None = None,
         checkpoint: str | PathLike | None = None,
+        keep_checkpoint: bool = False,
         calibrate_unseen: bool | None = None,
         **trainer_kwargs: Any,
     ) -> None:
@@ -268,6 +269,9 @@ class ChipVI(
             File to save the training to once a minute, which needs a `seed`. After a crash or an interrupt, the same
             call on the same model and data goes on from it, and on a CPU ends in the same weights, bit by bit, as if
             it had run in one go. The file is removed at the end.
+        keep_checkpoint
+            Whether it stays, so that nothing is lost if the model cannot be saved afterwards; it then lies there, with
+            those of held-out-track calibration (`.held_out1`, `.held_out2`), until it is removed by hand.
         calibrate_unseen
             Whether held-out-track calibration follows; None: if any cell of the grid is empty. True also serves
             :meth:`load_query_data`.
@@ -341,7 +345,7 @@ class ChipVI(
         )
         with nullcontext() if options.checkpoint is None else claimed(options.checkpoint):
             self.fit_split(data, split, options, calibrate_unseen=calibrate_unseen)
-            if options.checkpoint is not None:
+            if options.checkpoint is not None and not keep_checkpoint:
                 for file in (options.checkpoint, *checkpoints_beside(options.checkpoint)):
                     file.unlink(missing_ok=True)
 
