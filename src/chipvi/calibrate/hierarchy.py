@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from ..predict.predictor import impute_measured, log_depths
 
 _BLOCK = 64  # neighbouring regions that count as one observation of the score
 _VAGUE = 2.0  # standard deviation of what a single trial may deviate by, before the hierarchy is asked
-_WARM_UP, _DRAWS = 150, 150
+_WARM_UP, _DRAWS = 100, 150
 _DEEPEST_TREE = 5
 _VARIATION = 0.7  # standard deviation of the log of each learnt spread about its prior
 _LEAST_INFLATION = 1e-6
@@ -30,37 +29,35 @@ _RIDGE, _LEAST_RIDGE = 0.1, 1e-6  # in tracks
 
 @dataclass(frozen=True)
 class Prior:
-    """Prior of one unknown: standard deviations, and medians of those that are learnt.
+    """Prior of one unknown, which is the default plus a level, a slope times a covariate, and three kinds of effects.
 
     Parameters
     ----------
     level
-        Of the mean over all cells about the default.
-    covariate
-        Of the coefficient of the covariate.
+        Standard deviation of the level.
+    slope
+        Mean and standard deviation of the slope.
     assay, biosample, cell
-        Medians of the standard deviations of the effects of assay and biosample, and of a cell's own.
+        Medians of the standard deviations of the effects of assays, of biosamples and of each cell.
     """
 
     level: float
-    covariate: float
+    slope: tuple[float, float]
     assay: float
     biosample: float
     cell: float
 
 
-# In the order of `Unseen`: blend weight, log amplitude, log factor of the spread.
+# The average of the others suits most cells of a grid alike, and better biosamples with more in their tracks. A track
+# is as strong as the other tracks of its biosample, to half of that. Dispersions vary twice as much as standard deviations.
+_WEIGHT = Prior(level=0.2, slope=(0.0, 1.0), assay=0.15, biosample=0.1, cell=0.15)
+_LOG_AMPLITUDE = Prior(level=0.1, slope=(1.0, 0.5), assay=0.05, biosample=0.05, cell=0.15)
+_LOG_STD = Prior(level=0.2, slope=(0.0, 0.7), assay=0.15, biosample=0.15, cell=0.15)
+_LOG_DISPERSION = Prior(level=0.4, slope=(0.0, 0.7), assay=0.3, biosample=0.3, cell=0.3)
+# in the order of `Unseen`
 PRIORS = {
-    ViewKind.COUNTS: (
-        Prior(level=0.2, covariate=0.0, assay=0.15, biosample=0.15, cell=0.2),
-        Prior(level=0.2, covariate=0.7, assay=0.15, biosample=0.15, cell=0.2),
-        Prior(level=0.4, covariate=0.7, assay=0.3, biosample=0.3, cell=0.3),
-    ),
-    ViewKind.SIGNAL: (
-        Prior(level=0.2, covariate=0.0, assay=0.15, biosample=0.15, cell=0.2),
-        Prior(level=0.2, covariate=0.7, assay=0.15, biosample=0.15, cell=0.2),
-        Prior(level=0.2, covariate=0.7, assay=0.15, biosample=0.15, cell=0.2),
-    ),
+    ViewKind.COUNTS: (_WEIGHT, _LOG_AMPLITUDE, _LOG_DISPERSION),
+    ViewKind.SIGNAL: (_WEIGHT, _LOG_AMPLITUDE, _LOG_STD),
 }
 
 
@@ -138,8 +135,8 @@ def approximate(log_likelihood: Callable[[Tensor], Tensor], n_unknowns: int) -> 
     """Laplace approximation of a likelihood of neighbouring regions: mean, and marginal variances.
 
     Regions are not independent, and the likelihood may be known up to a factor only. It is tempered, as composite
-    likelihoods are (the magnitude adjustment of Ribatet et al. 2012), so that its curvature is what the variation of the score between
-    blocks of regions makes it.
+    likelihoods are (the magnitude adjustment of Ribatet et al. 2012), so that its curvature is that which the
+    variation of the score between blocks of regions calls for.
 
     Parameters
     ----------
@@ -289,10 +286,9 @@ def infer(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Posterior mean and standard deviation of the unknowns in every cell, as deviations from the defaults.
 
-    An unknown of a cell is the sum of a level, a coefficient times a covariate of the biosample, an effect of the
-    assay, one of the biosample, and the cell's own; all are normal around 0, and those of one kind share a standard
-    deviation that is learnt. Given these, all else is normal and integrated in closed form; they themselves are drawn
-    by Pyro's no-U-turn sampler (and not by a `PyroBaseModuleClass`, which is made for minibatches of an AnnData).
+    Level, slope and effects are normal. Given the standard deviations of the three kinds of effects, which have
+    log-normal priors, they are integrated in closed form; the standard deviations are drawn by Pyro's no-U-turn
+    sampler (and not by a `PyroBaseModuleClass`, which is made for minibatches of an AnnData).
 
     Parameters
     ----------
@@ -311,50 +307,47 @@ def infer(
     import pyro.distributions as dist
     from pyro.infer import MCMC, NUTS
 
-    def constants(name: str) -> Tensor:
-        return torch.tensor([getattr(prior, name) for prior in priors], dtype=torch.float64)
+    def constants(values: Iterable[float]) -> Tensor:
+        return torch.tensor(list(values), dtype=torch.float64)
 
-    median_uk = torch.stack([constants(name) for name in ("assay", "biosample", "cell")], dim=1)
-    n_biosamples = len(covariate_bu)
-    b, a = (x.ravel() for x in np.mgrid[:n_biosamples, :n_assays])
+    level_u, slope_u, slope_std_u = (
+        constants(values) for values in zip(*((p.level, *p.slope) for p in priors), strict=True)
+    )
+    median_uk = torch.stack([constants((p.assay, p.biosample, p.cell)) for p in priors])
+    b, a = (x.ravel() for x in np.mgrid[: len(covariate_bu), :n_assays])
     i = evidence.biosample_i * n_assays + evidence.assay_i
     same_b, same_a = (torch.as_tensor(x[:, None] == x[i]).double() for x in (b, a))
     effects_kci = torch.stack([same_a, same_b, same_a * same_b])
     covariate_uc = torch.as_tensor(covariate_bu[b].T)
-    fixed_uci = constants("level").square()[:, None, None] + (
-        constants("covariate").square()[:, None, None] * covariate_uc[:, :, None] * covariate_uc[:, None, i]
-    )
+    products_uci = covariate_uc[:, :, None] * covariate_uc[:, None, i]
+    fixed_uci = level_u[:, None, None].square() + slope_std_u[:, None, None].square() * products_uci
+    fixed_uc = level_u[:, None].square() + (slope_std_u[:, None] * covariate_uc).square()
+    expected_uc = slope_u[:, None] * covariate_uc
     noise_uii = torch.diag_embed(torch.as_tensor(evidence.variance_iu.T))
-    observed_ui = torch.as_tensor(evidence.deviation_iu.T)
+    surprise_ui = torch.as_tensor(evidence.deviation_iu.T) - expected_uc[:, i]
 
-    def covariances(std_uk: Tensor, cells: Any = slice(None)) -> Tensor:
-        return fixed_uci[:, cells] + torch.einsum("uk,kci->uci", std_uk.square(), effects_kci[:, cells])
+    def covariance(std_uk: Tensor) -> Tensor:
+        return fixed_uci + torch.einsum("uk,kci->uci", std_uk.square(), effects_kci)
 
     def model() -> None:
         std_uk = pyro.sample("std", dist.LogNormal(median_uk.log(), _VARIATION).to_event(2))
-        deviations = dist.MultivariateNormal(torch.zeros_like(observed_ui), covariances(std_uk, i) + noise_uii)
-        pyro.sample("deviation", deviations.to_event(1), obs=observed_ui)
+        surprise = dist.MultivariateNormal(torch.zeros_like(surprise_ui), covariance(std_uk)[:, i] + noise_uii)
+        pyro.sample("surprise", surprise.to_event(1), obs=surprise_ui)
 
     with torch.random.fork_rng(devices=[]), pyro.get_param_store().scope(), pyro.validation_enabled(False):
         torch.manual_seed(seed)
-        sampler = MCMC(
-            NUTS(model, max_tree_depth=_DEEPEST_TREE), num_samples=_DRAWS, warmup_steps=_WARM_UP, disable_progbar=True
-        )
+        kernel = NUTS(model, max_tree_depth=_DEEPEST_TREE)
+        sampler = MCMC(kernel, num_samples=_DRAWS, warmup_steps=_WARM_UP, disable_progbar=True)
         sampler.run()
         draws = sampler.get_samples()["std"]
-    mean_uc, square_uc = torch.zeros_like(covariate_uc), torch.zeros_like(covariate_uc)
+    means, variances = [], []
     for std_uk in draws:
-        cross_uci = covariances(std_uk)
-        weight_uci = torch.linalg.solve(cross_uci[:, i] + noise_uii, cross_uci, left=False)
-        conditional_uc = (weight_uci @ observed_ui.unsqueeze(-1)).squeeze(-1)
-        prior_uc = (
-            constants("level").square()[:, None]
-            + constants("covariate").square()[:, None] * covariate_uc.square()
-            + std_uk.square().sum(dim=1, keepdim=True)
-        )
-        variance_uc = prior_uc - (weight_uci * cross_uci).sum(dim=-1)
-        mean_uc += conditional_uc / len(draws)
-        square_uc += (variance_uc + conditional_uc.square()) / len(draws)
-    std_uc = (square_uc - mean_uc.square()).clamp_min(0).sqrt()
-    shape = (n_biosamples, n_assays, len(priors))
-    return mean_uc.T.reshape(shape).numpy(), std_uc.T.reshape(shape).numpy()
+        covariance_uci = covariance(std_uk)
+        weight_uci = torch.linalg.solve(covariance_uci[:, i] + noise_uii, covariance_uci, left=False)
+        means.append(expected_uc + (weight_uci @ surprise_ui.unsqueeze(-1)).squeeze(-1))
+        prior_uc = fixed_uc + std_uk.square().sum(dim=1, keepdim=True)
+        variances.append(prior_uc - (weight_uci * covariance_uci).sum(dim=-1))
+    mean_suc = torch.stack(means)
+    variance_uc = torch.stack(variances).mean(dim=0) + mean_suc.var(dim=0, correction=0)
+    shape = (len(covariate_bu), n_assays, len(priors))
+    return mean_suc.mean(dim=0).T.reshape(shape).numpy(), variance_uc.sqrt().T.reshape(shape).numpy()
