@@ -20,9 +20,9 @@ from ..predict.predictor import impute_measured, log_depths
 
 _BLOCK = 64  # neighbouring regions that count as one observation of the score
 _VAGUE = 2.0  # standard deviation of what a single trial may deviate by, before the hierarchy is asked
-_WARM_UP, _DRAWS = 100, 150
+_WARM_UP, _DRAWS = 100, 200
 _DEEPEST_TREE = 5
-_VARIATION = 0.7  # standard deviation of the log of each learnt spread about its prior
+_VARIATION = 0.5  # standard deviation of the log of each learnt spread about its prior
 _LEAST_INFLATION = 1e-6
 _RIDGE, _LEAST_RIDGE = 0.1, 1e-6  # in tracks
 
@@ -48,12 +48,13 @@ class Prior:
     cell: float
 
 
-# The average of the others suits most cells of a grid alike, and better biosamples with more in their tracks. A track
-# is as strong as the other tracks of its biosample, to half of that. Dispersions vary twice as much as standard deviations.
-_WEIGHT = Prior(level=0.2, slope=(0.0, 1.0), assay=0.15, biosample=0.1, cell=0.15)
+# How far to follow the average depends on the assay, and on how strong a biosample's tracks are.
+_WEIGHT = Prior(level=0.25, slope=(0.0, 1.0), assay=0.2, biosample=0.1, cell=0.15)
+# A track is as strong as the others of its biosample, give or take half of that.
 _LOG_AMPLITUDE = Prior(level=0.1, slope=(1.0, 0.5), assay=0.05, biosample=0.05, cell=0.15)
-_LOG_STD = Prior(level=0.2, slope=(0.0, 0.7), assay=0.15, biosample=0.15, cell=0.15)
-_LOG_DISPERSION = Prior(level=0.4, slope=(0.0, 0.7), assay=0.3, biosample=0.3, cell=0.3)
+# Errors are about as large as in trials, but each track may surprise.
+_LOG_STD = Prior(level=0.2, slope=(0.0, 0.7), assay=0.1, biosample=0.1, cell=0.3)
+_LOG_DISPERSION = Prior(level=0.4, slope=(0.0, 0.7), assay=0.3, biosample=0.3, cell=0.45)
 # in the order of `Unseen`
 PRIORS = {
     ViewKind.COUNTS: (_WEIGHT, _LOG_AMPLITUDE, _LOG_DISPERSION),
@@ -98,15 +99,15 @@ class Trial:
         the quasi-Poisson deviance of counts), for the likelihood hardly cares about the height of peaks; the factor of
         the spread by the model's likelihood, given these.
         """
+        from pyro.distributions import GammaPoisson, Normal  # slow to import
+
         measured_r, network_r, average_r, spread_r = (
             torch.as_tensor(x) for x in (self.measured_r, self.network_r, self.average_r, self.spread_r)
         )
-        from pyro.distributions import GammaPoisson, Normal  # slow to import
-
-        default_u = torch.as_tensor(self.default_u)
+        default_weight, default_log_amplitude, default_log_factor = self.default_u
 
         def mean(deviation_u: Tensor) -> Tensor:
-            weight, log_amplitude = default_u[:2] + deviation_u
+            weight, log_amplitude = default_weight + deviation_u[0], default_log_amplitude + deviation_u[1]
             mean_r = network_r + weight * (average_r - network_r)
             if self.kind is ViewKind.SIGNAL:
                 return self.level + torch.exp(log_amplitude) * (mean_r - self.level)
@@ -122,7 +123,7 @@ class Trial:
         fitted_r = mean(torch.as_tensor(deviation_u))
 
         def likelihood(deviation_u: Tensor) -> Tensor:
-            factor_r = spread_r * torch.exp(default_u[2] + deviation_u)
+            factor_r = spread_r * torch.exp(default_log_factor + deviation_u[0])
             if self.kind is ViewKind.SIGNAL:
                 return Normal(fitted_r, factor_r, validate_args=False).log_prob(measured_r)
             return GammaPoisson(factor_r, factor_r / fitted_r, validate_args=False).log_prob(measured_r)
@@ -141,7 +142,7 @@ def approximate(log_likelihood: Callable[[Tensor], Tensor], n_unknowns: int) -> 
     Parameters
     ----------
     log_likelihood
-        Of each region, given the unknowns; it needs second derivatives.
+        Of each region, given unknowns that are the same in all (u) or not (u, r); with second derivatives.
     n_unknowns
         How many, 0 to start from.
     """
@@ -157,15 +158,18 @@ def approximate(log_likelihood: Callable[[Tensor], Tensor], n_unknowns: int) -> 
         value = loss(point_u)
         return value.item(), torch.autograd.grad(value, point_u)[0].numpy()
 
+    def minus_total(x_u: Tensor) -> Tensor:
+        return -log_likelihood(x_u).sum()
+
     for _ in range(2):  # with the first temper, the vague prior may count too little
         mean_u = minimize(value_and_gradient, mean_u, jac=True, method="BFGS").x
         at_u = torch.tensor(mean_u)
-        hessian_uu = torch.autograd.functional.hessian(lambda x_u: -log_likelihood(x_u).sum(), at_u).numpy()
-        score_ru = torch.autograd.functional.jacobian(
-            log_likelihood, at_u, vectorize=True, strategy="forward-mode"
-        ).numpy()
-        block_r = np.arange(len(score_ru)) // _BLOCK
-        score_nu = np.stack([np.bincount(block_r, score_r) for score_r in score_ru.T], axis=1)
+        value_u, vector_uu = np.linalg.eigh(torch.autograd.functional.hessian(minus_total, at_u).numpy())
+        hessian_uu = vector_uu * np.maximum(value_u, 0) @ vector_uu.T  # flat where the likelihood is no hill
+        x_ur = at_u[:, None].repeat(1, len(log_likelihood(at_u))).requires_grad_()  # each region has its own gradient
+        score_ur = torch.autograd.grad(log_likelihood(x_ur).sum(), x_ur)[0].numpy()
+        block_r = np.arange(score_ur.shape[1]) // _BLOCK
+        score_nu = np.stack([np.bincount(block_r, score_r) for score_r in score_ur], axis=1)
         inflation = np.trace(np.linalg.lstsq(hessian_uu, score_nu.T @ score_nu)[0]) / n_unknowns
         temper = 1 / max(inflation, _LEAST_INFLATION)
     return mean_u, np.diag(np.linalg.inv(temper * hessian_uu + vague_uu))
