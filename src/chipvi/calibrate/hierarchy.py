@@ -49,7 +49,7 @@ class Prior:
 
 
 # How far to follow the average depends on the assay, and on how strong a biosample's tracks are.
-_WEIGHT = Prior(level=0.25, slope=(0.0, 1.0), assay=0.2, biosample=0.1, cell=0.15)
+_WEIGHT = Prior(level=0.25, slope=(0.5, 0.5), assay=0.2, biosample=0.1, cell=0.15)
 # A track is as strong as the others of its biosample, give or take half of that.
 _LOG_AMPLITUDE = Prior(level=0.1, slope=(1.0, 0.5), assay=0.05, biosample=0.05, cell=0.15)
 # Errors are about as large as in trials, but each track may surprise.
