@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import chipvi
+from chipvi.data.track_data import ViewKind
 from chipvi.metrics import leave_one_out_average, pearson, r2
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "seed": 1}
@@ -140,7 +141,7 @@ def test_a_new_biosample_takes_less_of_the_average_than_a_new_assay(world):
     new = world.whole[:, GIVEN[:2]].copy()
     new.var["assay"] = ["H3K4me1", "ATAC"]
     query = chipvi.ChipVI.load_query_data(new, world.model)
-    share_ba = query.module.blend.weight_ba
+    share_ba = query.module.view(ViewKind.COUNTS).unseen.mean_bau[..., 0]
     np.testing.assert_array_equal(share_ba[3], [0.25] * 5 + [0.5])
     np.testing.assert_array_equal(share_ba[:, 5], 0.5)
 
