@@ -62,7 +62,9 @@ def impute(query: chipvi.ChipVI, biosample: str, targets: Sequence[str]) -> np.n
 def windows(values_rt: np.ndarray, group_r: np.ndarray) -> np.ndarray:
     """Means over windows of several widths, cut off where a stretch of regions ends."""
     frame = pd.DataFrame(values_rt).groupby(group_r, sort=False)
-    means = [frame.rolling(2 * half + 1, center=True, min_periods=1).mean().to_numpy() for half in choose_half_widths(200)]
+    means = [
+        frame.rolling(2 * half + 1, center=True, min_periods=1).mean().to_numpy() for half in choose_half_widths(200)
+    ]
     return np.concatenate(means, axis=1)
 
 

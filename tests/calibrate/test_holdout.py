@@ -114,6 +114,16 @@ def test_the_average_is_followed_where_biosamples_are_alike(worlds):
     assert share["different"] < share["alike"] - 0.1
 
 
+def test_what_is_expected_of_empty_cells_is_a_table(worlds):
+    model = worlds["alike"]
+    (row,) = model.unseen_expectations.to_dict("records")
+    assert [row[name] for name in ("biosample", "assay", "view")] == ["cell3", "H3K4me1", "counts"]
+    at = model.grid.biosamples.index("cell3"), model.grid.assays.index("H3K4me1")
+    for n, name in enumerate(("blend_weight", "log_amplitude", "log_spread")):
+        assert row[name] == unseen(model).mean_bau[*at, n].item()
+        assert row[f"{name}_std"] == unseen(model).std_bau[*at, n].item() > 0
+
+
 def test_held_out_track_calibration_moves_nothing_but_what_nobody_has_measured(worlds):
     model = worlds["different"]
     plain = chipvi.ChipVI(model.adata, n_latent=12, n_hidden=64)

@@ -175,9 +175,9 @@ class Unseen(nn.Module):
     @torch.no_grad()
     def set(self, is_set_ba: np.ndarray, mean_bau: np.ndarray, std_bau: np.ndarray) -> None:
         """Expect this of these cells from now on."""
-        is_set_ba = torch.as_tensor(is_set_ba, device=self.mean_bau.device)
+        cells = np.nonzero(is_set_ba)
         for ours_bau, given_bau in ((self.mean_bau, mean_bau), (self.std_bau, std_bau)):
-            ours_bau[is_set_ba] = torch.as_tensor(given_bau).to(ours_bau)[is_set_ba]
+            ours_bau[cells] = torch.as_tensor(given_bau[cells]).to(ours_bau)
 
     @torch.no_grad()
     def extend_from(self, known: Unseen) -> None:
