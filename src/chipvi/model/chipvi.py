@@ -455,9 +455,9 @@ class ChipVI(
     def unseen_expectations(self) -> pd.DataFrame:
         """What is expected of each experiment that training never saw, a row for each view of an empty cell.
 
-        `blend_weight` is that of the average of the other biosamples in its mean; `log_amplitude` the log of the factor
-        by which its mean departs more from the level of its assay than the network has it; `log_spread` the log of the factor of
-        the dispersion of counts, or of the standard deviation of signal. Beside each is its standard deviation, over
+        `blend_weight` is that of the average of the other biosamples in the mean; `log_amplitude` the log of the factor
+        by which the mean departs more from the level of its assay than the network has it; `log_spread` that of the
+        dispersion of counts, or of the standard deviation of signal. Beside each stands its standard deviation, over
         which predictions are integrated; 0 where no trial tells.
         """
         unknowns = ("blend_weight", "log_amplitude", "log_spread")
