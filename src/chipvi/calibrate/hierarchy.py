@@ -230,7 +230,7 @@ def learn_from_given(module: ChipVAE, grid: Grid, data: TrackData, n_biosamples:
         columns = np.flatnonzero(is_given_t & (grid.biosample_t == b))
         if len(columns) >= 2:  # each is imputed from the others
             trials += try_tracks(module, grid, data, data, columns, np.arange(data.n_regions))
-    has_data_ba = module.known_array_ba
+    has_data_ba = module.known_array_ba.copy()
     has_data_ba[grid.biosample_t[data.measured_t], grid.assay_t[data.measured_t]] = True
     is_new_ba = np.ones_like(has_data_ba)
     is_new_ba[:n_biosamples, :n_assays] = False
