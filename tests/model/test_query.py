@@ -70,9 +70,9 @@ def test_a_new_biosample_is_denoised_towards_its_true_rate(world, query):
 
 def test_the_given_tracks_tell_of_the_others(world, query):
     one = chipvi.ChipVI.load_query_data(world.whole[:, GIVEN[1:2]].copy(), world.model)
-    truth = world.whole.layers["rate"][:, world.whole.var_names.get_indexer(WANTED[:1])]
-    scores = [pearson(truth, q.get_imputed_counts(tracks=table(WANTED[:1]), return_numpy=True)) for q in (one, query)]
-    assert scores[1] > scores[0]
+    truth = world.whole.layers["rate"][:, world.whole.var_names.get_indexer(WANTED)]
+    scores = [pearson(truth, q.get_imputed_counts(tracks=table(WANTED), return_numpy=True)) for q in (one, query)]
+    assert scores[1].mean() > scores[0].mean()
 
 
 def test_depth_has_the_unit_of_the_reference(world, query):
