@@ -237,8 +237,8 @@ class ChipVI(
 
         Where cells of the grid of biosamples and assays are empty, held-out-track calibration follows: two more models,
         a sixth of the steps each, are trained without some of the tracks and impute these. From that the model learns
-        the blend weight of the average of the other biosamples where it imputes an experiment that nobody has run, and
-        how uncertain it is.
+        how far to follow the average of the other biosamples where it imputes an experiment that nobody has run, how
+        strong that will be, and how uncertain (:attr:`unseen_expectations`).
 
         Whatever ends training early with an exception leaves the model as it was, its history and advice included.
 
@@ -462,6 +462,31 @@ class ChipVI(
     def findings(self) -> list[Finding]:
         """What :attr:`advice` is made of: the signs that training found, with numbers in place of words."""
         return [Finding.of(plain) for plain in self.findings_]
+
+    @property
+    def unseen_expectations(self) -> pd.DataFrame:
+        """What is expected of each experiment that training never saw, a row for each view of an empty cell.
+
+        `blend_weight` is that of the average of the other biosamples in the mean; `log_amplitude` the log of the factor
+        by which the mean departs more from the level of its assay than the network has it; `log_spread` that of the
+        dispersion of counts, or of the standard deviation of signal. Beside each stands its standard deviation, over
+        which predictions are integrated; 0 where no trial tells.
+        """
+        unknowns = ("blend_weight", "log_amplitude", "log_spread")
+        columns = [name for unknown in unknowns for name in (unknown, f"{unknown}_std")]
+        is_target_a = np.isin(np.arange(len(self.grid.assays)), self.grid.assay_t[self.grid.is_target_t])
+        b, a = np.nonzero(~self.module.known_array_ba & is_target_a)
+        tables = []
+        for view in self.module.views:
+            mean_nu, std_nu = (x.cpu().numpy()[b, a] for x in (view.unseen.mean_bau, view.unseen.std_bau))
+            table = pd.DataFrame(np.stack([mean_nu, std_nu], axis=2).reshape(len(b), -1), columns=columns)
+            labels = {
+                "biosample": np.array(self.grid.biosamples)[b],
+                "assay": np.array(self.grid.assays)[a],
+                "view": str(view.kind),
+            }
+            tables.append(table.assign(**labels)[[*labels, *columns]])
+        return pd.concat(tables, ignore_index=True)
 
     @property
     def biosamples(self) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ from ..data.grid import Grid, Initialisation
 from ..data.minibatch import Minibatch
 from ..data.track_data import ViewKind
 from ..nn import BiosampleAffinity, BiosampleEmbedding, Decoder, Encoder, make_count_head, similarity_scores
-from .calibration import BlendWeights
 from .features import TrackGrid, WindowMeans, WindowOffsets
 from .inputs import Encoding, Example, Queries, ViewEncoding, ViewPrediction, Visible
 from .views import CountView, SignalView, TargetInputs, View
@@ -115,9 +114,9 @@ class ChipVAE(BaseModuleClass):
         views: dict[ViewKind, View] = {}
         if ViewKind.COUNTS in grid.seen:
             head = make_count_head(options.head, **(options.head_options or {}))
-            views[ViewKind.COUNTS] = CountView(head, start.counts)
+            views[ViewKind.COUNTS] = CountView(head, start.counts, start.known_ba)
         if ViewKind.SIGNAL in grid.seen:
-            views[ViewKind.SIGNAL] = SignalView(start.signal)
+            views[ViewKind.SIGNAL] = SignalView(start.signal, start.known_ba)
         n_slot = (len(half_widths) + 1) * len(views)
         self.biosamples = BiosampleEmbedding(n_biosamples, _N_EMBEDDING)
         self.affinity = BiosampleAffinity(n_biosamples, n_assays)
@@ -128,7 +127,6 @@ class ChipVAE(BaseModuleClass):
         self.decoder = Decoder(n_assays, options.n_latent, _N_EMBEDDING, n_inputs, _N_DECODER_HIDDEN, n_outputs)
         self.by_kind = torch.nn.ModuleDict({str(kind): view for kind, view in views.items()})
         self._predicted = grid.views
-        self.blend = BlendWeights(start.known_ba)
         # kept as buffers, so that a saved model carries what prediction needs
         self.tracks = TrackGrid(
             *(torch.as_tensor(x) for x in (grid.biosample_t, grid.assay_t, grid.track_ba, grid.target_bg))
@@ -363,7 +361,6 @@ class ChipVAE(BaseModuleClass):
         self.affinity.extend_from(known.affinity)
         self.encoder.extend_from(known.encoder)
         self.decoder.extend_from(known.decoder)
-        self.blend.extend_from(known.blend)
         for view in self.seen:
             view.extend_from(known.view(view.kind))
 

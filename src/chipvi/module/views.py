@@ -13,12 +13,13 @@ from torch.distributions import Distribution, Normal
 from ..data.grid import CellStart
 from ..data.track_data import ViewKind
 from ..nn import CountHead, GaussianHead, NegativeBinomial, log_ratio, log_update, window_means, window_sums
-from .calibration import Calibration, CountCalibration, SignalCalibration
+from .calibration import Calibration, CountCalibration, SignalCalibration, Unseen
 from .features import AssayMeans, WindowMeans, WindowOffsets
 from .inputs import Average, HeadInputs, OwnCounts, Queries, Slots, Truth, ViewPrediction, Visible
 
 _CAUTION = 2.0  # log of how much narrower the prior of a rate starts than its track: own reads are noise at first
 _LEAST_SCALE = 0.05  # of a standardised input
+LEAST_SHARE = 0.01  # of the network's mean that a mean of counts may be, blended with an average of weight below 0
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,25 @@ class TargetInputs:
     log_exposure_rqg: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What is known of experiments that training never saw, beside what the network makes of them.
+
+    Parameters
+    ----------
+    average_rn
+        Average of the other biosamples.
+    may_blend_rn
+        1 where there is such an average, and no visible reads of the target that would say more.
+    is_imputed_n
+        Whether they are predicted without their own data.
+    """
+
+    average_rn: Tensor
+    may_blend_rn: Tensor
+    is_imputed_n: Tensor
+
+
 class View(nn.Module):
     """One view of all tracks.
 
@@ -53,6 +73,10 @@ class View(nn.Module):
         From raw numbers to a distribution.
     start
         Where the head starts in each cell.
+    calibration
+        Corrections of tracks that training has seen.
+    known_ba
+        Which cells of the grid have data.
     """
 
     kind: ClassVar[ViewKind]
@@ -64,9 +88,11 @@ class View(nn.Module):
     shift_a: Tensor
     scale_a: Tensor
 
-    def __init__(self, head: CountHead | GaussianHead, start: CellStart, calibration: Calibration) -> None:
+    def __init__(
+        self, head: CountHead | GaussianHead, start: CellStart, calibration: Calibration, known_ba: np.ndarray
+    ) -> None:
         super().__init__()
-        self.head, self.calibration = head, calibration
+        self.head, self.calibration, self.unseen = head, calibration, Unseen(known_ba)
         self.register_buffer("level_ba", torch.as_tensor(start.level_ba))
         self.register_buffer("log_spread_ba", torch.as_tensor(start.log_spread_ba))
         n_assays = start.level_ba.shape[1]
@@ -77,6 +103,11 @@ class View(nn.Module):
     def number(self) -> int:
         """Position among all views that a model may have."""
         return list(ViewKind).index(self.kind)
+
+    @property
+    def strength_ba(self) -> Tensor:
+        """How much a track has of what its assay shows, on a log scale."""
+        raise NotImplementedError
 
     @property
     def n_outputs(self) -> int:
@@ -130,6 +161,7 @@ class View(nn.Module):
         n_assays = len(known.shift_a)
         self.shift_a[:n_assays], self.scale_a[:n_assays] = known.shift_a, known.scale_a
         self.calibration.extend_from(known.calibration)
+        self.unseen.extend_from(known.unseen)
 
     def predict(
         self, raw_rqgo: Tensor, queries: Queries, target: TargetInputs, offsets: WindowOffsets
@@ -151,13 +183,52 @@ class View(nn.Module):
         """Dispersion of counts, standard deviation of signal."""
         raise NotImplementedError
 
+    def expect(
+        self, network_rn: Tensor, spread_rn: Tensor, reference: Reference, cells_n: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and spread of experiments that training never saw, over all that may be expected of their cells.
+
+        Parameters
+        ----------
+        network_rn, spread_rn
+            Mean and spread by the network alone.
+        reference
+            What else is known.
+        cells_n
+            Their cells.
+        """
+        means, variances = [], []
+        for weight_n, log_amplitude_n, log_factor_n in self.unseen.points(cells_n):
+            log_amplitude_n, log_factor_n = (x * reference.is_imputed_n for x in (log_amplitude_n, log_factor_n))
+            blended_rn = torch.lerp(network_rn, reference.average_rn, weight_n * reference.may_blend_rn)
+            means.append(self.amplify(blended_rn, log_amplitude_n, network_rn, cells_n))
+            variances.append(self.variance(means[-1], spread_rn * torch.exp(log_factor_n)))
+        mean_srn = torch.stack(means)
+        mean_rn = mean_srn.mean(dim=0)
+        variance_rn = torch.stack(variances).mean(dim=0) + (mean_srn - mean_rn).square().mean(dim=0)
+        return mean_rn, self.spread_at(mean_rn, variance_rn)
+
+    def amplify(
+        self, mean_rn: Tensor, log_amplitude_n: Tensor, network_rn: Tensor, cells_n: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Mean at another amplitude; the network's alone bounds it."""
+        raise NotImplementedError
+
+    def variance(self, mean_rn: Tensor, spread_rn: Tensor) -> Tensor:
+        """Variance, without that of the reads by chance."""
+        raise NotImplementedError
+
+    def spread_at(self, mean_rn: Tensor, variance_rn: Tensor) -> Tensor:
+        """Spread that has such a variance."""
+        raise NotImplementedError
+
 
 class CountView(View):
     """Reads. They enter as rates, and are predicted at a depth.
 
     Parameters
     ----------
-    head, start
+    head, start, known_ba
         As in :class:`View`.
     """
 
@@ -166,9 +237,14 @@ class CountView(View):
     head: CountHead
     rate_a: Tensor
 
-    def __init__(self, head: CountHead, start: CellStart) -> None:
-        super().__init__(head, start, CountCalibration(start.level_ba.shape))
+    def __init__(self, head: CountHead, start: CellStart, known_ba: np.ndarray) -> None:
+        super().__init__(head, start, CountCalibration(start.level_ba.shape), known_ba)
         self.register_buffer("rate_a", torch.as_tensor(np.exp(start.level_ba).mean(axis=0)))
+
+    @property
+    def strength_ba(self) -> Tensor:
+        """Log mean rate."""
+        return self.level_ba
 
     @property
     def n_outputs(self) -> int:
@@ -254,13 +330,27 @@ class CountView(View):
         assert isinstance(distribution, NegativeBinomial)
         return distribution.theta
 
+    def amplify(
+        self, mean_rn: Tensor, log_amplitude_n: Tensor, network_rn: Tensor, cells_n: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Times a factor; where the average has a weight below 0, something of the network's mean is left."""
+        return torch.maximum(mean_rn, LEAST_SHARE * network_rn) * torch.exp(log_amplitude_n)
+
+    def variance(self, mean_rn: Tensor, spread_rn: Tensor) -> Tensor:
+        """Square of the mean over the dispersion."""
+        return mean_rn.square() / spread_rn
+
+    def spread_at(self, mean_rn: Tensor, variance_rn: Tensor) -> Tensor:
+        """Dispersion."""
+        return mean_rn.square() / variance_rn
+
 
 class SignalView(View):
     """p-value signal, arcsinh(-log10 p); depth means nothing to it.
 
     Parameters
     ----------
-    start
+    start, known_ba
         As in :class:`View`.
     """
 
@@ -268,8 +358,13 @@ class SignalView(View):
     names = HistoryNames("imp_pval", "imp_signal_loss")
     head: GaussianHead
 
-    def __init__(self, start: CellStart) -> None:
-        super().__init__(GaussianHead(), start, SignalCalibration(start.level_ba.shape))
+    def __init__(self, start: CellStart, known_ba: np.ndarray) -> None:
+        super().__init__(GaussianHead(), start, SignalCalibration(start.level_ba.shape), known_ba)
+
+    @property
+    def strength_ba(self) -> Tensor:
+        """Log standard deviation."""
+        return self.log_spread_ba
 
     def predict(
         self, raw_rqgo: Tensor, queries: Queries, target: TargetInputs, offsets: WindowOffsets
@@ -298,3 +393,18 @@ class SignalView(View):
     def spread(self, distribution: Distribution) -> Tensor:
         """Standard deviation."""
         return distribution.stddev
+
+    def amplify(
+        self, mean_rn: Tensor, log_amplitude_n: Tensor, network_rn: Tensor, cells_n: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Times a factor, about the mean that the cell starts from."""
+        level_n = self.level_ba[cells_n]
+        return level_n + (mean_rn - level_n) * torch.exp(log_amplitude_n)
+
+    def variance(self, mean_rn: Tensor, spread_rn: Tensor) -> Tensor:
+        """Square of the standard deviation."""
+        return spread_rn.square()
+
+    def spread_at(self, mean_rn: Tensor, variance_rn: Tensor) -> Tensor:
+        """Standard deviation."""
+        return variance_rn.sqrt()

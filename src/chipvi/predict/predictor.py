@@ -17,6 +17,7 @@ from ..data.track_data import TrackData, ViewKind
 from ..data.tracks import Targets, parse_targets
 from ..module.inputs import NO_ASSAY, Encoding, Queries, Visible
 from ..module.vae import ChipVAE
+from ..module.views import Reference, View
 
 _MOST_QUERIES = 16_384  # regions times queries in one pass through the network
 _MOST_TARGETS = 256
@@ -172,7 +173,7 @@ class Predictor:
         self._assay_n = self._indices([grid.assays.index(label) for label in targets.assays])
         cells_n = (self._biosample_n, self._assay_n)
         is_known_n = module.known_ba[cells_n]
-        self._blend_n = torch.where(is_known_n, 0.0, module.blend.weight_ba[cells_n])
+        self._is_known_n = is_known_n
         is_measured_n = (targets.columns >= 0) & data.measured_t[targets.columns]
         self._is_measured_n = torch.as_tensor(is_measured_n, device=self._device)
         # a never-seen combination would make the biosample's own vector extrapolate
@@ -256,19 +257,38 @@ class Predictor:
         draws = [self._ask_network(encoding.with_latent(z_rqk), part) for z_rqk in latents(encoding.posterior)]
         answers = {}
         for view in self._module.views:
-            distributions = [draw[view.kind] for draw in draws]
             average_rn, may_blend_rn = self._average(encoding, part, view.kind)
-            network_srn = torch.stack([one.mean for one in distributions])
-            # so as not to extrapolate where training never saw the combination
-            weight_rn = self._blend_n[part.target_n] * may_blend_rn
+            network = [draw[view.kind] for draw in draws]
+            predicted = [self._expect(view, one, average_rn, may_blend_rn, part) for one in network]
             answers[view.kind] = ViewAnswer(
-                mean_srn=torch.lerp(network_srn, average_rn.expand_as(network_srn), weight_rn.expand_as(network_srn)),
-                spread_srn=torch.stack([view.spread(one) for one in distributions]),
-                network_mean_srn=network_srn,
+                mean_srn=torch.stack([mean_rn for mean_rn, _ in predicted]),
+                spread_srn=torch.stack([spread_rn for _, spread_rn in predicted]),
+                network_mean_srn=torch.stack([one.mean for one in network]),
                 average_rn=average_rn,
                 may_blend_rn=may_blend_rn,
             )
         return answers
+
+    def _expect(
+        self, view: View, network: Distribution, average_rn: Tensor, may_blend_rn: Tensor, part: TargetQueries
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and spread: the network's where training saw the experiment, else over what may be expected of it."""
+        mean_rn, spread_rn = network.mean, view.spread(network)
+        place = torch.nonzero(~self._is_known_n[part.target_n]).squeeze(-1)
+        if not len(place):
+            return mean_rn, spread_rn
+        n = part.target_n[place]
+        reference = Reference(average_rn[:, place], may_blend_rn[:, place], self._is_imputed(part)[place])
+        # so as not to extrapolate where training never saw the combination
+        expected = view.expect(
+            mean_rn[:, place], spread_rn[:, place], reference, (self._biosample_n[n], self._assay_n[n])
+        )
+        return mean_rn.index_copy(1, place, expected[0]), spread_rn.index_copy(1, place, expected[1])
+
+    def _is_imputed(self, part: TargetQueries) -> Tensor:
+        """Whether targets are predicted without their own data."""
+        n = part.target_n
+        return (part.queries.leave_out_q[part.query_n] == self._assay_n[n]) | ~self._is_measured_n[n]
 
     def _ask_network(self, encoding: Encoding, part: TargetQueries) -> dict[ViewKind, Distribution]:
         """Distributions of the targets given the latent, recalibrated, shape (r, n)."""
@@ -278,7 +298,7 @@ class Predictor:
         predicted = self._module.generative(encoding, part.queries, log_depth_qg[None])
         cells_n = (self._biosample_n[n], self._assay_n[n])
         # recalibration is of imputation: a target that is predicted with its own data is left alone
-        is_imputed_n = (part.queries.leave_out_q[q] == self._assay_n[n]) | ~self._is_measured_n[n]
+        is_imputed_n = self._is_imputed(part)
         return {
             view.kind: view.calibration(view.collect(predicted[view.kind].distribution, q, g), cells_n, is_imputed_n)
             for view in self._module.views
