@@ -142,6 +142,12 @@ class View(nn.Module):
         """Dispersion of counts, standard deviation of signal."""
         raise NotImplementedError
 
+    def move(
+        self, distribution: Distribution, towards_rn: Tensor, weight_rn: Tensor, log_depth_n: Tensor
+    ) -> Distribution:
+        """Move the mean towards what trees predict, by a weight of 0 to 1; the spread stays."""
+        raise NotImplementedError
+
 
 class CountView(View):
     """Reads. They enter as rates, and are predicted at a depth.
@@ -240,6 +246,14 @@ class CountView(View):
         assert isinstance(distribution, NegativeBinomial)
         return distribution.theta
 
+    def move(
+        self, distribution: Distribution, towards_rn: Tensor, weight_rn: Tensor, log_depth_n: Tensor
+    ) -> Distribution:
+        """Move the log of the mean; trees predict the log of a rate."""
+        assert isinstance(distribution, NegativeBinomial)
+        log_mean_rn = torch.lerp(torch.log(distribution.mu), (towards_rn + log_depth_n).float(), weight_rn)
+        return NegativeBinomial(torch.where(weight_rn > 0, torch.exp(log_mean_rn), distribution.mu), distribution.theta)
+
 
 class SignalView(View):
     """p-value signal, arcsinh(-log10 p); depth means nothing to it.
@@ -284,3 +298,10 @@ class SignalView(View):
     def spread(self, distribution: Distribution) -> Tensor:
         """Standard deviation."""
         return distribution.stddev
+
+    def move(
+        self, distribution: Distribution, towards_rn: Tensor, weight_rn: Tensor, log_depth_n: Tensor
+    ) -> Distribution:
+        """Move the mean; depth means nothing to it."""
+        mean_rn = torch.lerp(distribution.mean, towards_rn.float(), weight_rn)
+        return Normal(mean_rn, distribution.stddev, validate_args=False)
