@@ -135,6 +135,10 @@ class SavedModel:
         for finding in findings:
             _require_finding(finding)
 
+    def weights_under(self, prefix: str) -> dict[str, Tensor]:
+        """Weights whose names begin so, by the rest of their names."""
+        return {name.removeprefix(prefix): value for name, value in self.weights.items() if name.startswith(prefix)}
+
     def require_weights_of(self, expected: Mapping[str, Tensor]) -> None:
         """Refuse weights that are not those of a module.
 

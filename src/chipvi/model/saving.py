@@ -169,6 +169,7 @@ class SaveMixin:
                 setattr(model, name, value)
             model.reference_size_ = None if size is None else ReferenceSize(**size)
         with cannot_be_read(folder / f"{prefix}{WEIGHTS_FILE}"):
+            model.module.trees.take(saved.weights_under("trees."))  # a model that is not trained has none
             saved.require_weights_of(model.module.state_dict())
             model.module.load_state_dict(saved.weights)
         model.to_device(torch_device)

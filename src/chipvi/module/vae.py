@@ -17,7 +17,15 @@ from ..data.context import choose_half_widths
 from ..data.grid import Grid, Initialisation
 from ..data.minibatch import Minibatch
 from ..data.track_data import ViewKind
-from ..nn import BiosampleAffinity, BiosampleEmbedding, Decoder, Encoder, make_count_head, similarity_scores
+from ..nn import (
+    BiosampleAffinity,
+    BiosampleEmbedding,
+    BoostedTrees,
+    Decoder,
+    Encoder,
+    make_count_head,
+    similarity_scores,
+)
 from .features import TrackGrid, WindowMeans, WindowOffsets
 from .inputs import Encoding, Example, Queries, ViewEncoding, ViewPrediction, Visible
 from .views import CountView, SignalView, TargetInputs, View
@@ -131,6 +139,7 @@ class ChipVAE(BaseModuleClass):
         self.tracks = TrackGrid(
             *(torch.as_tensor(x) for x in (grid.biosample_t, grid.assay_t, grid.track_ba, grid.target_bg))
         )
+        self.trees = BoostedTrees(n_covariates + len(start.log_depth_t) * self._n_tree_features)
         self.register_buffer("log_center", torch.tensor(start.log_center, dtype=torch.float64))
         self.register_buffer("log_depth_t", torch.as_tensor(start.log_depth_t))
         self.register_buffer("known_ba", torch.as_tensor(start.known_ba))
@@ -165,6 +174,33 @@ class ChipVAE(BaseModuleClass):
     def known_array_ba(self) -> np.ndarray:
         """Which cells of the grid have data, bool."""
         return self.known_ba.cpu().numpy()
+
+    @property
+    def _n_tree_features(self) -> int:
+        """Of each track: its window means, view by view."""
+        return len(self.seen) * len(self.half_widths)
+
+    def tree_features(self, visible: Visible) -> Tensor:
+        """What trees may look at: the covariates, then the window means of each track, NaN where there are none (r, f).
+
+        Parameters
+        ----------
+        visible
+            Regions, and what may be seen of them.
+        """
+        feature_vrts = []
+        for view in self.seen:
+            means = view.means(visible)
+            is_missing_rt1 = means.present_rt.unsqueeze(-1) == 0
+            feature_vrts.append(view.transform(means.value_rts).masked_fill(is_missing_rt1, torch.nan))
+        feature_rf = torch.stack(feature_vrts, dim=2).flatten(1)
+        return torch.cat([visible.minibatch.covariates_rc, feature_rf], dim=1)
+
+    def tree_features_of(self, tracks: np.ndarray) -> np.ndarray:
+        """Positions among :meth:`tree_features` of the covariates and of these tracks."""
+        n_covariates, n_features = len(self.covariate_shift_c), self._n_tree_features
+        first_t1 = n_covariates + tracks[:, None] * n_features
+        return np.concatenate([np.arange(n_covariates), (first_t1 + np.arange(n_features)).ravel()])
 
     @torch.no_grad()
     def standardise(self, minibatch: Minibatch) -> None:
@@ -361,6 +397,7 @@ class ChipVAE(BaseModuleClass):
         self.affinity.extend_from(known.affinity)
         self.encoder.extend_from(known.encoder)
         self.decoder.extend_from(known.decoder)
+        self.trees.extend_from(known.trees)
         for view in self.seen:
             view.extend_from(known.view(view.kind))
 

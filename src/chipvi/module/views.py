@@ -222,6 +222,12 @@ class View(nn.Module):
         """Spread that has such a variance."""
         raise NotImplementedError
 
+    def move(
+        self, distribution: Distribution, towards_rn: Tensor, weight_rn: Tensor, log_exposure_rn: Tensor
+    ) -> Distribution:
+        """Move the mean towards what trees predict, by a weight of 0 to 1; the spread stays."""
+        raise NotImplementedError
+
 
 class CountView(View):
     """Reads. They enter as rates, and are predicted at a depth.
@@ -344,6 +350,14 @@ class CountView(View):
         """Dispersion."""
         return mean_rn.square() / variance_rn
 
+    def move(
+        self, distribution: Distribution, towards_rn: Tensor, weight_rn: Tensor, log_exposure_rn: Tensor
+    ) -> Distribution:
+        """Move the log of the mean; trees predict the log of a rate."""
+        assert isinstance(distribution, NegativeBinomial)
+        log_mean_rn = torch.lerp(torch.log(distribution.mu), (towards_rn + log_exposure_rn).float(), weight_rn)
+        return NegativeBinomial(torch.where(weight_rn > 0, torch.exp(log_mean_rn), distribution.mu), distribution.theta)
+
 
 class SignalView(View):
     """p-value signal, arcsinh(-log10 p); depth means nothing to it.
@@ -408,3 +422,10 @@ class SignalView(View):
     def spread_at(self, mean_rn: Tensor, variance_rn: Tensor) -> Tensor:
         """Standard deviation."""
         return variance_rn.sqrt()
+
+    def move(
+        self, distribution: Distribution, towards_rn: Tensor, weight_rn: Tensor, log_exposure_rn: Tensor
+    ) -> Distribution:
+        """Move the mean; exposure means nothing to it."""
+        mean_rn = torch.lerp(distribution.mean, towards_rn.float(), weight_rn)
+        return Normal(mean_rn, distribution.stddev, validate_args=False)

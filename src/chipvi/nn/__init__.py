@@ -16,11 +16,14 @@ from ._heads import (
     make_count_head,
 )
 from ._offsets import log_ratio, log_update
+from ._trees import TREE_DEPTH, BoostedTrees, TreeSum
 
 __all__ = [
     "COUNT_HEADS",
+    "TREE_DEPTH",
     "BiosampleAffinity",
     "BiosampleEmbedding",
+    "BoostedTrees",
     "ClampedNP",
     "CountHead",
     "CountLogits",
@@ -32,6 +35,7 @@ __all__ = [
     "Poisson",
     "PoissonHead",
     "TrainableEntries",
+    "TreeSum",
     "ZeroInflated",
     "ZeroInflatedNegativeBinomial",
     "log_ratio",

@@ -51,6 +51,7 @@ _OF_TRAIN = (
     "plan_kwargs",
     "checkpoint",
     "calibrate_unseen",
+    "boosted_trees",
 )
 _WARM_UP = ("early_stopping_warmup_epochs",)
 
