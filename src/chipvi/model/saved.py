@@ -25,7 +25,7 @@ from ..train.findings import Finding
 from .encoding import decode, encode, from_text, to_text
 from .field import TRACKS_FIELD
 
-FORMAT = 1
+FORMAT = 2
 """Version of the format."""
 
 # what files of other versions or makers may lead to
@@ -203,6 +203,11 @@ def _open_document(text: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ValueError(
             f"its format is {document['format']}, and chipvi {version('chipvi')} reads up to {FORMAT}; install a later "
             "version"
+        )
+    if document["format"] < FORMAT:
+        raise ValueError(
+            f"its format is {document['format']}, of a network that is built otherwise by now; load it with the chipvi "
+            "that wrote it, or train it anew"
         )
     digests = document.pop("sha256")
     if _digest(to_text(document).encode()) != digests["all of the above"]:
