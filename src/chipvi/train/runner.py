@@ -271,8 +271,8 @@ def fit(
     given: dict[str, Any] = defaults | dict(options.trainer)
     if ranks.size > 1:
         callbacks.append(EndAtSigterm())
-        # a model of signal alone has parameters without a gradient; buffers are equal, and stay so
-        given["strategy"] = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+        # offsets for a target's own reads have no gradient where there are none; buffers are equal, and stay so
+        given["strategy"] = DDPStrategy(find_unused_parameters=not module.has_counts, broadcast_buffers=False)
     with refused_by_lightning(devices=options.devices, **options.trainer), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="early_stopping was automatically disabled")  # that of scvi-tools
         trainer = Trainer(
@@ -335,8 +335,8 @@ def _run(
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             # Lightning's own affair with torch
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-            # it is asked whether there are unused parameters, and finds none
-            warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified.*")
+            # by another name in newer versions of torch
+            warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated.*")
             # small data are trained on without validation
             warnings.filterwarnings("ignore", message=".*`validation_step` but have no `val_dataloader`.*")
             trainer.fit(plan, loader, validation if len(validation) else None, ckpt_path=resumed)
