@@ -294,7 +294,7 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     if size is None:
         size = 0.1 if training.early_stopping else 0.0
     split = split_regions(find_segments(adata.obs, keys.segment_key), None, size, np.random.default_rng(training.seed))
-    steps = training.steps or default_steps(len(split.train))
+    steps = training.steps or default_steps(len(split.train), n_devices=training.devices * training.nodes)
     training = replace(training, validation_size=size, steps=steps)
     return Plan(path, adata, keys, found, training)
 
@@ -331,9 +331,8 @@ def _print_plan(plan: Plan, model: ChipVI, data: TrackData, console: Console) ->
     if plan.found:
         lines.append(f"Found and used: {', '.join(plan.found)}.")
     parameters = counted(sum(p.numel() for p in model.module.parameters()), "parameter")
-    together = (
-        f" of {counted(training.devices * training.nodes, 'device')}" if training.devices * training.nodes > 1 else ""
-    )
+    n_devices = training.devices * training.nodes
+    together = f" on {n_devices} devices" if n_devices > 1 else ""
     held_out = f", {training.validation_size:.0%} of the regions held out" if training.validation_size else ""
     calibration = "; then held-out-track calibration" if model.has_gaps else ""
     lines.append(

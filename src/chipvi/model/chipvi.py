@@ -54,9 +54,9 @@ _QUERY_STEPS = 300
 _HELD_OUT = 0.1
 
 
-def default_steps(n_regions: int, batch_size: int = 512) -> int:
-    """Minibatches that a model is trained on if nobody says how many: 3,000, or one pass if that is more."""
-    return max(_STEPS, -(-n_regions // batch_size))
+def default_steps(n_regions: int, batch_size: int = 512, n_devices: int = 1) -> int:
+    """Minibatches of each device if nobody says how many: 3,000, or one pass of all together if that is more."""
+    return max(_STEPS, -(-n_regions // (batch_size * n_devices)))
 
 
 class ChipVI(
@@ -244,7 +244,8 @@ class ChipVI(
         max_epochs
             Passes over the training regions; ignored if `max_steps` is given.
         max_steps
-            Minibatches to train on, of each device. Without either: 3,000, or one pass if that is more; 300 for a query.
+            Minibatches to train on, of each device. Without either: 3,000, or one pass if that is more; 300 for a
+            query.
         accelerator, devices
             Where to train, as Lightning has it: "cpu", "gpu", "auto", ... and on how many devices, or on which. On
             several, a process for each trains the same model on regions of its own (`strategy="ddp"`; on further
@@ -330,12 +331,11 @@ class ChipVI(
         if validation_size is None:
             validation_size = _HELD_OUT if early_stopping or split_key is not None else 0.0
         split = split_regions(data.segments, labels, validation_size, np.random.default_rng(seed))
-        n_together = batch_size * ranks.size
         if max_steps is None and max_epochs is not None:
-            max_steps = max_epochs * -(-len(split.train) // n_together)
+            max_steps = max_epochs * -(-len(split.train) // (batch_size * ranks.size))
         elif max_steps is None:
             is_query = self.reference_size_ is not None
-            max_steps = _QUERY_STEPS if is_query else default_steps(len(split.train), n_together)
+            max_steps = _QUERY_STEPS if is_query else default_steps(len(split.train), batch_size, ranks.size)
         options = FitOptions(
             n_steps=max_steps,
             batch_size=batch_size,

@@ -131,7 +131,7 @@ class LossWeights:
     latents
         Number of latents: regions times queries. No axis.
     hidden_v, thinned_v, matched_v
-        Weights of the entries that are hidden, of those that are thinned, and of those whose mean is matched, by view (v).
+        Weights of the entries that are hidden, of those that are thinned, and of those whose mean is matched, by view.
     """
 
     latents: Tensor

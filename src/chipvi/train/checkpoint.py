@@ -72,8 +72,8 @@ class Checkpoints(pl.Callback):
         found = self._ranks.gather(self.resumed is not None)
         if len(set(found)) > 1:
             raise ValueError(
-                f"{self._path} is there for some of the processes that train together, and not for others. Put it where "
-                "all machines can read it, or remove it to train from the start."
+                f"{self._path} is there for some of the processes that train together, and not for others. Put it "
+                "where all machines can read it, or remove it to train from the start."
             )
 
     def on_save_checkpoint(

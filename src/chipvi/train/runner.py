@@ -36,7 +36,6 @@ from .advice import judge_depths
 from .checkpoint import Checkpoints
 from .plan import PlanOptions, TrainingPlan
 from .ranks import Ranks, refused_by_lightning
-from .ranks import Ranks
 from .trainable import TrainableMask
 
 _CHECKS = 20  # validations in a run
