@@ -86,20 +86,27 @@ class KeepBest(pl.Callback):
         plan.module.load_state_dict(plan.average.module.state_dict() if self._weights is None else self._weights)
 
 
-class EndAtSigterm(pl.Callback):
-    """Lets SIGTERM end a process at once.
+class EndTogether(pl.Callback):
+    """Lets each of several processes end by itself: the others find out, for their messages fail.
 
-    Lightning would send the other ranks a message first, which fails where they wait for another one; they find out by
-    themselves that one has ended.
+    Lightning would kill them without a word where one that it started has ended, and where one gets SIGTERM have all
+    wait for a message that need not come.
     """
 
     def __init__(self) -> None:
-        self._before = signal.getsignal(signal.SIGTERM)
+        self._at_sigterm = signal.getsignal(signal.SIGTERM)
+        self._started: list[Any] = []
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Take the processes, which are connected from now on, from the launcher and from the thread that watches."""
+        watched = getattr(trainer.strategy.launcher, "procs", [])
+        self._started = [*watched]
+        watched.clear()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the place of Lightning's handler, which goes when training ends."""
+        """Take the place of Lightning's handler of SIGTERM, which goes when training ends."""
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._before if callable(self._before) else _end)
+            signal.signal(signal.SIGTERM, self._at_sigterm if callable(self._at_sigterm) else _end)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -269,7 +276,7 @@ def fit(
     }
     given: dict[str, Any] = defaults | dict(options.trainer)
     if ranks.size > 1:
-        callbacks.append(EndAtSigterm())
+        callbacks.append(EndTogether())
         # offsets for a target's own reads have no gradient where there are none; buffers are equal, and stay so
         given["strategy"] = DDPStrategy(find_unused_parameters=not module.has_counts, broadcast_buffers=False)
     with refused_by_lightning(devices=options.devices, **options.trainer), warnings.catch_warnings():
