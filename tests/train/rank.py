@@ -1,4 +1,4 @@
-"""What one of two processes does that train together, for test_ranks.py: `rank.py FOLDER TASK` or `rank.py ARGUMENTS`."""
+"""What one of two processes does that train together, for test_ranks.py: `rank.py FOLDER TASK`, or a command."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -189,3 +190,62 @@ def test_two_devices_learn_what_one_learns_from_as_many_regions(kit, tmp_path):
     spread = max(np.std(alone, ddof=1), np.std(together_, ddof=1))
     print(alone, together_)
     assert abs(np.mean(alone) - np.mean(together_)) < 3 * spread
+
+
+@together
+def test_a_rank_that_dies_ends_the_other_with_one_line_and_resume_goes_on(kit, tmp_path):
+    counts = tmp_path / "counts.h5ad"
+    kit.data(missing=[], signal=False).write_h5ad(counts)
+    asked = ["--devices", 2, "--steps", 60, "--accelerator", "cpu"]
+    status, text = end(start("train", counts, "-o", tmp_path / "model", *asked, DIE_AT="34"))
+    errors = [line for line in text.splitlines() if "Error" in line]
+    assert status == 1 and len(errors) == 1 and "Traceback" not in text, text
+    assert errors[0].startswith("Error: another of the 2 processes that train together has ended")
+    unfinished = tmp_path / ".model.unfinished" / "training.ckpt"
+    assert unfinished.exists() and not (tmp_path / "model").exists()
+
+    status, text = end(start("train", "--resume", "-o", tmp_path / "model", "--devices", 1))
+    assert status == 2 and "the unfinished training has devices 2, not 1" in text
+    copied = tmp_path / "copied.ckpt"
+    copied.write_bytes(unfinished.read_bytes())
+    model = kit.model(anndata.read_h5ad(counts), {name: kit.keys[name] for name in kit.keys if name != "signal_layer"})
+    with pytest.raises(ValueError, match="its processes is 2, not 1"):
+        kit.train(model, 60, batch_size=512, validation_size=0.0, seed=0, checkpoint=copied)
+
+    for name, resume in (("model", ["--resume"]), ("in_one_go", [counts, *asked])):
+        status, text = end(start("train", *resume, "-o", tmp_path / name))
+        assert status == 0, text
+    for file in ("model.safetensors", "history.csv"):
+        assert (tmp_path / "model" / file).read_bytes() == (tmp_path / "in_one_go" / file).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copied.ckpt", "counts.h5ad", "in_one_go", "model"]
+
+
+# --- what is refused ---
+
+
+def test_what_cannot_train_together_is_refused(kit, monkeypatch):
+    model = kit.model(kit.data())
+    with pytest.raises(ValueError, match="on 2 devices, name a seed"):
+        kit.train(model, devices=2, seed=None)
+    with pytest.raises(ValueError, match="several devices are trained on with strategy='ddp', not 'ddp_spawn'"):
+        kit.train(model, devices=2, strategy="ddp_spawn")
+    with pytest.raises(ValueError, match="refuses its arguments .*num_nodes=0"):
+        kit.train(model, num_nodes=0)
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    with pytest.raises(ValueError, match="must be a script or a module, not a notebook"):
+        kit.train(model, devices=2)
+    assert not model.is_trained_
+
+
+def test_one_device_in_each_process_of_torchrun_is_refused(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(ValueError, match="torchrun has started 4 processes, and one device is asked for"):
+        find_ranks("cpu", "auto")
+    for name, value in {"RANK": "3", "LOCAL_RANK": "1", "GROUP_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert find_ranks("cpu", 2, num_nodes=2) == Ranks(3, 4)
+    with pytest.raises(ValueError, match="does not match the world size"):
+        find_ranks("cpu", 3, num_nodes=2)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert find_ranks("cpu", "auto") == Ranks(0, 1)

@@ -40,7 +40,7 @@ class Checkpoints(pl.Callback):
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any], ranks: Ranks) -> None:
-        self._path, self._identity, self._ranks = path, dict(identity) | {"processes": ranks.size}, ranks
+        self._path, self._identity, self._ranks = path, {"processes": ranks.size} | dict(identity), ranks
         self._loaded: dict[str, Any] | None = None
         self._saved_at = 0.0
         self.resumed = self._find()
