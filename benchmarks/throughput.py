@@ -10,8 +10,8 @@ the turns.
     python benchmarks/throughput.py --devices 2
 
 Exits with 1 if `ChipVI.train` makes less than 0.7 of the plain loop's steps per second. With `--devices`,
-`ChipVI.train` on so many devices takes turns with itself on one, each process on a thread of its own; it exits with 1 if
-it reads less than 0.85 of the regions per second and device.
+`ChipVI.train` on so many devices takes turns with itself on one, each process on a thread of its own; it exits with 1
+if it reads less than 0.85 of the regions per second and device.
 """
 
 from __future__ import annotations

@@ -181,13 +181,12 @@ def _make_model(options: Options) -> tuple[Plan, ChipVI]:
 
 def _train_along(options: Options) -> None:
     """Train together with the process that writes the model, and write nothing."""
-    from ..calibrate.holdout import checkpoints_beside
     from ..train.advice import Diverged
 
     checkpoint = _find_unfinished(options) / CHECKPOINT
     plan, model = _make_model(options)
     if options.overwrite and not options.resume:
-        for file in (checkpoint, *checkpoints_beside(checkpoint)):
+        for file in checkpoint.parent.glob(f"{CHECKPOINT}*"):
             file.unlink(missing_ok=True)  # the first process removes them, but perhaps later than they are looked for
     try:
         _train(model, plan.training, checkpoint)

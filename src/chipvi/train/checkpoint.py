@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 from zipfile import ZipFile
@@ -32,21 +33,22 @@ class Checkpoints(pl.Callback):
         Settings and data of this training: plain values by name. A checkpoint of another is refused.
     ranks
         The processes that train together: the first one writes, and all must be able to read it.
-
-    Raises
-    ------
-    ValueError
-        If there is a file that is of another training, or is no checkpoint.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any], ranks: Ranks) -> None:
         self._path, self._identity, self._ranks = path, {"processes": ranks.size} | dict(identity), ranks
         self._loaded: dict[str, Any] | None = None
         self._saved_at = 0.0
-        self.resumed = self._find()
-        """The checkpoint to go on from; None if there is none yet."""
 
-    def _find(self) -> Path | None:
+    @cached_property
+    def resumed(self) -> Path | None:
+        """The checkpoint to go on from; None if there is none yet.
+
+        Raises
+        ------
+        ValueError
+            If it is of another training, or is no checkpoint.
+        """
         if not self._path.exists():
             return None
         try:
