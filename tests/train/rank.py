@@ -71,13 +71,13 @@ def train_with_all(kit, folder):
     return {"state": state, "history": model.history, "advice": model.advice}
 
 
-def score_seeds(kit, folder, devices=2, n_steps=120):
+def score_seeds(kit, folder, devices=2, batch_size=32):
     """How imputed counts and true rates correlate, mean over tracks, after training with each seed."""
     scores = []
     for seed in SEEDS:
-        adata = chipvi.datasets.simulate(n_regions=1_200, n_biosamples=3, n_assays=4, seed=5)
-        model = kit.model(adata, {"observed_layer": "observed", "depth_key": "depth"}, n_hidden=48)
-        kit.train(model, n_steps, devices=devices, seed=seed, validation_size=0.0)
+        adata = chipvi.datasets.simulate(n_regions=1_000, n_biosamples=3, n_assays=4, seed=5)
+        model = kit.model(adata, {"observed_layer": "observed", "depth_key": "depth"})
+        kit.train(model, 120, devices=devices, batch_size=batch_size, seed=seed, validation_size=0.0)
         imputed, rate = model.get_imputed_counts(return_numpy=True), adata.layers["rate"]
         scores.append(np.mean([np.corrcoef(imputed[:, t], rate[:, t])[0, 1] for t in range(adata.n_vars)]))
     return scores

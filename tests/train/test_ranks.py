@@ -184,20 +184,19 @@ def test_both_ranks_end_with_the_same_model_to_the_last_bit(tmp_path):
 @together
 def test_two_devices_learn_what_one_learns_from_as_many_regions(kit, tmp_path):
     made = runpy.run_path(str(RANK))
-    together_, again = run_both(tmp_path, "scores", by="srun")
-    alone = made["score_seeds"](kit, tmp_path, devices=1, n_steps=240)
-    assert together_ == again
-    spread = max(np.std(alone, ddof=1), np.std(together_, ddof=1))
-    print(alone, together_)
-    assert abs(np.mean(alone) - np.mean(together_)) < 3 * spread
+    both, again = run_both(tmp_path, "scores", by="srun")
+    alone = made["score_seeds"](kit, tmp_path, devices=1, batch_size=64)
+    assert both == again
+    assert min(*alone, *both) > 0.55  # after a single step it is below 0
+    assert abs(np.mean(both) - np.mean(alone)) < 3 * np.std([*both, *alone], ddof=1)
 
 
 @together
 def test_a_rank_that_dies_ends_the_other_with_one_line_and_resume_goes_on(kit, tmp_path):
     counts = tmp_path / "counts.h5ad"
     kit.data(missing=[], signal=False).write_h5ad(counts)
-    asked = ["--devices", 2, "--steps", 60, "--accelerator", "cpu"]
-    status, text = end(start("train", counts, "-o", tmp_path / "model", *asked, DIE_AT="34"))
+    asked = ["--devices", 2, "--steps", 30, "--accelerator", "cpu"]
+    status, text = end(start("train", counts, "-o", tmp_path / "model", *asked, DIE_AT="17"))
     errors = [line for line in text.splitlines() if "Error" in line]
     assert status == 1 and len(errors) == 1 and "Traceback" not in text, text
     assert errors[0].startswith("Error: another of the 2 processes that train together has ended")
@@ -210,7 +209,7 @@ def test_a_rank_that_dies_ends_the_other_with_one_line_and_resume_goes_on(kit, t
     copied.write_bytes(unfinished.read_bytes())
     model = kit.model(anndata.read_h5ad(counts), {name: kit.keys[name] for name in kit.keys if name != "signal_layer"})
     with pytest.raises(ValueError, match="its processes is 2, not 1"):
-        kit.train(model, 60, batch_size=512, validation_size=0.0, seed=0, checkpoint=copied)
+        kit.train(model, 30, batch_size=512, validation_size=0.0, seed=0, checkpoint=copied)
 
     for name, resume in (("model", ["--resume"]), ("in_one_go", [counts, *asked])):
         status, text = end(start("train", *resume, "-o", tmp_path / name))
