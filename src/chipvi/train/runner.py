@@ -102,6 +102,8 @@ class EndTogether(pl.Callback):
         watched = getattr(trainer.strategy.launcher, "procs", [])
         self._started = [*watched]
         watched.clear()
+        # newer versions ask the first process before every step whether it got SIGTERM, for which a GPU halts
+        trainer.fit_loop.epoch_loop.__dict__["_broadcast_sigterm_tensor"] = lambda: None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the place of Lightning's handler of SIGTERM, which goes when training ends."""
