@@ -7,14 +7,18 @@ are off. The two take turns, so that whatever else the machine does meets both a
 the turns.
 
     python benchmarks/throughput.py [--accelerator gpu] [--threads 2]
+    python benchmarks/throughput.py --devices 2
 
-Exits with 1 if `ChipVI.train` makes less than 0.7 of the plain loop's steps per second.
+Exits with 1 if `ChipVI.train` makes less than 0.7 of the plain loop's steps per second. With `--devices`,
+`ChipVI.train` on so many devices takes turns with itself on one, each process on a thread of its own; it exits with 1
+if it reads less than 0.85 of the regions per second and device.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import statistics
 import sys
 import time
@@ -31,12 +35,14 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 import chipvi
+from chipvi._messages import counted
 from chipvi.data.loader import RegionLoader
 from chipvi.data.splits import split_regions
 from chipvi.train.masking import apply_task, choose_n_queries, draw_task
 from chipvi.train.plan import PlanOptions, TrainingPlan
 
 LEAST_RATIO = 0.7
+LEAST_PER_DEVICE = 0.85  # of the regions per second of one
 BATCH_SIZE = 512  # the default of ChipVI.train
 WARM_UP = 10  # steps before the clock starts
 PHASES = ("loader", "masking", "forward", "loss", "backward", "clipping", "optimiser")
@@ -158,7 +164,7 @@ class PlainLoop:
         return n_regions / (time.perf_counter() - start)
 
 
-def train(adata: Any, seed: int, n_steps: int, accelerator: str) -> tuple[float, float, list[Tensor]]:
+def train(adata: Any, seed: int, n_steps: int, accelerator: str, devices: int = 1) -> tuple[float, float, list[Tensor]]:
     """Wall and CPU seconds of `ChipVI.train` for the steps after the first few, and the weights at the end."""
     clock = Clock()
     chipvi.ChipVI(adata).train(
@@ -168,6 +174,7 @@ def train(adata: Any, seed: int, n_steps: int, accelerator: str) -> tuple[float,
         early_stopping=False,
         seed=seed,
         accelerator=accelerator,
+        devices=devices,
         callbacks=[clock],
         enable_progress_bar=False,
     )
@@ -196,6 +203,40 @@ def time_monitors(adata: Any, seed: int, n_steps: int, accelerator: str) -> floa
     return spent / cpu_seconds
 
 
+def compare_devices(adata: Any, arguments: argparse.Namespace) -> int:
+    """Print regions per second on one device and on several, in turns; the exit status."""
+    timed, n = arguments.steps - WARM_UP, arguments.devices
+    is_first = "LOCAL_RANK" not in os.environ  # the others are started with it, and train only where all do
+    seconds: dict[int, list[float]] = {1: [], n: []}
+    cpu_seconds: dict[int, list[float]] = {1: [], n: []}
+    for turn in range(arguments.turns):
+        for devices in (1, n):
+            if is_first or devices > 1:
+                wall, cpu, _ = train(adata, turn, arguments.steps, arguments.accelerator, devices)
+                seconds[devices].append(wall)
+                cpu_seconds[devices].append(cpu)
+        if is_first:
+            rates = {d: timed * BATCH_SIZE * d / seconds[d][-1] for d in seconds}
+            print(
+                f"  turn {turn + 1}: " + ", ".join(f"{d} {rate:,.0f} regions/s" for d, rate in rates.items()),
+                flush=True,
+            )
+    if not is_first:
+        return 0
+    ratios = [n * one / several for one, several in zip(seconds[1], seconds[n], strict=True)]
+    print("\nmedian over the turns")
+    for devices in seconds:
+        rate = timed * BATCH_SIZE * devices / statistics.median(seconds[devices])
+        report(f"{counted(devices, 'device')}, regions/s", f"{rate:,.0f}")
+        report("CPU ms per step and device", f"{statistics.median(cpu_seconds[devices]) / timed * 1e3:.2f}")
+    ratio = statistics.median(ratios)
+    report("ratio of regions/s", f"{ratio:.3f}")
+    report("ratio by CPU time", f"{n * statistics.median(cpu_seconds[1]) / statistics.median(cpu_seconds[n]):.3f}")
+    is_fast = ratio >= LEAST_PER_DEVICE * n
+    print(f"\n{'ok' if is_fast else 'TOO SLOW'}: ratio {ratio:.3f}, at least {LEAST_PER_DEVICE * n} is asked for")
+    return 0 if is_fast else 1
+
+
 def largest_difference(some: list[Tensor], others: list[Tensor]) -> float:
     return max(float((a - b).abs().max()) for a, b in zip(some, others, strict=True))
 
@@ -212,6 +253,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=110, help=f"of a turn; the first {WARM_UP} are not timed")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1, help="more wait for each other where the machine is shared")
+    parser.add_argument("--devices", type=int, default=1, help="more than one: compare with one")
     parser.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu")
     arguments = parser.parse_args()
     if arguments.steps <= WARM_UP:
@@ -227,6 +269,8 @@ def main() -> int:
     device = torch.device("cpu" if arguments.accelerator == "cpu" else "cuda")
     adata = chipvi.datasets.simulate(arguments.regions, arguments.biosamples, arguments.assays)
     chipvi.ChipVI.setup_anndata(adata, observed_layer="observed", depth_key="depth")
+    if arguments.devices > 1:
+        return compare_devices(adata, arguments)
     loop = PlainLoop(chipvi.ChipVI(adata), device)
     timed = arguments.steps - WARM_UP
     print(

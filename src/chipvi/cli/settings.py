@@ -101,9 +101,12 @@ def read_stored(folder: Path, known: Known) -> tuple[Settings, Made]:
 
 def write_settings(folder: Path, settings: Mapping[str, Any], made: Made) -> None:
     """Write settings, named as the options, such that :func:`read_config` reads them again, and the table `made`."""
+    from .._files import written_whole
+
     lines = [f"{_flag(name)} = {_toml(value)}" for name, value in settings.items() if value is not None]
     lines += ["", f"[{MADE}]", *(f"{name} = {_toml(value)}" for name, value in asdict(made).items())]
-    (folder / SETTINGS_FILE).write_text("\n".join(lines) + "\n", "utf-8")
+    with written_whole(folder / SETTINGS_FILE) as partial:  # others may be reading it
+        partial.write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

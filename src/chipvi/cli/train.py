@@ -67,6 +67,10 @@ class Training:
         float | None, typer.Option(help="Share of the regions to hold out; by default 0, with early stopping 0.1.")
     ] = None
     accelerator: Accelerator = "auto"
+    devices: Annotated[
+        int, typer.Option(help="GPUs, or processes on CPUs, of each machine to train on together.", min=1)
+    ] = 1
+    nodes: Annotated[int, typer.Option(help="Machines to train on together.", min=1)] = 1
 
 
 GIVEN = Given(Training)
@@ -131,33 +135,73 @@ def run(options: Options) -> None:
     if options.out.name in ("", ".."):
         raise ValueError(f"--out must name a folder to make; {options.out} is one already.")
     require_folder(options.out.parent)
-    with nullcontext() if options.dry_run else claimed(options.out), naming(options.out):
-        _run(options, open_console())
+    if _is_first(options):
+        with nullcontext() if options.dry_run else claimed(options.out), naming(options.out):
+            _run(options, open_console())
+    elif not options.dry_run:
+        _train_along(options)
 
 
-def _run(options: Options, console: Console) -> None:
+def _is_first(options: Options) -> bool:
+    """Whether this process writes the model: of those that train together, one does."""
+    if options.resume and not (_unfinished(options) / SETTINGS_FILE).is_file():
+        return True  # to say so
+    from ..train.ranks import find_ranks
+    from ..train.runner import choose_accelerator
+
+    training = _training(_gather(options)[1])
+    return find_ranks(choose_accelerator(training.accelerator), training.devices, num_nodes=training.nodes).is_first
+
+
+def _training(given: Mapping[str, Any]) -> Training:
+    return Training(**{name: value for name, value in given.items() if name in GIVEN.options()})
+
+
+def _gather(options: Options) -> tuple[Path | None, Settings]:
+    """Data and settings that are asked for: by options, a settings file, or a training that was cut off."""
+    given: Settings = {**options.keys, **options.training}
+    if options.config is not None:
+        given = read_config(options.config, KNOWN) | given
+    return _resumed(_unfinished(options), options.data, given) if options.resume else (options.data, given)
+
+
+def _make_model(options: Options) -> tuple[Plan, ChipVI]:
     import torch
 
     from ..model.chipvi import ChipVI
+
+    data_file, given = _gather(options)
+    if data_file is None:
+        raise ValueError("name the data to train on, an .h5ad or .zarr file.")
+    plan = make_plan(data_file, given)
+    ChipVI.setup_anndata(plan.adata, **asdict(plan.keys))
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        return plan, ChipVI(plan.adata, head=plan.training.head)
+
+
+def _train_along(options: Options) -> None:
+    """Train together with the process that writes the model, and write nothing."""
+    from ..train.advice import Diverged
+
+    checkpoint = _find_unfinished(options) / CHECKPOINT
+    plan, model = _make_model(options)
+    if options.overwrite and not options.resume:
+        for file in checkpoint.parent.glob(f"{CHECKPOINT}*"):
+            file.unlink(missing_ok=True)  # the first process removes them, but perhaps later than they are looked for
+    try:
+        _train(model, plan.training, checkpoint)
+    except Diverged as error:
+        raise typer.Exit(1) from error  # all find out, and the first process says so
+
+
+def _run(options: Options, console: Console) -> None:
     from ..train.advice import Diverged
     from ..train.words import describe
 
     out = options.out
     unfinished = _find_unfinished(options)
-    given: Settings = {**options.keys, **options.training}
-    if options.config is not None:
-        given = read_config(options.config, KNOWN) | given
-    data_file = options.data
-    if options.resume:
-        data_file, given = _resumed(unfinished, data_file, given)
-    if data_file is None:
-        raise ValueError("name the data to train on, an .h5ad or .zarr file.")
-    plan = make_plan(data_file, given)
-    training = plan.training
-    ChipVI.setup_anndata(plan.adata, **asdict(plan.keys))
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        model = ChipVI(plan.adata, head=training.head)
-    data = model.data
+    plan, model = _make_model(options)
+    training, data = plan.training, model.data
     _print_plan(plan, model, data, console)
     if options.dry_run:
         print_line(f"Would write: {out}", console)
@@ -186,12 +230,15 @@ def _run(options: Options, console: Console) -> None:
     print_files(out, files, console)
 
 
-def _find_unfinished(options: Options) -> Path:
-    """Folder of a training that is not finished, if it, or a new one, may become the model that is asked for."""
+def _unfinished(options: Options) -> Path:
     from .._files import unfinished_of
 
-    out = options.out
-    unfinished = unfinished_of(out)
+    return unfinished_of(options.out)
+
+
+def _find_unfinished(options: Options) -> Path:
+    """Folder of a training that is not finished, if it, or a new one, may become the model that is asked for."""
+    out, unfinished = options.out, _unfinished(options)
     holds_model = any((out / name).is_file() for name in (MODEL_FILE, PICKLE_FILE))
     if out.exists() and not holds_model and not (out.is_dir() and not any(out.iterdir())):
         raise FileExistsError(f"{out} is there already, and is no model of chipvi. Name another folder.")
@@ -238,7 +285,7 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     from ..nn import COUNT_HEADS
 
     named = GIVEN.options()
-    training = Training(**{name: value for name, value in given.items() if name in named})
+    training = _training(given)
     if training.head not in COUNT_HEADS:
         raise ValueError(unknown("head", training.head, list(COUNT_HEADS), "chipvi.nn.COUNT_HEADS"))
     require_accelerator(training.accelerator)
@@ -248,7 +295,7 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     if size is None:
         size = 0.1 if training.early_stopping else 0.0
     split = split_regions(find_segments(adata.obs, keys.segment_key), None, size, np.random.default_rng(training.seed))
-    steps = training.steps or default_steps(len(split.train))
+    steps = training.steps or default_steps(len(split.train), n_devices=training.devices * training.nodes)
     training = replace(training, validation_size=size, steps=steps)
     return Plan(path, adata, keys, found, training)
 
@@ -290,10 +337,12 @@ def _print_plan(plan: Plan, model: ChipVI, data: TrackData, console: Console) ->
         lines.append(f"Regions are {narrowest:,} to {widest:,} bp wide: means are proportional to their width.")
     lines.append(f"Context: {model.context} of a region, within its stretch.")
     parameters = counted(sum(p.numel() for p in model.module.parameters()), "parameter")
+    n_devices = training.devices * training.nodes
+    together = f" on {n_devices} devices" if n_devices > 1 else ""
     held_out = f", {training.validation_size:.0%} of the regions held out" if training.validation_size else ""
     calibration = "; then held-out-track calibration" if model.has_gaps else ""
     lines.append(
-        f"To train: head {training.head}, {parameters}, {counted(training.steps or 0, 'step')}{held_out}, "
+        f"To train: head {training.head}, {parameters}, {counted(training.steps or 0, 'step')}{together}{held_out}, "
         f"seed {training.seed}{calibration}."
     )
     for line in lines:
@@ -312,6 +361,8 @@ def _train(model: ChipVI, training: Training, checkpoint: Path) -> None:
             early_stopping=training.early_stopping,
             validation_size=training.validation_size,
             accelerator=training.accelerator,
+            devices=training.devices,
+            num_nodes=training.nodes,
             checkpoint=checkpoint,
             keep_checkpoint=True,  # until the model is written
             callbacks=[StepProgress()],

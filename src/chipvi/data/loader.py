@@ -28,6 +28,9 @@ class RegionLoader:
         Length.
     random
         Order of the blocks.
+    rank, n_ranks
+        Which of how many loaders this is that read together, from 0 on: the blocks are dealt to them in turn. All draw
+        the same order, so that over a pass they give every row once.
     """
 
     def __init__(
@@ -38,11 +41,13 @@ class RegionLoader:
         batch_size: int,
         n_steps: int,
         random: np.random.Generator,
+        rank: int = 0,
+        n_ranks: int = 1,
     ) -> None:
         self._data, self._rows, self._half_widths, self._random = data, rows, half_widths, random
         self._stride = count_per_window_bin(data.segments.bin_width)
-        self._blocks_per_step = max(1, min(batch_size, len(rows)) // BLOCK)
-        self._n_steps = n_steps
+        self._n_blocks = n_ranks * max(1, min(batch_size, len(rows) // n_ranks) // BLOCK)  # in a step of all ranks
+        self._rank, self._n_ranks, self._n_steps = rank, n_ranks, n_steps
         self._n_given = self._first = 0
 
     def __len__(self) -> int:
@@ -51,9 +56,9 @@ class RegionLoader:
     def __iter__(self) -> Iterator[Minibatch]:
         blocks: list[np.ndarray] = []
         for step in range(self._n_steps):
-            if len(blocks) < self._blocks_per_step:
+            while len(blocks) < self._n_blocks:
                 blocks += self._draw_pass()
-            chosen, blocks = blocks[: self._blocks_per_step], blocks[self._blocks_per_step :]
+            chosen, blocks = blocks[self._rank : self._n_blocks : self._n_ranks], blocks[self._n_blocks :]
             if step < self._first:
                 continue
             self._n_given = step + 1

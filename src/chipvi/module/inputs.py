@@ -123,6 +123,24 @@ class Example:
 
 
 @dataclass(frozen=True, eq=False)
+class LossWeights:
+    """By what the sums in a loss are divided to be means, at least 1.
+
+    Parameters
+    ----------
+    latents
+        Number of latents: regions times queries. No axis.
+    hidden_v, thinned_v, matched_v
+        Weights of the entries that are hidden, of those that are thinned, and of those whose mean is matched, by view.
+    """
+
+    latents: Tensor
+    hidden_v: Tensor
+    thinned_v: Tensor
+    matched_v: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Slots:
     """One view of every assay, standardised: window means, and 1 where there is anything; 0 where there is nothing."""
 

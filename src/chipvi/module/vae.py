@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from ..nn import (
     similarity_scores,
 )
 from .features import TrackGrid, WindowMeans, WindowOffsets
-from .inputs import Encoding, Example, Queries, ViewEncoding, ViewPrediction, Visible
+from .inputs import Encoding, Example, LossWeights, Queries, Truth, ViewEncoding, ViewPrediction, Visible
 from .views import CountView, SignalView, TargetInputs, View
 
 _SIMILARITY_WINDOW = -3  # from the widest, over which biosamples are compared: 1.4 kb of bins
@@ -229,7 +229,11 @@ class ChipVAE(BaseModuleClass):
     # --- what scvi-tools asks for ---
 
     def forward(
-        self, tensors: Example, generator: torch.Generator | None = None, kl_weight: float = 1.0
+        self,
+        tensors: Example,
+        generator: torch.Generator | None = None,
+        kl_weight: float = 1.0,
+        weights: LossWeights | None = None,
     ) -> tuple[Encoding, dict[ViewKind, ViewPrediction], LossOutput]:
         """Encode, predict and score an example; scvi-tools' own looks for keys of a dictionary.
 
@@ -241,10 +245,12 @@ class ChipVAE(BaseModuleClass):
             Of the draw of the latent; None for torch's own.
         kl_weight
             Factor of the KL divergence, 0 to 1.
+        weights
+            As in :meth:`loss`.
         """
         encoding = self.inference(tensors.visible, tensors.queries, generator)
         predicted = self.generative(encoding, tensors.queries, tensors.log_depth_rqg)
-        return encoding, predicted, self.loss(tensors, encoding, predicted, kl_weight)
+        return encoding, predicted, self.loss(tensors, encoding, predicted, kl_weight, weights)
 
     def _get_inference_input(self, tensors: Example, **_: Any) -> dict[str, Any]:
         return {"visible": tensors.visible, "queries": tensors.queries}
@@ -352,6 +358,7 @@ class ChipVAE(BaseModuleClass):
         inference_outputs: Encoding,
         generative_outputs: Mapping[ViewKind, ViewPrediction],
         kl_weight: float = 1.0,
+        weights: LossWeights | None = None,
     ) -> LossOutput:
         """Negative evidence lower bound per entry, hidden and thinned entries in their own mean.
 
@@ -363,23 +370,58 @@ class ChipVAE(BaseModuleClass):
             As returned.
         kl_weight
             Factor of the KL divergence, 0 to 1.
+        weights
+            By what to divide sums in place of what :meth:`weigh` finds, as where the example is a part of a minibatch.
         """
+        weights = self.weigh(tensors) if weights is None else weights
         kl_rq = kl_divergence(inference_outputs.posterior, Normal(0.0, 1.0)).sum(dim=-1)
         terms: dict[str, Tensor] = {}
-        loss = kl_weight * self.options.kl_weight / self.tracks.track_ba.shape[1] * kl_rq.mean()
+        kl = kl_rq.sum() / weights.latents
+        loss = kl_weight * self.options.kl_weight / self.tracks.track_ba.shape[1] * kl
         log_exposure_rqg = tensors.log_depth_rqg + inference_outputs.log_width_r[:, None, None]
-        for view in self.views:
+        for v, view in enumerate(self.views):
             truth = tensors.truth[view.kind]
             nll_rqg, mismatch_rqg = view.losses(generative_outputs[view.kind], truth, tensors.queries, log_exposure_rqg)
-            terms[view.names.imputed_loss] = weighted_mean(nll_rqg, truth.hidden_rqg)
+            terms[view.names.imputed_loss] = (nll_rqg * truth.hidden_rqg).sum() / weights.hidden_v[v]
             loss = loss + terms[view.names.imputed_loss]
-            weight_rqg = truth.hidden_rqg
             if view.names.denoised_loss is not None:
-                terms[view.names.denoised_loss] = weighted_mean(nll_rqg, truth.thinned_rqg)
+                terms[view.names.denoised_loss] = (nll_rqg * truth.thinned_rqg).sum() / weights.thinned_v[v]
                 loss = loss + self.options.denoise_weight * terms[view.names.denoised_loss]
-                weight_rqg = weight_rqg + self.options.denoise_weight * truth.thinned_rqg
-            loss = loss + self.options.mean_weight * weighted_mean(mismatch_rqg, weight_rqg)
-        return LossOutput(loss=loss, kl_local={"kl": kl_rq.mean()}, extra_metrics=terms, n_obs_minibatch=kl_rq.shape[0])
+            matched_rqg = self._matched(view, truth)
+            loss = loss + self.options.mean_weight * ((mismatch_rqg * matched_rqg).sum() / weights.matched_v[v])
+        return LossOutput(loss=loss, kl_local={"kl": kl}, extra_metrics=terms, n_obs_minibatch=kl_rq.shape[0])
+
+    @torch.no_grad()
+    def weigh(
+        self, example: Example, total: Callable[[Tensor], Tensor] = lambda part: part, n_parts: int = 1
+    ) -> LossWeights:
+        """By what the sums in the loss of an example are divided.
+
+        Parameters
+        ----------
+        example
+            All of a minibatch, or one of several parts, on each of which the loss is worked out.
+        total, n_parts
+            Sums a tensor up over the parts, and how many they are. The mean of their losses is then the loss of all of
+            the minibatch, however its measured entries are spread over them.
+        """
+        truths = [(view, example.truth[view.kind]) for view in self.views]
+        n_latents = len(example.visible.visible_rt) * len(example.queries.biosample_q)
+        sums = [
+            torch.tensor([float(n_latents)], device=self.log_depth_t.device),
+            torch.stack([truth.hidden_rqg.sum() for _, truth in truths]),
+            torch.stack([truth.thinned_rqg.sum() for _, truth in truths]),
+            torch.stack([self._matched(view, truth).sum() for view, truth in truths]),
+        ]
+        weights = total(torch.cat(sums)).clamp_min(1) / n_parts  # one message
+        latents, hidden_v, thinned_v, matched_v = weights.split([len(one) for one in sums])
+        return LossWeights(latents.squeeze(0), hidden_v, thinned_v, matched_v)
+
+    def _matched(self, view: View, truth: Truth) -> Tensor:
+        """Weights of the entries whose mean is matched."""
+        if view.names.denoised_loss is None:
+            return truth.hidden_rqg
+        return truth.hidden_rqg + self.options.denoise_weight * truth.thinned_rqg
 
     # --- a query's module ---
 
@@ -411,8 +453,3 @@ class ChipVAE(BaseModuleClass):
         """Know the cells of these tracks from now on, beside those known before."""
         t = torch.as_tensor(columns, device=self.known_ba.device)
         self.known_ba[self.tracks.biosample_t[t], self.tracks.assay_t[t]] = True
-
-
-def weighted_mean(value: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean; 0 where all weights are."""
-    return (value * weight).sum() / weight.sum().clamp_min(1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 from zipfile import ZipFile
@@ -13,8 +15,10 @@ import torch
 
 from .._files import written_whole
 from .plan import TrainingPlan
+from .ranks import Ranks
 
 _SECONDS = 60.0  # between two checkpoints: what a crash costs at most
+_STEPS = 10  # after which several ranks ask each other whether it is time
 _OURS = "chipvi"
 
 
@@ -27,14 +31,16 @@ class Checkpoints(pl.Callback):
         File to write; each replaces the last, once it is whole.
     identity
         Settings and data of this training: plain values by name. A checkpoint of another is refused.
+    ranks
+        The processes that train together: the first one writes, and all must be able to read it.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
-        self._path, self._identity = path, dict(identity)
+    def __init__(self, path: Path, identity: Mapping[str, Any], ranks: Ranks) -> None:
+        self._path, self._identity, self._ranks = path, {"processes": ranks.size} | dict(identity), ranks
         self._loaded: dict[str, Any] | None = None
         self._saved_at = 0.0
 
-    @property
+    @cached_property
     def resumed(self) -> Path | None:
         """The checkpoint to go on from; None if there is none yet.
 
@@ -63,22 +69,31 @@ class Checkpoints(pl.Callback):
                 )
         return self._path
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse to go on in some of the processes only."""
+        found = self._ranks.gather(self.resumed is not None)
+        if len(set(found)) > 1:
+            raise ValueError(
+                f"{self._path} is there for some of the processes that train together, and not for others. Put it "
+                "where all machines can read it, or remove it to train from the start."
+            )
+
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add what Lightning does not know of."""
-        checkpoint[_OURS] = {
-            "identity": self._identity,
+        own = {
             "plan": cast(TrainingPlan, pl_module).progress(),
             "random": torch.get_rng_state(),  # dropout and the noise of the latent draw from it
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
+        checkpoint[_OURS] = {"identity": self._identity, "by_rank": self._ranks.gather(own)}
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keep it until training starts."""
-        self._loaded = checkpoint[_OURS]
+        self._loaded = checkpoint[_OURS]["by_rank"][self._ranks.rank]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go on: the last thing before the first step, so that nobody draws in between."""
@@ -96,10 +111,12 @@ class Checkpoints(pl.Callback):
         """Save when it is time, but not before a validation, which Lightning would leave out on going on."""
         every = trainer.val_check_batch if trainer.num_val_batches else None
         is_validated_next = every is not None and (batch_idx + 1) % int(every) == 0
-        if is_validated_next or time.monotonic() - self._saved_at < _SECONDS:
+        if is_validated_next or (self._ranks.size > 1 and batch_idx % _STEPS):
             return
-        with written_whole(self._path) as partial:
-            trainer.save_checkpoint(partial)
+        if not trainer.strategy.reduce_boolean_decision(time.monotonic() - self._saved_at >= _SECONDS, all=False):
+            return
+        with written_whole(self._path) if self._ranks.is_first else nullcontext(self._path) as path:
+            trainer.save_checkpoint(path)  # the first one writes
         self._saved_at = time.monotonic()
 
 

@@ -74,6 +74,7 @@ def draw_task(
     most_hidden: float = LITTLE,
     vary: bool = True,
     among_q: Tensor | None = None,
+    of_regions: torch.Generator | None = None,
 ) -> Task:
     """Draw a task: a share of the targets hidden afresh in each region, reads thinned in half of the minibatches.
 
@@ -95,14 +96,18 @@ def draw_task(
         Whether there may be data thinning and biosample dropout.
     among_q
         Biosamples to choose from; None for all.
+    of_regions
+        Draws what is hidden in each region, on the CPU, while `generator` draws what all regions share; None: it draws
+        both. Where several minibatches make one step, they differ in this one only.
     """
+    of_regions = generator if of_regions is None else of_regions
     tracks, device = module.tracks, module.tracks.assay_t.device
     is_target_t = tracks.is_target_t.cpu()
     is_dropout = vary and float(torch.rand((), generator=generator)) < DROPOUT_SHARE
     if is_dropout:
         most_hidden = max(most_hidden, MUCH)
-    rate_r1 = LEAST_HIDDEN + (most_hidden - LEAST_HIDDEN) * torch.rand(n_regions, 1, generator=generator)
-    hidden_rt = (torch.rand(n_regions, len(is_target_t), generator=generator) < rate_r1) & is_target_t
+    rate_r1 = LEAST_HIDDEN + (most_hidden - LEAST_HIDDEN) * torch.rand(n_regions, 1, generator=of_regions)
+    hidden_rt = (torch.rand(n_regions, len(is_target_t), generator=of_regions) < rate_r1) & is_target_t
     keep = 1.0
     if vary and module.has_counts and float(torch.rand((), generator=generator)) < THINNED_SHARE:
         keep = LEAST_KEPT + (MOST_KEPT - LEAST_KEPT) * float(torch.rand((), generator=generator))

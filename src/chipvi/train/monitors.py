@@ -12,6 +12,7 @@ from torch.distributions import Distribution, Normal, kl_divergence
 from ..data.track_data import ViewKind
 from ..module.inputs import Truth, ViewPrediction
 from ..module.vae import ChipVAE
+from .ranks import Ranks
 
 ACTIVE = 0.01  # nat: a latent with less carries nothing
 _GRADIENTS = {ViewKind.COUNTS: "grad_norm_count_head", ViewKind.SIGNAL: "grad_norm_signal_head"}
@@ -19,7 +20,10 @@ _GRADIENTS = {ViewKind.COUNTS: "grad_norm_count_head", ViewKind.SIGNAL: "grad_no
 
 @torch.no_grad()
 def watch_heads(
-    module: ChipVAE, truth: Mapping[ViewKind, Truth], predicted: Mapping[ViewKind, ViewPrediction]
+    module: ChipVAE,
+    truth: Mapping[ViewKind, Truth],
+    predicted: Mapping[ViewKind, ViewPrediction],
+    ranks: Ranks,
 ) -> dict[str, float]:
     """Share of the target entries at a clamp, bound or floor, and geometric means of dispersion and spread.
 
@@ -27,6 +31,8 @@ def watch_heads(
     ----------
     module, truth, predicted
         The module, what :func:`apply_task` made of the minibatch, and what came of it.
+    ranks
+        Over whose minibatches the means are.
 
     Returns
     -------
@@ -40,20 +46,21 @@ def watch_heads(
             one.head_inputs.raw_rqgo, one.head_inputs.start_rqg, one.head_inputs.log_spread_rqg
         )
         if view.kind is ViewKind.SIGNAL:
-            values["floored_std"] = _mean(at_bounds["std"], weight_rqg)
-            values["signal_std"] = _mean(one.distribution.stddev.log(), weight_rqg).exp()
+            values["floored_std"] = _mean(at_bounds["std"], weight_rqg, ranks)
+            values["signal_std"] = _mean(one.distribution.stddev.log(), weight_rqg, ranks).exp()
             continue
-        values |= {f"clamped_{name}": _mean(is_held, weight_rqg) for name, is_held in at_bounds.items()}
+        values |= {f"clamped_{name}": _mean(is_held, weight_rqg, ranks) for name, is_held in at_bounds.items()}
         if hasattr(one.distribution, "theta"):
-            values["dispersion"] = _mean(one.distribution.theta.log(), weight_rqg).exp()
-            values["moment_dispersion"] = _mean(one.head_inputs.log_spread_rqg, weight_rqg).exp()
+            values["dispersion"] = _mean(one.distribution.theta.log(), weight_rqg, ranks).exp()
+            values["moment_dispersion"] = _mean(one.head_inputs.log_spread_rqg, weight_rqg, ranks).exp()
     return {name: value for name, value in _to_floats(values).items() if value == value}
 
 
 @torch.no_grad()
-def watch_latents(qz: Distribution) -> dict[str, float]:
-    """`kl_by_latent.<number>`, in nat, averaged over regions and queries, and how many are active."""
-    kl_k = kl_divergence(qz, Normal(0.0, 1.0)).flatten(0, 1).mean(dim=0)
+def watch_latents(qz: Distribution, ranks: Ranks) -> dict[str, float]:
+    """`kl_by_latent.<number>`, in nat, averaged over regions and queries of all ranks, and how many are active."""
+    kl_nk = kl_divergence(qz, Normal(0.0, 1.0)).flatten(0, 1)
+    kl_k = ranks.total(kl_nk.sum(dim=0)) / ranks.total(torch.tensor(float(len(kl_nk)), device=kl_nk.device))
     by_latent = {f"kl_by_latent.{k}": kl for k, kl in enumerate(kl_k.tolist())}
     return by_latent | {"active_latents": float(sum(kl > ACTIVE for kl in by_latent.values()))}
 
@@ -77,9 +84,9 @@ def norm(gradients: Sequence[Tensor | None]) -> Tensor:
     return torch.stack(torch._foreach_norm(present)).norm() if present else torch.tensor(0.0)
 
 
-def _mean(value_rqg: Tensor, weight_rqg: Tensor) -> Tensor:
+def _mean(value_rqg: Tensor, weight_rqg: Tensor, ranks: Ranks) -> Tensor:
     """Over the entries of weight 1; NaN where there is none."""
-    return (value_rqg * weight_rqg).sum() / weight_rqg.sum()
+    return ranks.total((value_rqg * weight_rqg).sum()) / ranks.total(weight_rqg.sum())
 
 
 def _to_floats(values: dict[str, Tensor]) -> dict[str, float]:

@@ -24,6 +24,7 @@ from .advice import Advisor, Diverged, judge_kl_weight, warn
 from .findings import Finding
 from .masking import LEAST_HIDDEN, apply_task, choose_imputable, choose_most_hidden, choose_n_queries, draw_task
 from .monitors import norm, watch_gradients, watch_heads, watch_latents
+from .ranks import Ranks
 from .recorder import FitScores, to_tables
 from .trainable import TrainableMask
 
@@ -108,6 +109,9 @@ class TrainingPlan(pl.LightningModule):
         Number of regions to learn from.
     mask
         What of the module may move, if not all of it is trained.
+    ranks
+        The processes that train it together. What is drawn for all regions of a step, they draw alike; what is hidden
+        in each region, its thinning, dropout and latents, each draws for itself.
     """
 
     def __init__(
@@ -119,9 +123,10 @@ class TrainingPlan(pl.LightningModule):
         track_names: Sequence[str],
         n_regions: int,
         mask: TrainableMask | None = None,
+        ranks: Ranks = Ranks(),  # noqa: B008 - immutable
     ) -> None:
         super().__init__()
-        self.module = module
+        self.module, self._ranks = module, ranks
         self.records: dict[str, dict[int, float]] = {}
         self.findings: list[Finding] = []
         self.was_interrupted = False
@@ -135,11 +140,17 @@ class TrainingPlan(pl.LightningModule):
         is_target_t = module.tracks.is_target_t.cpu()
         self._target_names = {t: name for t, name in enumerate(track_names) if is_target_t[t]}
         self.average = AveragedModel(module, multi_avg_fn=self._average_weights, use_buffers=False)
+        self.average.requires_grad_(False)  # or ranks would wait for its gradient
 
     def on_fit_start(self) -> None:
         """Make the generators and sums where the module is."""
-        self._task_generator = torch.Generator().manual_seed(self._seed)
-        self._split_generator = torch.Generator(self.device).manual_seed(self._seed)
+        self._task_generator = self._hiding_generator = torch.Generator().manual_seed(self._seed)
+        own_seed = self._seed
+        if self._ranks.size > 1:
+            own_seed = self._ranks.seed(self._seed)
+            self._hiding_generator = torch.Generator().manual_seed(own_seed)
+            torch.manual_seed(own_seed)  # of dropout and latents
+        self._split_generator = torch.Generator(self.device).manual_seed(own_seed)
         n_tracks = len(self.module.tracks.assay_t)
         names = [name for name, _, _ in self._scored()]
         self._scores = {name: FitScores(n_tracks, self.device) for name in names}
@@ -167,9 +178,11 @@ class TrainingPlan(pl.LightningModule):
             self._task_generator,
             self._most_hidden,
             among_q=None if self._mask is None else self._mask.biosample_q,
+            of_regions=self._hiding_generator,
         )
         example = apply_task(self.module, minibatch, task, self._split_generator)
-        encoding, predicted, losses = self.module(example, kl_weight=self._kl_weight())
+        weights = self.module.weigh(example, self._ranks.total, self._ranks.size)
+        encoding, predicted, losses = self.module(example, kl_weight=self._kl_weight(), weights=weights)
         self._note(example, encoding, predicted, losses, is_thinned=task.keep < 1)
         return losses.loss
 
@@ -212,7 +225,8 @@ class TrainingPlan(pl.LightningModule):
                 weight_rqg = weight_rqg * choose_imputable(self.module, example)
                 self._imputable_scores.add(truth.value_rqg, mean_rqg, weight_rqg, example.track_qg)
         if self._is_time():
-            self._seen = watch_heads(self.module, example.truth, predicted) | watch_latents(encoding.posterior)
+            heads = watch_heads(self.module, example.truth, predicted, self._ranks)
+            self._seen = heads | watch_latents(encoding.posterior, self._ranks)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradient, stop if it is not finite, and log when it is time."""
@@ -232,6 +246,7 @@ class TrainingPlan(pl.LightningModule):
         if has_diverged:
             raise self._divergence(values)
         if self._mask is None:  # where some weights stay, gradients of 0 are as they should be
+            self._imputable_scores.pool(self._ranks)
             taken = self._imputable_scores.take()
             imputable = {"imputable_count_pcc": taken["pcc"]} if taken else {}
             self.advise(self._advisor.add({"step": self.global_step} | values | imputable))
@@ -253,8 +268,11 @@ class TrainingPlan(pl.LightningModule):
 
     def _summarise(self) -> dict[str, float]:
         """Means of the losses and scores since the last log; they start anew."""
-        summary = {name: float(torch.stack(values).mean()) for name, values in self._losses.items()}
+        losses = {name: torch.stack(values).mean() for name, values in self._losses.items()}
+        summary = {name: float(self._ranks.total(value)) / self._ranks.size for name, value in losses.items()}
         self._losses.clear()
+        for scores in self._scores.values():
+            scores.pool(self._ranks)
         if self.module.has_counts:
             for kind, value_t in self._scores["imp_count"].by_track().items():
                 summary |= {f"{kind}_by_track.{name}": float(value_t[t]) for t, name in self._target_names.items()}
@@ -271,7 +289,7 @@ class TrainingPlan(pl.LightningModule):
         """Write values of this step to the history and to the trainer's loggers."""
         for name, value in values.items():
             self.records.setdefault(name, {})[self.global_step] = value
-        for logger in self.trainer.loggers:
+        for logger in self.trainer.loggers if self._ranks.is_first else ():
             logger.log_metrics(dict(values), step=self.global_step)
 
     @property
@@ -285,7 +303,7 @@ class TrainingPlan(pl.LightningModule):
             "records": self.records,
             "findings": [finding.plain() for finding in self.findings],
             "advisor": self._advisor.state(),
-            "generators": [self._task_generator.get_state(), self._split_generator.get_state()],
+            "generators": [generator.get_state() for generator in self._generators],
             "scores": {name: scores.state() for name, scores in self._scores.items()},
             "imputable_scores": self._imputable_scores.state(),
             "losses": self._losses,
@@ -293,12 +311,16 @@ class TrainingPlan(pl.LightningModule):
             "nonfinite": self._nonfinite,
         }
 
+    @property
+    def _generators(self) -> tuple[torch.Generator, ...]:
+        return self._task_generator, self._hiding_generator, self._split_generator
+
     def resume(self, progress: dict[str, Any]) -> None:
         """Go on from such a state; after :meth:`on_fit_start`."""
         self.records = progress["records"]
         self.findings = [Finding.of(plain) for plain in progress["findings"]]
         self._advisor.load(progress["advisor"])
-        for generator, state in zip((self._task_generator, self._split_generator), progress["generators"], strict=True):
+        for generator, state in zip(self._generators, progress["generators"], strict=True):
             generator.set_state(state)
         for name, state in progress["scores"].items():
             self._scores[name].load(state)
@@ -309,7 +331,8 @@ class TrainingPlan(pl.LightningModule):
     def advise(self, findings: Sequence[Finding]) -> None:
         """Warn of what was found, and keep it."""
         self.findings += findings
-        warn(findings)
+        if self._ranks.is_first:
+            warn(findings)
 
     def on_train_end(self) -> None:
         """Look back; not after an interrupt."""
@@ -323,8 +346,8 @@ class TrainingPlan(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Hide the same entries in every validation, and draw the same latents."""
-        self._validation_generator = torch.Generator().manual_seed(0)
-        self._validation_noise = torch.Generator(self.device).manual_seed(0)
+        self._validation_generator = torch.Generator().manual_seed(self._ranks.rank)
+        self._validation_noise = torch.Generator(self.device).manual_seed(self._ranks.rank)
         self._validation_losses: dict[str, list[Tensor]] = {}
         n_tracks = len(self.module.tracks.assay_t)
         self._validation_scores = {view.kind: FitScores(n_tracks, self.device) for view in self.module.views}
@@ -344,15 +367,20 @@ class TrainingPlan(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss that early stopping watches."""
-        losses = {f"validation_{k}": float(torch.stack(v).mean()) for k, v in self._validation_losses.items()}
+        losses = {}
+        for name, values in self._validation_losses.items():
+            number = self._ranks.total(torch.tensor(float(len(values)), device=self.device))
+            losses[f"validation_{name}"] = float(self._ranks.total(torch.stack(values).sum()) / number)
         losses["validation_loss"] = sum(losses.values())
         for view in self.module.views:
+            self._validation_scores[view.kind].pool(self._ranks)
             taken = self._validation_scores[view.kind].take()
             losses |= {f"validation_{view.names.imputed}_{score}": taken[score] for score in ("r2", "pcc") if taken}
         self.record(losses)
         if not math.isfinite(losses["validation_loss"]):
             raise self._divergence(losses)
-        self.log("validation_loss", losses["validation_loss"], logger=False, prog_bar=True)
+        # all ranks have the same, but Lightning warns unless it may sum up itself
+        self.log("validation_loss", losses["validation_loss"], logger=False, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, one cycle of the learning rate over all steps."""

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class StepProgress(pl.Callback):
     """A progress bar of steps, on standard error; Lightning's own counts epochs, of which there is one.
 
-    Without a terminal there is no bar.
+    Without a terminal there is no bar, and of several processes that train together, one has it.
 
     Parameters
     ----------
@@ -33,7 +33,8 @@ class StepProgress(pl.Callback):
         self._n_begun += 1
         columns = (TextColumn(text, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         console = Console(stderr=True)
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        shows = console.is_terminal and trainer.is_global_zero
+        self._progress = Progress(*columns, console=console, transient=True, disable=not shows)
         self._task = self._progress.add_task("", total=trainer.num_training_batches, completed=trainer.global_step)
         self._progress.start()
 

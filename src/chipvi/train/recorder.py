@@ -9,6 +9,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from .ranks import Ranks
+
 
 class FitScores:
     """R2, Pearson correlation, mean and maximum per track, from sums over minibatches.
@@ -36,6 +38,11 @@ class FitScores:
         absent_rqg = weight_rqg == 0
         max_2qg = torch.stack([x.masked_fill(absent_rqg, -torch.inf).amax(dim=0) for x in (truth_rqg, prediction_rqg)])
         self._max_2t.scatter_reduce_(1, track_qg.flatten().expand(2, -1), max_2qg.flatten(1).float(), "amax")
+
+    def pool(self, ranks: Ranks) -> None:
+        """Make the sums so far those over all ranks."""
+        self._sums_6t.copy_(ranks.total(self._sums_6t))
+        self._max_2t.copy_(ranks.largest(self._max_2t))
 
     def take(self) -> dict[str, float]:
         """`r2`, `pcc`, `predicted` and `true` mean, averaged over the tracks that have them; and start anew."""

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from inspect import signature
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -20,11 +21,12 @@ import torch
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from scvi.train import Trainer
 
 from .._arguments import refuse_unknown, require_whole
-from .._messages import levels_to_caller, unknown
+from .._messages import counted, levels_to_caller, unknown
 from ..data.context import count_at_window_bin
 from ..data.loader import FixedMinibatches, RegionLoader
 from ..data.splits import MOST_VALIDATED, Split, draw_blocks
@@ -33,6 +35,7 @@ from ..module.vae import ChipVAE
 from .advice import judge_depths
 from .checkpoint import Checkpoints
 from .plan import PlanOptions, TrainingPlan
+from .ranks import Ranks, refused_by_lightning
 from .trainable import TrainableMask
 
 _CHECKS = 20  # validations in a run
@@ -82,6 +85,35 @@ class KeepBest(pl.Callback):
     def restore(self, plan: TrainingPlan) -> None:
         """Put the best weights back, or else the averaged ones."""
         plan.module.load_state_dict(plan.average.module.state_dict() if self._weights is None else self._weights)
+
+
+class EndTogether(pl.Callback):
+    """Lets each of several processes end by itself: the others find out, for their messages fail.
+
+    Lightning would kill them without a word where one that it started has ended, and where one gets SIGTERM have all
+    wait for a message that need not come.
+    """
+
+    def __init__(self) -> None:
+        self._at_sigterm = signal.getsignal(signal.SIGTERM)
+        self._started: list[Any] = []
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Take the processes, which are connected from now on, from the launcher and from the thread that watches."""
+        watched = getattr(trainer.strategy.launcher, "procs", [])
+        self._started = [*watched]
+        watched.clear()
+        # newer versions ask the first process before every step whether it got SIGTERM, for which a GPU halts
+        trainer.fit_loop.epoch_loop.__dict__["_broadcast_sigterm_tensor"] = lambda: None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the place of Lightning's handler of SIGTERM, which goes when training ends."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._at_sigterm if callable(self._at_sigterm) else _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SIGTERMException
 
 
 def choose_accelerator(name: str) -> str:
@@ -143,11 +175,13 @@ class FitOptions:
     plan
         Options of the training plan.
     accelerator, devices
-        Of :class:`scvi.train.Trainer`.
+        Of :class:`scvi.train.Trainer`; "auto" is one device.
     checkpoint
         File to save training to once a minute, and to go on from if it is there.
     trainer
         Further arguments of :class:`scvi.train.Trainer`.
+    ranks
+        The processes that train together, as :func:`chipvi.train.ranks.find_ranks` finds them for these devices.
     """
 
     n_steps: int
@@ -160,6 +194,7 @@ class FitOptions:
     checkpoint: Path | None = None
     trainer: Mapping[str, Any] = field(default_factory=dict)
     patience: int = PATIENCE
+    ranks: Ranks = Ranks()
 
     @property
     def callbacks(self) -> list[pl.Callback]:
@@ -203,7 +238,8 @@ def fit(
     Raises
     ------
     ValueError
-        If more than one device is asked for, or the checkpoint is of another training.
+        For devices other than those of the options' ranks, if there are fewer held-out regions than devices, or if the
+        checkpoint is of another training.
     FloatingPointError
         If the gradient or the validation loss is no longer finite.
     KeyboardInterrupt
@@ -211,20 +247,28 @@ def fit(
     InterruptedError
         If the process is asked to end (SIGTERM).
     """
-    accelerator = choose_accelerator(options.accelerator)
+    accelerator, ranks = choose_accelerator(options.accelerator), options.ranks
+    if 0 < len(split.validation) < ranks.size:
+        raise ValueError(
+            f"{counted(len(split.validation), 'held-out region')} cannot be shared by {ranks.size} devices. Hold out "
+            "more, or train on fewer devices."
+        )
     module.train()  # a module that was trained before is in evaluation mode
     n_regions = count_at_window_bin(len(split.train), data.segments.bin_width)
-    plan = TrainingPlan(module, options.n_steps, options.seed, options.plan, data.tracks.names, n_regions, mask)
+    plan = TrainingPlan(module, options.n_steps, options.seed, options.plan, data.tracks.names, n_regions, mask, ranks)
     random = np.random.default_rng(options.seed)
-    loader = RegionLoader(data, split.train, module.half_widths, options.batch_size, options.n_steps, random)
+    loader = RegionLoader(
+        data, split.train, module.half_widths, options.batch_size, options.n_steps, random, ranks.rank, ranks.size
+    )
     validated = draw_blocks(split.validation, MOST_VALIDATED, bin_width=data.segments.bin_width)
-    validation = FixedMinibatches(data, validated, module.half_widths, options.batch_size)
+    held_out = np.array_split(validated, ranks.size)[ranks.rank]
+    validation = FixedMinibatches(data, held_out, module.half_widths, options.batch_size)
     callbacks, best = options.callbacks, KeepBest()
     if len(validation) and options.early_stopping:
         callbacks += [best, EarlyStopping("validation_loss", patience=options.patience)]
     resumed = None
     if options.checkpoint is not None:
-        checkpoints = Checkpoints(options.checkpoint, _identify(module, data, split, options))
+        checkpoints = Checkpoints(options.checkpoint, _identify(module, data, split, options), ranks)
         callbacks.append(checkpoints)
         resumed = checkpoints.resumed
     defaults = {
@@ -234,23 +278,24 @@ def fit(
         "val_check_interval": max(1, options.n_steps // _CHECKS),
         "logger": False,  # scvi's own would keep the history a second time, slowly
     }
-    try:
+    given: dict[str, Any] = defaults | dict(options.trainer)
+    if ranks.size > 1:
+        callbacks.append(EndTogether())
+        # offsets for a target's own reads have no gradient where there are none; buffers are equal, and stay so
+        given["strategy"] = DDPStrategy(find_unused_parameters=not module.has_counts, broadcast_buffers=False)
+    with refused_by_lightning(devices=options.devices, **options.trainer), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="early_stopping was automatically disabled")  # that of scvi-tools
         trainer = Trainer(
             accelerator=accelerator,
             devices=1 if options.devices == "auto" else options.devices,
             max_epochs=1,
-            **(defaults | dict(options.trainer) | {"callbacks": callbacks}),
+            **(given | {"callbacks": callbacks}),
         )
-    except (MisconfigurationException, TypeError, ValueError) as error:
-        given = ", ".join(
-            f"{name}={value!r}" for name, value in {"devices": options.devices, **options.trainer}.items()
-        )
-        raise ValueError(f"the trainer of Lightning refuses its arguments ({given}): {error}") from error
-    if trainer.world_size > 1:
-        raise ValueError(f"devices must be one device, got {options.devices!r}, which are {trainer.world_size}.")
+    if trainer.world_size != ranks.size:
+        raise ValueError(f"devices={options.devices!r} are {trainer.world_size} devices, not {ranks.size}.")
     _advise_on_depths(plan, data)
     with nullcontext() if mask is None else mask.alone(module):
-        _run(trainer, plan, loader, validation, resumed, keep=options.checkpoint is None)
+        _run(trainer, plan, loader, validation, resumed, keep=options.checkpoint is None and ranks.size == 1)
     plan.stop_if_diverged()
     best.restore(plan)
     module.to(trainer.strategy.root_device).eval()
@@ -300,6 +345,8 @@ def _run(
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             # Lightning's own affair with torch
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            # by another name in newer versions of torch
+            warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated.*")
             # small data are trained on without validation
             warnings.filterwarnings("ignore", message=".*`validation_step` but have no `val_dataloader`.*")
             trainer.fit(plan, loader, validation if len(validation) else None, ckpt_path=resumed)
