@@ -11,8 +11,8 @@ from chipvi.train import progress
 from chipvi.train.progress import StepProgress
 
 
-def trainer(step: int = 0, n_steps: int = 7) -> Any:
-    return SimpleNamespace(num_training_batches=n_steps, global_step=step)
+def trainer(step: int = 0, n_steps: int = 7, is_first: bool = True) -> Any:
+    return SimpleNamespace(num_training_batches=n_steps, global_step=step, is_global_zero=is_first)
 
 
 @pytest.fixture
@@ -58,3 +58,10 @@ def test_without_a_terminal_there_is_no_bar(capsys):
 
 def test_a_training_that_never_began_may_end(capsys):
     StepProgress().teardown(trainer(), None, "fit")
+
+
+def test_of_several_processes_one_has_a_bar(screen):
+    bar = StepProgress()
+    bar.on_train_start(trainer(is_first=False), None)
+    bar.teardown(trainer(is_first=False), None, "fit")
+    assert screen.getvalue() == ""
