@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import anndata
 import numpy as np
@@ -46,3 +48,28 @@ def test_an_interrupt_while_hdf5_writes_leaves_no_file_with_lost_values(tmp_path
         anndata.io.write_elem(file, "/", anndata.AnnData(values), dataset_kwargs={"compression": "gzip"})
     assert n[0] > 3
     assert not list(tmp_path.iterdir())
+
+
+LOST = """
+import os, signal, sys
+from chipvi import _signals
+
+class Finaliser:
+    def __del__(self):
+        {ends}
+
+_signals.interrupt_at_signals()
+Finaliser()
+print(_signals.take().name if {ends!r}.startswith("os") else None)
+"""
+
+
+@pytest.mark.parametrize(
+    ("ends", "printed", "error"),
+    [("os.kill(os.getpid(), signal.SIGTERM)", "SIGTERM", ""), ("raise ValueError('kept')", "None", "ValueError: kept")],
+)
+def test_an_interrupt_that_nobody_can_catch_prints_no_traceback_and_is_not_forgotten(ends, printed, error):
+    code = LOST.format(ends=ends)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == [printed]
+    assert error in ended.stderr and bool(ended.stderr) is bool(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ _received: list[int] = []
 def interrupt_at_signals() -> None:
     """Let both raise KeyboardInterrupt, once, so that what is half-written is removed; a second one ends at once."""
     _received.clear()
+    sys.unraisablehook = _show_lost
     for number in _ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and & set it
             signal.signal(number, _interrupt)
@@ -26,6 +28,7 @@ def end_at_signals() -> None:
     for number in _ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+    sys.unraisablehook = sys.__unraisablehook__
 
 
 def take() -> signal.Signals | None:
@@ -66,6 +69,12 @@ def deferred() -> Iterator[Callable[[], None]]:
         for ended, handler in before.items():
             signal.signal(ended, handler)
         deliver()
+
+
+def _show_lost(lost: Any) -> None:
+    """Print an exception that nobody can catch, as of a finaliser, but no interrupt: that is reported at the end."""
+    if not issubclass(lost.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

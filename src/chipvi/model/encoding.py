@@ -127,7 +127,10 @@ def _decode_array(value: Any) -> np.ndarray:
     if dtype in _FLOATS:
         flat = [float(one) for one in flat]
     try:
-        return np.array(flat, dtype=object if dtype == _TEXT else dtype).reshape(shape)
+        array = np.array(flat, dtype=object if dtype == _TEXT else dtype)
+        if dtype in _NUMBERS and array.tolist() != flat:
+            raise OverflowError  # NumPy 1 wraps around
+        return array.reshape(shape)
     except OverflowError as error:
         raise ValueError(f"an array of {dtype} holds a number beyond its range") from error
 
