@@ -55,12 +55,12 @@ def shard_of(path: Path, shard: tuple[int, int]) -> Path:
     return path.with_name(f"{path.name}.{shard[0]}-of-{shard[1]}")
 
 
-def digest(*parts: str | bytes | memoryview | Any) -> str:
+def digest(*parts: Any) -> str:
     """Short text that differs for other texts, bytes or arrays."""
     found = blake2b(digest_size=16)
     for part in parts:
-        data = memoryview(part.encode() if isinstance(part, str) else part).cast("B")
-        found.update(f"{len(data)}:".encode())
+        data = memoryview(part.encode() if isinstance(part, str) else part)
+        found.update(f"{data.nbytes}:".encode())
         found.update(data)
     return found.hexdigest()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -169,6 +170,21 @@ class _Rate(ProgressColumn):
         if speed is None:
             return Text("")
         return Text(f"{speed / 1e6:,.1f} MB/s" if self._unit == "bytes" else f"{speed:,.0f} {self._unit}/s")
+
+
+def require_shared(folder: Path) -> None:
+    """Refuse to work where the folder is not seen that all workers write to.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"a worker on {socket.gethostname()} has no {folder}. What is written must lie where all workers see it by "
+            "the same path."
+        )
 
 
 class _Crew(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ import numpy as np
 
 from .._files import digest, naming, unfinished_of, written_whole
 from .._messages import counted
-from .._workers import Task, Workers, choose_processes, progress_bar
+from .._workers import Task, Workers, choose_processes, progress_bar, require_shared
 from .inputs import is_url
 
 _LARGE = 50_000_000  # bytes from which reading a file takes longer than starting a process with what it imports
@@ -161,18 +160,3 @@ def _read(call: Callable[[], Arrays], piece: Path | None) -> Arrays | None:
 def _load(piece: Path) -> Arrays:
     with np.load(piece, allow_pickle=False) as arrays:
         return dict(arrays)
-
-
-def require_shared(folder: Path) -> None:
-    """Refuse to work where the folder is not seen that all workers write to.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"a worker on {socket.gethostname()} has no {folder}. What is written must lie where all workers see it by "
-            "the same path."
-        )
