@@ -8,7 +8,15 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -97,7 +105,9 @@ class Workers:
         if self.are_here:
             yield from _run_here(tasks, show)
             return
-        crew: _Crew = _Elsewhere(self.executor) if self.executor else _Processes(self.processes, clean_context(self.module))
+        crew: _Crew = (
+            _Elsewhere(self.executor) if self.executor else _Processes(self.processes, clean_context(self.module))
+        )
         with closing(crew):
             yield from _run_by(crew, tasks, show)
 
@@ -136,7 +146,9 @@ def free_memory() -> int:
 
 
 @contextmanager
-def progress_bar(text: str, total: int, unit: str, *, done: int = 0, shown: bool = True) -> Iterator[Callable[[int], None]]:
+def progress_bar(
+    text: str, total: int, unit: str, *, done: int = 0, shown: bool = True
+) -> Iterator[Callable[[int], None]]:
     """A bar on standard error, over all workers, with the rate and the time left; yields what moves it.
 
     Parameters

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -26,8 +26,8 @@ _MEMORY = 2**28  # bytes that a process needs before it reads
 _MEMORY_OF_REGION = 64
 _log = logging.getLogger(__name__)
 
-Arrays: TypeAlias = dict[str, np.ndarray]
-"""What is read of a file: numbers and texts by name."""
+Arrays: TypeAlias = dict[str, Any]
+"""What is read of a file: arrays of numbers and texts by name."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from scvi.model._utils import parse_device_args
 
 from .._files import written_whole
 from .._keys import DATA_FILE, MODEL_FILE, WEIGHTS_FILE
+from ..data.check import surveyed_once
 from ..io.inputs import read_anndata
 from .query import ReferenceSize
 from .saved import SavedModel, cannot_be_read
@@ -158,9 +159,11 @@ class SaveMixin:
         if not isinstance(adata, AnnData):
             raise ValueError(f"adata must be an AnnData with the tracks of the model; got {type(adata).__name__}.")
         _, _, torch_device = parse_device_args(accelerator, device, return_device="torch", validate_single_device=True)
-        cls.setup_anndata(adata, source_registry=saved.registry, **saved.registry["setup_args"])
+        with surveyed_once():
+            cls.setup_anndata(adata, source_registry=saved.registry, **saved.registry["setup_args"])
+            with cannot_be_read(path):
+                model = cls(adata, **saved.init_params)
         with cannot_be_read(path):
-            model = cls(adata, **saved.init_params)
             size = saved.attributes.get("reference_size_")
             for name, value in saved.attributes.items():
                 setattr(model, name, value)

@@ -148,7 +148,7 @@ def _unpickled(parts: bytes) -> Stretch:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Let torch work on one thread, so that sums are the same whatever the cores, and workers do not get in each other's way."""
+    """Let torch work on one thread: sums are the same whatever the cores, and workers leave each other theirs."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

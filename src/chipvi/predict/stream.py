@@ -46,14 +46,14 @@ def new_store(
 
 def write_rows(path: Path, start: int, part: Part) -> None:
     """Write rows of a store, which begin at start."""
-    group = zarr.open_group(str(path), mode="r+")
+    group: Any = zarr.open_group(str(path), mode="r+")
     for name, values in part.items():
         group[_place(name)][start : start + len(values)] = values
 
 
 def read_parts(path: Path, names: Sequence[str]) -> Iterator[Part]:
     """Read all rows of a store, some at a time."""
-    group = zarr.open_group(str(path), mode="r")
+    group: Any = zarr.open_group(str(path), mode="r")
     arrays = {name: group[_place(name)] for name in names}
     for start in range(0, arrays["X"].shape[0], _CHUNK_ROWS):
         yield {name: array[start : start + _CHUNK_ROWS] for name, array in arrays.items()}

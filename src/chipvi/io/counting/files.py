@@ -23,7 +23,6 @@ from .regions import Intervals, RegionCounter, Regions
 from .rules import CountingRule, Reads
 
 
-
 @dataclass(frozen=True, eq=False)
 class Plan:
     """What to count, for every file alike; `sizes` are those of the genome in bp, where it is known."""
@@ -189,7 +188,9 @@ def count_files(sources: Sequence[Source], plan: Plan, reading: Reading) -> list
         As :func:`count_file`, for the first file that cannot be counted; the others are then given up.
     """
     asked = plan.digest()
-    files = [FileToRead(str(source.path), partial(_count, source, plan), f"{asked} {source.text}") for source in sources]
+    files = [
+        FileToRead(str(source.path), partial(_count, source, plan), f"{asked} {source.text}") for source in sources
+    ]
     found = reading.read(files, f"Counting {counted(len(files), 'file')}", len(plan.regions.intervals.starts))
     return None if found is None else [FileCounts.of(arrays) for arrays in found]
 
