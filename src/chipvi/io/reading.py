@@ -70,15 +70,15 @@ class Reading:
         if self.shard is None:
             shutil.rmtree(folder)
 
-    def read(self, files: Sequence[FileToRead], what: str, n_regions: int) -> Iterator[Arrays] | None:
+    def read(self, files: Sequence[FileToRead], verb: str, noun: str, n_regions: int) -> Iterator[Arrays] | None:
         """Read files side by side; the result is in their order, whichever ends first, or None for a shard.
 
         Parameters
         ----------
         files
             Each with what to do.
-        what
-            What the bar says.
+        verb, noun
+            What the bar says is done to what.
         n_regions
             Regions that are read of each file, by which the memory goes that a process needs.
 
@@ -99,7 +99,8 @@ class Reading:
         found: dict[int, Arrays] = {}
         number_of = dict(zip(map(id, tasks), missing, strict=True))
         total, left = (sum(files[n].n_bytes for n in some) for some in (numbers, missing))
-        with progress_bar(what, total, "bytes", done=total - left, shown=self.progress) as show:
+        text = f"{verb} {counted(len(numbers), noun)}"
+        with progress_bar(text, total, "bytes", done=total - left, shown=self.progress) as show:
             for task, arrays in self._workers([files[n] for n in missing], n_regions).run(tasks, show):
                 if arrays is not None:
                     found[number_of[id(task)]] = arrays

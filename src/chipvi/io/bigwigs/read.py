@@ -23,7 +23,7 @@ from pandas.api.types import is_integer_dtype
 from ... import _keys
 from ..._arguments import checked, require_processes
 from ..._files import digest
-from ..._messages import and_more, counted, listed
+from ..._messages import and_more, listed
 from ..contigs import log_renamed, match_contigs, renamed_contigs
 from ..inputs import is_url
 from ..reading import Arrays, FileToRead, Reading
@@ -117,7 +117,7 @@ def read_columns(
     read = partial(_read_arrays, places=places, fill=fill, arcsinh=arcsinh)
     asked = digest(*_digested(places), repr((fill, arcsinh)))
     tasks = [FileToRead(source, partial(read, source), asked) for source in sources.values()]
-    columns = reading.read(tasks, f"Reading {counted(len(tasks), 'bigWig file')}", len(obs))
+    columns = reading.read(tasks, "Reading", "bigWig file", len(obs))
     if columns is None:
         return None
     values_rt = np.empty((len(obs), len(sources)), dtype=np.float32)

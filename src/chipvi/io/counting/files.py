@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from ..._files import digest
-from ..._messages import counted
 from ..._workers import report
 from ..contigs import bare_name, match_contigs, renamed_contigs
 from ..reading import Arrays, FileToRead, Reading
@@ -191,7 +190,7 @@ def count_files(sources: Sequence[Source], plan: Plan, reading: Reading) -> list
     files = [
         FileToRead(str(source.path), partial(_count, source, plan), f"{asked} {source.text}") for source in sources
     ]
-    found = reading.read(files, f"Counting {counted(len(files), 'file')}", len(plan.regions.intervals.starts))
+    found = reading.read(files, "Counting", "file", len(plan.regions.intervals.starts))
     return None if found is None else [FileCounts.of(arrays) for arrays in found]
 
 
