@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -159,5 +160,8 @@ def _read(call: Callable[[], Arrays], piece: Path | None) -> Arrays | None:
 
 
 def _load(piece: Path) -> Arrays:
-    with np.load(piece, allow_pickle=False) as arrays:
-        return dict(arrays)
+    try:
+        with np.load(piece, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{piece} is damaged ({' '.join(str(error).split())}). Remove it, and run again.") from error

@@ -12,6 +12,7 @@ import pandas as pd
 import zarr
 
 from .._files import new_h5ad, new_zarr, require_writable, written_whole
+from ..io.inputs import without_pickles
 
 _ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
 _CHUNK_ROWS = 8_192
@@ -46,15 +47,14 @@ def new_store(
 
 def write_rows(path: Path, start: int, part: Part) -> None:
     """Write rows of a store, which begin at start."""
-    group: Any = zarr.open_group(str(path), mode="r+")
+    arrays = _open(path, "r+", part)
     for name, values in part.items():
-        group[_place(name)][start : start + len(values)] = values
+        arrays[name][start : start + len(values)] = values
 
 
 def read_parts(path: Path, names: Sequence[str]) -> Iterator[Part]:
     """Read all rows of a store, some at a time."""
-    group: Any = zarr.open_group(str(path), mode="r")
-    arrays = {name: group[_place(name)] for name in names}
+    arrays = _open(path, "r", names)
     for start in range(0, arrays["X"].shape[0], _CHUNK_ROWS):
         yield {name: array[start : start + _CHUNK_ROWS] for name, array in arrays.items()}
 
@@ -100,6 +100,16 @@ def write_h5ad(path: Path, obs: pd.DataFrame, var: pd.DataFrame, parts: Iterable
             start += len(values)
             require_written()
     return path
+
+
+def _open(path: Path, mode: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Arrays of a store, of which nothing can run."""
+    try:
+        with without_pickles():
+            group: Any = zarr.open_group(str(path), mode=mode)
+            return {name: group[_place(name)] for name in names}
+    except (LookupError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}). Remove {path.parent}.") from error
 
 
 def _place(name: str) -> str:
