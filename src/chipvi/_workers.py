@@ -160,11 +160,13 @@ def progress_bar(
     unit
         "bytes", or what else is counted.
     shown
-        Whether there is a bar.
+        Whether there is a bar; without a terminal or notebook there is none.
     """
     count = DownloadColumn() if unit == "bytes" else TextColumn("{task.completed:,.0f} of {task.total:,.0f} " + unit)
     columns = (TextColumn(text, markup=False), BarColumn(), count, _Rate(unit), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
+    console = Console(stderr=True)  # standard output belongs to results
+    shown = shown and (console.is_terminal or console.is_jupyter)
+    with Progress(*columns, console=console, disable=not shown) as bar:
         task = bar.add_task("", total=total, completed=done)
         yield lambda number: bar.update(task, completed=done + number)
 
