@@ -98,6 +98,7 @@ class ImputationMixin(RequestMixin):
         arrays = {name: values[back] for name, values in arrays.items()}
         return AnnData(X=arrays.pop("X"), obs=work.obs.iloc[back].copy(), var=work.var, layers=arrays)
 
+    @documented
     def plan_imputation(
         self,
         adata: AnnData | None,
@@ -109,7 +110,17 @@ class ImputationMixin(RequestMixin):
         processes: int | None = None,
         executor: Executor | None = None,
     ) -> Imputation:
-        """Check and prepare what :meth:`impute` does, with the same arguments and errors."""
+        """Check and prepare what :meth:`impute` does; errors are the same.
+
+        Parameters
+        ----------
+        %(asked)s
+        level
+            Probability of the interval, 0 to 1.
+        %(batch_size)s
+        processes, executor
+            Who imputes.
+        """
         require_level(level)
         require_processes(processes)
         is_on_cpu = self.module.known_ba.device.type == "cpu"
