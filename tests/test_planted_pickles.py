@@ -236,3 +236,27 @@ def assert_all_data_refused(name: str) -> None:
 def test_none_runs_from_a_table_of_counts(here, plant):
     plant(here / "counts.npz")
     assert_refused(lambda: io.from_matrix("counts.npz", pd.DataFrame({"chrom": ["chr1"], "start": [0], "end": [200]})))
+
+
+def test_none_runs_from_what_a_count_kept_of_a_file(here):
+    (here / "reads.bed").write_text("chr1\t10\t46\t.\t0\t+\n")
+    (here / "sheet.csv").write_text("biosample,assay,file\nK562,CTCF,reads.bed\n")
+    (here / "genome.sizes").write_text("chr1\t900\n")
+    line = "count sheet.csv --genome genome.sizes --bin 100 -o new.h5ad"
+    assert CliRunner().invoke(app, shlex.split(f"{line} --shard 1/1")).exit_code == 0
+    (piece,) = here.glob(".new.h5ad.unfinished/*.npz")
+    plant_npz(piece)
+    assert_line_refused(line)
+
+
+def test_none_runs_from_what_was_imputed_so_far(here, monkeypatch):
+    monkeypatch.setattr("numcodecs.pickles.ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)
+    line = "impute model -o new.h5ad"
+    assert CliRunner().invoke(app, shlex.split(f"{line} --shard 1/1")).exit_code == 0
+    array = here / ".new.h5ad.unfinished" / "result.zarr" / "X"
+    description = json.loads((array / ".zarray").read_text())
+    description |= {"dtype": "|O", "fill_value": 0, "filters": [{"id": "pickle", "protocol": 4}], "compressor": None}
+    (array / ".zarray").write_text(json.dumps(description))
+    for chunk in (file for file in array.iterdir() if not file.name.startswith(".z")):
+        chunk.write_bytes(pickle.dumps(Planted()))
+    assert_line_refused(line)

@@ -207,3 +207,13 @@ def require_processes(processes: object) -> None:
     """Refuse a number of processes that is none; None leaves it to the reader."""
     if processes is not None:
         require_whole("processes", processes, least=1)
+
+
+def require_shard(shard: object) -> None:
+    """Refuse what is no part of a whole, such as (2, 4) for the second of four; None is for all of it."""
+    if shard is None:
+        return
+    if not isinstance(shard, tuple) or len(shard) != 2:
+        raise ValueError(f"shard must be two numbers, such as (2, 4) for the second of four; it is {shard!r}.")
+    require_whole("shard", shard[1], least=1)
+    require_whole("shard", shard[0], least=1, most=int(shard[1]))

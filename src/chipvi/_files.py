@@ -45,17 +45,39 @@ def partial_of(path: Path, ending: str = "") -> Path:
 
 
 def unfinished_of(path: Path) -> Path:
-    """Folder of work that a later run may go on with: hidden, beside the path, and named after it where that fits."""
+    """Folder beside a path for what is done of it so far, with which a later run goes on: hidden, and never cleared."""
     named = path.with_name(f".{path.name}.unfinished")
     return named if len(os.fsencode(named.name)) <= _LONGEST_NAME else _beside(path, ".unfinished")
 
 
+def shard_of(path: Path, shard: tuple[int, int]) -> Path:
+    """What stands for a part of a file, such as (2, 4) for the second of four, where it is claimed."""
+    return path.with_name(f"{path.name}.{shard[0]}-of-{shard[1]}")
+
+
+def digest(*parts: Any) -> str:
+    """Short text that differs for other texts, bytes or arrays."""
+    found = blake2b(digest_size=16)
+    for part in parts:
+        data = memoryview(part.encode() if isinstance(part, str) else part)
+        found.update(f"{data.nbytes}:".encode())
+        found.update(data)
+    return found.hexdigest()
+
+
 @contextmanager
-def claimed(path: Path) -> Iterator[None]:
+def claimed(path: Path, seconds: float = 0) -> Iterator[None]:
     """Keep other processes and threads from writing to a path meanwhile, and remove what a killed one has left.
 
     The folder that it lies in is made if need be, and removed again if it stays empty. The lock is a file in it; that
     of a dead process does not count, and the same thread may claim a path several times.
+
+    Parameters
+    ----------
+    path
+        Where to write.
+    seconds
+        How long to wait for another process to end.
 
     Raises
     ------
@@ -72,7 +94,7 @@ def claimed(path: Path) -> Iterator[None]:
     made = [folder for folder in path.parents if not folder.exists()]
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _acquire(lock_file, path)
+        lock = _acquire(lock_file, path, seconds)
     try:
         _held[lock_file] = threading.get_ident()
         _clear(path)
@@ -87,12 +109,12 @@ def claimed(path: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _acquire(lock_file: Path, path: Path) -> Any:
+def _acquire(lock_file: Path, path: Path, seconds: float) -> Any:
     lock: Any = FileLock(lock_file)  # where a file system has no locks, it becomes another one
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about that
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=seconds)
     except Timeout as error:
         raise BlockingIOError(
             f"another process{_holder(lock_file)} is writing {path}. Wait until it has ended, or write elsewhere."
@@ -158,7 +180,7 @@ def _full(error: BaseException | None) -> int | None:
     """Why there is no space, if that is the reason: libraries hide the number in a text, or in the cause."""
     while error is not None:
         for number in _FULL:
-            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+            if getattr(error, "errno", None) == number or os.strerror(number).lower() in str(error).lower():
                 return number
         error = error.__cause__ or error.__context__
     return None

@@ -104,7 +104,7 @@ def test_options_reach_the_counting(folder):
         "--rule",
         "center",
     ]
-    result = call("count", "sheet.tsv", *PLACES, *arguments, "--processes", "1", "-o", "data.h5ad")
+    result = call("count", "sheet.tsv", *PLACES, *arguments, "--workers", "1", "-o", "data.h5ad")
     assert result.exit_code == 0, result.output
     adata = anndata.read_h5ad(folder / "data.h5ad")
     assert adata.n_obs == 10

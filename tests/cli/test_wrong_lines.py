@@ -99,7 +99,10 @@ LINES = [
     (f"{COUNT} --min-mapq -1", INPUT, "--min-mapq"),
     (f"{COUNT} --strand-shift 4", INPUT, "requires 2 arguments"),
     (f"{COUNT} --strand-shift 1{'0' * 25} 0", INPUT, "at most 18 digits"),
-    (f"{COUNT} --processes 0", INPUT, "--processes"),
+    (f"{COUNT} --workers 0", INPUT, "--workers"),
+    (f"{COUNT} --shard 3/2", INPUT, "--shard must be a part and the number of parts"),
+    (f"{COUNT} --shard half", INPUT, "it is 'half'"),
+    (f"{COUNT} --workers 2 --scheduler tcp://x:1", INPUT, "leave one of them out"),
     # train
     ("train -o new", INPUT, "name the data to train on"),
     ("train data.h5ad", INPUT, "--out"),

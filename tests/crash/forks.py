@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from chipvi.__main__ import main
+from chipvi.predict import imputation, predictor
 from chipvi.train import checkpoint
 
 
@@ -46,6 +47,7 @@ def serve() -> None:
     ):
         import_module(name)
     checkpoint._SECONDS = 0.0  # a checkpoint after every step, for trainings are short here
+    predictor._MOST_REGIONS, imputation._MOST_ENTRIES = 64, 1  # several stretches of few regions
     print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)

@@ -21,7 +21,7 @@ from chipvi import ChipVI
 N_CASES = int(os.environ.get("CHIPVI_CRASH_CASES", "5"))
 SEED = int(os.environ.get("CHIPVI_CRASH_SEED", "0"))
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-PLACES = ("--genome", "{in}/chrom.sizes", "--bin", "40", "--processes", "2")
+PLACES = ("--genome", "{in}/chrom.sizes", "--bin", "40", "--workers", "2")
 COMMANDS = {
     "train": ("train", "{in}/data.h5ad", "-o", "out", "--steps", "40", "--seed", "5"),
     "count": ("count", "{in}/sheet.csv", *PLACES, "-o", "out.h5ad"),
@@ -183,7 +183,7 @@ def test_whatever_ends_a_command_what_is_there_is_whole_and_the_next_run_succeed
         assert_ended(case, ended)
         assert_whole(case, out, expected / case.out, inputs)
         if case.signal is not signal.SIGKILL:
-            left = {path.name for path in work.iterdir()} - {case.out, ".out.unfinished"}
+            left = {path.name for path in work.iterdir()} - {case.out, f".{case.out}.unfinished"}
             assert left == set(), left
         left_running = time.monotonic() + 10
         while processes_of(pid):

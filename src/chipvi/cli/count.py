@@ -10,8 +10,9 @@ import typer
 
 from .. import _keys
 from .._messages import counted, listed
+from .cluster import connected, read_shard
 from .console import open_console, plain_table, print_line
-from .options import DryRun, Genome, Out
+from .options import DryRun, Genome, Out, Scheduler, Shard, Workers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,9 +54,9 @@ class Options:
     uncovered_zero: Annotated[
         bool, typer.Option("--uncovered-zero", help="Take what a bigWig file does not cover as 0, not as missing.")
     ] = False
-    processes: Annotated[int | None, typer.Option(help="Files to read at a time; by default one per core.", min=1)] = (
-        None
-    )
+    workers: Workers = None
+    scheduler: Scheduler = None
+    shard: Shard = None
     dry_run: DryRun = False
 
 
@@ -69,6 +70,7 @@ def run(options: Options) -> None:
 
     out, console = options.out, open_console()
     require_writable(out)
+    shard = read_shard(options.shard)
     if options.dry_run:
         ReadFilters(options.min_mapq, options.duplicates)  # refuses what is wrong, as counting does
         plan = plan_sheet(
@@ -83,23 +85,29 @@ def run(options: Options) -> None:
         )
         _print_plan(plan, out, console)
         return
-    adata = io.count_sheet(
-        options.sheet,
-        regions=options.regions,
-        genome=options.genome,
-        bin_size=options.bin_size,
-        chromosomes=options.chromosomes,
-        blacklist=options.blacklist,
-        merge_replicates=options.merge_replicates,
-        uncovered="zero" if options.uncovered_zero else "missing",
-        rule=options.rule,
-        fragment_length=options.fragment_length,
-        min_mapq=options.min_mapq,
-        duplicates=options.duplicates,
-        strand_shift=options.strand_shift,
-        processes=options.processes,
-        out=out,
-    )
+    with connected(options.scheduler, options.workers) as executor:
+        adata = io.count_sheet(
+            options.sheet,
+            regions=options.regions,
+            genome=options.genome,
+            bin_size=options.bin_size,
+            chromosomes=options.chromosomes,
+            blacklist=options.blacklist,
+            merge_replicates=options.merge_replicates,
+            uncovered="zero" if options.uncovered_zero else "missing",
+            rule=options.rule,
+            fragment_length=options.fragment_length,
+            min_mapq=options.min_mapq,
+            duplicates=options.duplicates,
+            strand_shift=options.strand_shift,
+            processes=options.workers,
+            executor=executor,
+            out=out,
+            shard=shard,
+        )
+    if adata is None:
+        print_line(f"Shard {options.shard} of {out} is done. Once all are, run the same without --shard.", console)
+        return
     _print_tracks(describe(adata), console)
     _print_formats(adata.var, console)
     print_line(f"Wrote: {out}, {counted(adata.n_obs, 'region')} x {counted(adata.n_vars, 'track')}.", console)

@@ -8,15 +8,16 @@ import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .. import _keys
 from .._messages import and_more, counted, listed, unknown
 from .._quiet import quiet_lightning
+from .cluster import connected, read_shard
 from .console import open_console, print_files, print_line
-from .options import Accelerator, DryRun, Genome, Model, require_folder
+from .options import Accelerator, DryRun, Genome, Model, Scheduler, Shard, Workers, require_folder
 from .saved import find_saved, load_saved
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..model.chipvi import ChipVI
+    from ..predict.imputation import Imputation
 
 _PLACE = re.compile(r"(?P<chrom>[^:]+)(:(?P<start>[\d,]+)-(?P<end>[\d,]+))?")
 
@@ -51,6 +53,9 @@ class Options:
     depth: Annotated[float | None, typer.Option(help="Reads to impute at; by default each track's own.", min=1)] = None
     level: Annotated[float, typer.Option(help="Probability of the interval.")] = 0.95
     accelerator: Accelerator = "auto"
+    workers: Workers = None
+    scheduler: Scheduler = None
+    shard: Shard = None
     dry_run: DryRun = False
 
 
@@ -61,18 +66,21 @@ def run(options: Options) -> None:
 
     Tracks in --data that the model has not seen are taken as input, and imputed too.
     """
-    from .._files import claimed
+    from .._files import claimed, shard_of
+    from ..data.check import surveyed_once
     from ..predict.request import require_level
 
     _require_writable(options)
     require_level(options.level)
-    with ExitStack() as claims:
+    shard = read_shard(options.shard)
+    with ExitStack() as stack:
         for path in () if options.dry_run else filter(None, (options.out, options.bigwig)):
-            claims.enter_context(claimed(path))
-        _impute(options, open_console())
+            stack.enter_context(claimed(path if shard is None else shard_of(path, shard)))
+        stack.enter_context(surveyed_once())
+        _impute(options, shard, open_console())
 
 
-def _impute(options: Options, console: Console) -> None:
+def _impute(options: Options, shard: tuple[int, int] | None, console: Console) -> None:
     from ..data.segments import refuse_overlaps
 
     model, lines = _open(options.model, options.data, options.accelerator)
@@ -91,30 +99,36 @@ def _impute(options: Options, console: Console) -> None:
         for path in filter(None, (options.out, options.bigwig)):
             print_line(f"Would write: {path}", console)
         return
-    asked: dict[str, Any] = {"indices": rows, "tracks": targets, "depth": options.depth, "level": options.level}
-    _write(model, asked, options, console)
+    with connected(options.scheduler, options.workers) as executor:
+        work = model.plan_imputation(
+            None,
+            rows,
+            targets,
+            options.depth,
+            options.level,
+            processes=options.workers,
+            executor=executor,
+        )
+        with quiet_lightning():
+            _write(work, shard, options, console)
 
 
-def _write(model: ChipVI, asked: dict[str, Any], options: Options, console: Console) -> None:
+def _write(work: Imputation, shard: tuple[int, int] | None, options: Options, console: Console) -> None:
     from .. import io
-    from .._files import naming, partial_of
 
-    scratch = None
-    if options.out is None:
-        assert options.bigwig is not None
-        scratch = partial_of(options.bigwig, ".h5ad")
-    path = options.out or scratch
-    assert path is not None
-    try:
-        with quiet_lightning(), naming(options.out or options.bigwig or path):
-            model.impute(out=path, **asked)
-        if options.out is not None:
+    if options.out is not None:
+        path = work.write(options.out, shard)
+        if shard is None:
             print_line(f"Wrote: {path}, imputed counts, intervals and denoised counts.", console)
-        if options.bigwig is not None:
-            _print_bigwigs(io.write_tracks(path, options.bigwig, genome=options.genome), options.bigwig, console)
-    finally:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
+            if options.bigwig is not None:
+                _print_bigwigs(io.write_tracks(path, options.bigwig, genome=options.genome), options.bigwig, console)
+    elif options.bigwig is not None:
+        with work.computed(options.bigwig, shard) as store:
+            if store is not None:
+                _print_bigwigs(io.write_tracks(store, options.bigwig, genome=options.genome), options.bigwig, console)
+    if shard is not None:
+        what = options.out or options.bigwig
+        print_line(f"Shard {options.shard} of {what} is done. Once all are, run the same without --shard.", console)
 
 
 def _print_bigwigs(files: pd.DataFrame, folder: Path, console: Console) -> None:

@@ -30,6 +30,22 @@ DryRun: TypeAlias = Annotated[
 Model: TypeAlias = Annotated[
     Path, typer.Argument(metavar="MODEL", help="Folder that chipvi train wrote.", show_default=False)
 ]
+Workers: TypeAlias = Annotated[
+    int | None,
+    typer.Option(help="Processes side by side; by default as many as there are cores and memory for.", min=1),
+]
+Scheduler: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of a dask cluster that works instead, tcp://...; see docs/cluster.md.", show_default=False
+    ),
+]
+Shard: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Do part i of n only, as 2/4; run once more without it at the end.", metavar="I/N", show_default=False
+    ),
+]
 Seed: TypeAlias = Annotated[int, typer.Option(help="The same seed gives the same model.", min=0)]
 
 _TOO_LARGE = 10**18

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tomllib
 from collections.abc import Collection, Mapping
@@ -15,6 +14,7 @@ from typer.models import OptionInfo
 
 from .. import _keys
 from .._messages import unknown
+from ..data.fingerprint import fingerprint
 from ..data.setup_keys import SetupKeys
 from .options import require_usable
 
@@ -209,16 +209,3 @@ def _holds_several(name: str) -> bool:
 
 def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def fingerprint(data: TrackData) -> str:
-    """Short text that differs for data of other regions, tracks, reads or signal."""
-    digest = hashlib.sha256()
-    counts, signal = data.summary.counts, data.summary.signal
-    for names in (data.tracks.names, data.region_names):
-        digest.update("\n".join(map(str, names)).encode())
-    digest.update(data.segments.offsets.tobytes())
-    for numbers in (counts.number_t, counts.total_t, counts.squares_t, signal.number_t):
-        digest.update(" ".join(f"{value:.0f}" for value in numbers).encode())
-    digest.update(" ".join(f"{value:.6g}" for value in signal.total_t).encode())
-    return digest.hexdigest()[:16]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,23 @@ from .survey import PLAUSIBLE_SIGNAL, Findings, survey
 from .track_data import Block, Matrix, Moments, Summary, TrackData, names_of_columns, names_of_layers
 from .tracks import Tracks, read_tracks
 
-__all__ = ["Block", "Moments", "SetupKeys", "Summary", "TrackData", "check_anndata", "open_track_data"]
+__all__ = ["Block", "Moments", "SetupKeys", "Summary", "TrackData", "check_anndata", "open_track_data", "surveyed_once"]
+
+_Opened = tuple[AnnData, SetupKeys, Widths | None, TrackData, Findings]
+_opened: ContextVar[list[_Opened] | None] = ContextVar("opened", default=None)
+
+
+@contextmanager
+def surveyed_once() -> Iterator[None]:
+    """Check and survey an AnnData once within, however often it is opened: nobody changes it meanwhile."""
+    if _opened.get() is not None:
+        yield
+        return
+    token = _opened.set([])
+    try:
+        yield
+    finally:
+        _opened.reset(token)
 
 
 def check_anndata(
@@ -105,6 +123,21 @@ def open_track_data(
 
 def _open(
     adata: AnnData, keys: SetupKeys, widths: Widths | None, reference: Tracks | None = None
+) -> tuple[TrackData, Findings]:
+    known = _opened.get()
+    for opened, *asked, data, too_high in known or ():
+        if opened is adata and asked == [keys, widths]:
+            if reference is not None:
+                reference.require_same(data.tracks)
+            return data, too_high
+    data, too_high = _check_and_survey(adata, keys, widths, reference)
+    if known is not None and not adata.is_view:  # a view becomes an AnnData of its own as it is set up
+        known.append((adata, keys, widths, data, too_high))
+    return data, too_high
+
+
+def _check_and_survey(
+    adata: AnnData, keys: SetupKeys, widths: Widths | None, reference: Tracks | None
 ) -> tuple[TrackData, Findings]:
     if not adata.n_obs or not adata.n_vars:
         raise ValueError(

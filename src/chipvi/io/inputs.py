@@ -51,7 +51,7 @@ def read_anndata(path: Path) -> AnnData:
     if not path.exists():
         raise ValueError(f"there is no {path}.")
     try:
-        with _without_pickles():
+        with without_pickles():
             return _READERS[path.suffix](path)
     except Exception as error:  # noqa: BLE001 - whatever h5py, zarr and anndata raise for damaged files
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -59,7 +59,7 @@ def read_anndata(path: Path) -> AnnData:
 
 
 @contextmanager
-def _without_pickles() -> Iterator[None]:
+def without_pickles() -> Iterator[None]:
     """Leave zarr without the codec that unpickles, and so runs, what an array holds."""
     codec = numcodecs.registry.codec_registry.pop("pickle", None)
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from concurrent.futures import Executor
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -9,16 +11,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from torch import Tensor
 
-from .. import _keys
-from .._arguments import checked
+from .._arguments import checked, require_processes, require_shard
+from .._files import require_writable
 from ..data.track_data import SCVI_COLUMNS, ViewKind
-from ..metrics import nb_quantile
 from ..module.inputs import Visible
-from ..predict.quantiles import tails
+from ..predict.imputation import Imputation, Imputer, choose_workers, only
 from ..predict.request import Indices, Request, TracksArgument, require_level
-from ..predict.stream import write_in_parts
 from .parameters import documented
 from .requests import RequestMixin
 
@@ -40,8 +39,13 @@ class ImputationMixin(RequestMixin):
         level: float = 0.95,
         batch_size: int | None = None,
         out: str | PathLike | None = None,
+        processes: int | None = None,
+        executor: Executor | None = None,
+        shard: tuple[int, int] | None = None,
     ) -> AnnData | Path:
         """Impute and denoise in one pass.
+
+        The numbers are the same, bit by bit, whoever computes them, on one kind of processor.
 
         Parameters
         ----------
@@ -51,7 +55,19 @@ class ImputationMixin(RequestMixin):
         %(batch_size)s
         out
             File to stream to, ending in `.h5ad` or `.zarr`, so that memory does not grow with the regions. It must not
-            exist. Its regions ascend without repeats, whatever the order of `indices`.
+            exist. Its regions ascend without repeats, whatever the order of `indices`. What is done is kept beside it
+            meanwhile, in a hidden folder, so that after an error or an interrupt the same call does only what is
+            missing.
+        processes
+            How many processes impute side by side, on one thread each; by default as many as there are cores and
+            memory for, if it is worth it, and one on a GPU. Regions whose process dies are done again, twice at most.
+        executor
+            Imputes in place of such processes: any of :mod:`concurrent.futures`, or what
+            `dask.distributed.Client.get_executor` returns. With `out`, its workers see that place by the same path.
+        shard
+            With (2, 4), only the second of four parts of the regions is imputed, and kept beside `out`. The parts may
+            be done at the same time, on several machines with one file system; the same call without `shard` then does
+            what is missing, if anything is, and writes `out`.
 
         Returns
         -------
@@ -65,43 +81,62 @@ class ImputationMixin(RequestMixin):
             For unknown tracks, a level or depth out of range, or a single track, which has nothing to go by.
         BlockingIOError
             If another process is writing to `out`.
+        ChildProcessError
+            If a worker died over the same regions three times, or the executor lost some.
         OSError
             If `out` cannot be written, as where the disk is full.
         """
-        require_level(level)
-        request = self._request(adata, indices, tracks, depth)
-        request.require_others()
-        predictor = request.predictor
-        without_own, with_own = predictor.without_own_data(), predictor.with_own_data()
-
-        def layers(visible: Visible) -> dict[str, np.ndarray]:
-            """X and the layers of the result."""
-            imputed, found = predictor.predict(visible, without_own), {}
-            if ViewKind.SIGNAL in imputed:
-                signal = imputed[ViewKind.SIGNAL]
-                found = {_keys.PVAL: _only(signal.mean_srn), _keys.PVAL_STD: _only(signal.spread_srn)}
-            if ViewKind.COUNTS not in imputed:
-                return {"X": found[_keys.PVAL]} | found
-            counts = imputed[ViewKind.COUNTS]
-            mean, dispersion = _only(counts.mean_srn), _only(counts.spread_srn)
-            lower, upper = (nb_quantile(q, mean, dispersion) for q in tails(level))
-            return {
-                "X": mean,
-                _keys.LOWER: lower.astype(np.float32),
-                _keys.UPPER: upper.astype(np.float32),
-                _keys.DISPERSION: dispersion,
-                _keys.DENOISED: _only(predictor.predict(visible, with_own)[ViewKind.COUNTS].mean_srn),
-            } | found
-
-        regions = (self.adata if adata is None else adata).obs.drop(columns=list(SCVI_COLUMNS), errors="ignore")
-        var = request.target_table(with_depth=self.grid.has_counts)
-        parts = request.run(layers, batch_size)
+        require_shard(shard)
         if out is not None:
-            return write_in_parts(Path(out), regions.iloc[request.rows], var, parts, len(request.rows))
-        batches = list(parts)
-        arrays = {name: np.concatenate([batch[name] for batch in batches])[request.back] for name in batches[0]}
-        obs = regions.iloc[request.rows[request.back]].copy()
-        return AnnData(X=arrays.pop("X"), obs=obs, var=var, layers=arrays)
+            require_writable(Path(out))
+        elif shard is not None:
+            raise ValueError("a shard is kept beside the file that it becomes part of; name the file with out.")
+        work = self.plan_imputation(adata, indices, tracks, depth, level, batch_size, processes, executor)
+        if out is not None:
+            return work.write(Path(out), shard)
+        arrays, back = work.compute(), work.request.back
+        arrays = {name: values[back] for name, values in arrays.items()}
+        return AnnData(X=arrays.pop("X"), obs=work.obs.iloc[back].copy(), var=work.var, layers=arrays)
+
+    @documented
+    def plan_imputation(
+        self,
+        adata: AnnData | None,
+        indices: Indices,
+        tracks: TracksArgument,
+        depth: float | None,
+        level: float,
+        batch_size: int | None = None,
+        processes: int | None = None,
+        executor: Executor | None = None,
+    ) -> Imputation:
+        """Check and prepare what :meth:`impute` does; errors are the same.
+
+        Parameters
+        ----------
+        %(asked)s
+        level
+            Probability of the interval, 0 to 1.
+        %(batch_size)s
+        processes, executor
+            Who imputes.
+        """
+        require_level(level)
+        require_processes(processes)
+        is_on_cpu = self.module.known_ba.device.type == "cpu"
+        is_shared = executor is not None or (processes or 1) > 1
+        module = copy.deepcopy(self.module).cpu() if is_shared and not is_on_cpu else self.module
+        request = self._request(adata, indices, tracks, depth, module)
+        request.require_others()
+        regions = (self.adata if adata is None else adata).obs.drop(columns=list(SCVI_COLUMNS), errors="ignore")
+        return Imputation(
+            request,
+            Imputer(request.predictor, level, self.grid.views),
+            batch_size,
+            regions.iloc[request.rows],
+            request.target_table(with_depth=self.grid.has_counts),
+            choose_workers(processes, executor, request, is_on_cpu),
+        )
 
     @documented
     @checked
@@ -216,7 +251,7 @@ class ImputationMixin(RequestMixin):
 
         predictor, asked = request.predictor, request.predictor.with_own_data()
         denoised = request.collect(
-            lambda visible: _only(predictor.predict(visible, asked)[ViewKind.COUNTS].mean_srn), batch_size
+            lambda visible: only(predictor.predict(visible, asked)[ViewKind.COUNTS].mean_srn), batch_size
         )
         return request.frame(denoised, return_numpy)
 
@@ -259,13 +294,7 @@ def _moments(request: Request, kind: ViewKind, batch_size: int | None) -> tuple[
 
     def moments(visible: Visible) -> np.ndarray:
         answer = predictor.predict(visible, asked)[kind]
-        return np.stack([_only(answer.mean_srn), _only(answer.spread_srn)], axis=-1)
+        return np.stack([only(answer.mean_srn), only(answer.spread_srn)], axis=-1)
 
     mean, spread = np.moveaxis(request.collect(moments, batch_size), -1, 0)
     return mean, spread
-
-
-def _only(x_srn: Tensor) -> np.ndarray:
-    """The only draw, on the CPU."""
-    (x_rn,) = x_srn.cpu().numpy()
-    return x_rn

@@ -34,12 +34,14 @@ class RequestMixin:
         indices: Indices,
         tracks: TracksArgument = None,
         depth: float | None = None,
+        module: ChipVAE | None = None,
     ) -> Request:
-        """Any request."""
+        """Any request, to the model's module unless another is given."""
         self._check_if_trained(warn=False)
         data = self.open_data(adata)
-        self.module.eval()
-        return Request.of(self.module, self.grid, data, self.log_depths(data), indices, tracks, depth)
+        module = self.module if module is None else module
+        module.eval()
+        return Request.of(module, self.grid, data, self.log_depths(data), indices, tracks, depth)
 
     def _counts_request(
         self, adata: AnnData | None, indices: Indices, tracks: TracksArgument, depth: float | None

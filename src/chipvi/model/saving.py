@@ -20,6 +20,7 @@ from scvi.model._utils import parse_device_args
 from .._arguments import checked
 from .._files import written_whole
 from .._keys import DATA_FILE, MODEL_FILE, WEIGHTS_FILE
+from ..data.check import surveyed_once
 from ..io.inputs import read_anndata
 from ..train.runner import choose_accelerator
 from .query import ReferenceSize
@@ -161,9 +162,11 @@ class SaveMixin:
         if adata is None:
             adata = _read_data(folder / f"{prefix}{DATA_FILE}")
         _, _, torch_device = parse_device_args(accelerator, device, return_device="torch", validate_single_device=True)
-        cls.setup_anndata(adata, source_registry=saved.registry, **saved.registry["setup_args"])
+        with surveyed_once():
+            cls.setup_anndata(adata, source_registry=saved.registry, **saved.registry["setup_args"])
+            with cannot_be_read(path):
+                model = cls(adata, **saved.init_params)
         with cannot_be_read(path):
-            model = cls(adata, **saved.init_params)
             size = saved.attributes.get("reference_size_")
             for name, value in saved.attributes.items():
                 setattr(model, name, value)

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
+from .._files import digest
 from ..data.grid import Grid
 from ..data.loader import FixedMinibatches
+from ..data.minibatch import Minibatch
 from ..data.track_data import TrackData, ViewKind
 from ..data.tracks import Targets, parse_targets
 from ..module.inputs import NO_ASSAY, Encoding, Queries, Visible
@@ -142,7 +144,7 @@ class ImputedTrack:
 
 
 class Predictor:
-    """Predicts targets in the regions of a data set.
+    """Predicts targets in the regions of a data set; can be pickled, and does not hold the data.
 
     Parameters
     ----------
@@ -165,7 +167,7 @@ class Predictor:
         log_depth_t: np.ndarray,
         log_depth_n: np.ndarray,
     ) -> None:
-        self._module, self._data = module, data
+        self._module = module
         self._device = module.known_ba.device
         self._log_depth_t = torch.as_tensor(log_depth_t, dtype=torch.float32, device=self._device)
         self.log_depth_n = log_depth_n
@@ -224,19 +226,26 @@ class Predictor:
             )
         ]
 
-    def n_batches(self, n_rows: int, batch_size: int | None) -> int:
-        """Number of batches of that many rows."""
-        return -(-n_rows // self._size(batch_size))
-
-    def _size(self, batch_size: int | None) -> int:
+    def choose_batch_size(self, batch_size: int | None) -> int:
+        """Regions at a time: those asked for, or as many as their queries allow."""
         require_batch_size(batch_size)
         n_queries = max(1, min(len(self._assay_n), _MOST_TARGETS))
         return batch_size or max(32, min(_MOST_REGIONS, _MOST_QUERIES // n_queries))
 
-    def batches(self, rows: np.ndarray, batch_size: int | None) -> Iterator[Visible]:
-        """Minibatches of ascending rows, ready for the module."""
-        for minibatch in FixedMinibatches(self._data, rows, self._module.half_widths, self._size(batch_size)):
-            yield Visible.everything(minibatch.to(self._device), self._log_depth_t)
+    def minibatches(self, data: TrackData, rows: np.ndarray, batch_size: int | None) -> FixedMinibatches:
+        """Minibatches of ascending rows of the data."""
+        return FixedMinibatches(data, rows, self._module.half_widths, self.choose_batch_size(batch_size))
+
+    def see(self, minibatch: Minibatch) -> Visible:
+        """All that a minibatch holds, ready for the module."""
+        return Visible.everything(minibatch.to(self._device), self._log_depth_t)
+
+    def digest(self) -> str:
+        """Short text that differs for another model, other targets or depths."""
+        states = [(name, tensor.cpu().contiguous().numpy()) for name, tensor in self._module.state_dict().items()]
+        asked = (self._log_depth_t, self._log_depth_n, self._biosample_n, self._assay_n, self._embedding_n)
+        arrays = [part for state in states for part in state] + [tensor.cpu().numpy() for tensor in asked]
+        return digest(repr((self._module, self._module.half_widths)), *arrays)
 
     @torch.no_grad()
     def predict(self, visible: Visible, asked: list[TargetQueries], latents: Latents = posterior_mean) -> Answer:
@@ -245,7 +254,7 @@ class Predictor:
         Parameters
         ----------
         visible
-            One of :meth:`batches`.
+            A minibatch by :meth:`see`.
         asked
             Of :meth:`without_own_data` or :meth:`with_own_data`.
         latents
@@ -378,9 +387,11 @@ def impute_measured(
     names = None if columns is None else [data.tracks.names[t] for t in columns]
     targets = parse_targets(names, data.tracks)
     log_depth_n = (log_depth_t if target_log_depth_t is None else target_log_depth_t)[targets.columns]
-    predictor = Predictor(module, grid, data if seen is None else seen, targets, log_depth_t, log_depth_n)
+    seen = data if seen is None else seen
+    predictor = Predictor(module, grid, seen, targets, log_depth_t, log_depth_n)
     asked = predictor.without_own_data()
-    answers = [predictor.predict(visible, asked) for visible in predictor.batches(rows, batch_size)]
+    minibatches = predictor.minibatches(seen, rows, batch_size)
+    answers = [predictor.predict(predictor.see(minibatch), asked) for minibatch in minibatches]
     block, found = data.read_rows(rows), []
     for kind in grid.views:
         if (entries := block.view(kind)) is not None:

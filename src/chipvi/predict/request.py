@@ -21,7 +21,7 @@ from ..module.inputs import Visible
 from ..module.vae import ChipVAE
 from .predictor import Predictor
 
-_LONG = 20  # batches from which on a progress bar is shown
+LONG = 20  # batches from which on a progress bar is shown
 
 TracksArgument: TypeAlias = Sequence[str] | pd.DataFrame | None
 Indices: TypeAlias = Sequence[int] | np.ndarray | None
@@ -92,12 +92,11 @@ class Request:
 
     def run(self, answer: Callable[[Visible], T], batch_size: int | None) -> Iterator[T]:
         """Answer batch by batch, in ascending order of the regions."""
-        n_batches = self.predictor.n_batches(len(self.rows), batch_size)
-        batches = self.predictor.batches(self.rows, batch_size)
+        batches = self.predictor.minibatches(self.data, self.rows, batch_size)
         console = Console(stderr=True)  # standard output belongs to results
-        hidden = n_batches < _LONG
-        for visible in track(batches, "Predicting", total=n_batches, console=console, disable=hidden, transient=True):
-            yield answer(visible)
+        hidden = len(batches) < LONG
+        for minibatch in track(batches, "Predicting", console=console, disable=hidden, transient=True):
+            yield answer(self.predictor.see(minibatch))
 
     def collect(self, answer: Callable[[Visible], np.ndarray], batch_size: int | None) -> np.ndarray:
         """Arrays of all batches below each other, in the order asked for."""

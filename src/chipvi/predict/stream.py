@@ -1,36 +1,75 @@
-"""Results on disk, written batch by batch, all or nothing."""
+"""Results that are written in pieces, so that memory does not grow with the regions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import anndata
 import numpy as np
 import pandas as pd
+import zarr
 
 from .._files import new_h5ad, new_zarr, require_writable, written_whole
+from ..io.inputs import without_pickles
 
 _ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
 _CHUNK_ROWS = 8_192
 
+Part = dict[str, np.ndarray]
+"""Some rows of X and the layers, by name: (rows, tracks) each."""
 
-def write_in_parts(
-    path: Path, obs: pd.DataFrame, var: pd.DataFrame, parts: Iterator[dict[str, np.ndarray]], n_regions: int
-) -> Path:
-    """Write an AnnData whose matrices come in batches of rows.
+
+def new_store(
+    path: Path, obs: pd.DataFrame, var: pd.DataFrame, names: Sequence[str], dtype: Any, chunk_rows: int
+) -> None:
+    """Make a zarr store of an AnnData whose matrices are to be written by :func:`write_rows`.
 
     Parameters
     ----------
     path
-        Ends in `.h5ad` or `.zarr`; must not exist.
+        The store.
+    obs, var
+        Regions and tracks.
+    names
+        `X` and the layers.
+    dtype
+        Of the matrices.
+    chunk_rows
+        Rows of a chunk: who writes whole chunks meets no other writer.
+    """
+    group = new_zarr(path)
+    anndata.io.write_elem(group, "/", anndata.AnnData(obs=obs, var=var))
+    for name in names:
+        _create(group, name, (len(obs), len(var)), dtype, chunk_rows)
+
+
+def write_rows(path: Path, start: int, part: Part) -> None:
+    """Write rows of a store, which begin at start."""
+    arrays = _open(path, "r+", part)
+    for name, values in part.items():
+        arrays[name][start : start + len(values)] = values
+
+
+def read_parts(path: Path, names: Sequence[str]) -> Iterator[Part]:
+    """Read all rows of a store, some at a time."""
+    arrays = _open(path, "r", names)
+    for start in range(0, arrays["X"].shape[0], _CHUNK_ROWS):
+        yield {name: array[start : start + _CHUNK_ROWS] for name, array in arrays.items()}
+
+
+def write_h5ad(path: Path, obs: pd.DataFrame, var: pd.DataFrame, parts: Iterable[Part]) -> Path:
+    """Write an AnnData whose matrices come in consecutive rows.
+
+    Parameters
+    ----------
+    path
+        Ends in `.h5ad`; must not exist.
     obs, var
         Regions and tracks.
     parts
-        Consecutive rows: `X` and layers by name, each (rows, tracks).
-    n_regions
-        Rows of all parts together.
+        All rows.
 
     Returns
     -------
@@ -50,37 +89,36 @@ def write_in_parts(
         If it cannot be written, as where the disk is full.
     """
     require_writable(path)
-    with written_whole(path) as partial:
-        if path.suffix == ".h5ad":
-            with new_h5ad(partial) as (file, require_written):
-                _write(file, obs, var, _checked(parts, require_written), n_regions)
-        else:
-            _write(new_zarr(partial), obs, var, parts, n_regions)
+    with written_whole(path) as partial, new_h5ad(partial) as (file, require_written):
+        anndata.io.write_elem(file, "/", anndata.AnnData(obs=obs, var=var))
+        start = 0
+        for part in parts:
+            for name, values in part.items():
+                if start == 0:
+                    _create(file, name, (len(obs), values.shape[1]), values.dtype, _CHUNK_ROWS)
+                file[_place(name)][start : start + len(values)] = values
+            start += len(values)
+            require_written()
     return path
 
 
-def _checked(parts: Iterable[dict[str, np.ndarray]], check: Callable[[], None]) -> Iterator[dict[str, np.ndarray]]:
-    """The same parts, with a call before the next one is asked for, which takes time to compute."""
-    for part in parts:
-        yield part
-        check()
+def _open(path: Path, mode: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Arrays of a store, of which nothing can run."""
+    try:
+        with without_pickles():
+            group: Any = zarr.open_group(str(path), mode=mode)
+            return {name: group[_place(name)] for name in names}
+    except (LookupError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}). Remove {path.parent}.") from error
 
 
-def _write(group: Any, obs: pd.DataFrame, var: pd.DataFrame, parts: Iterator[dict[str, np.ndarray]], n: int) -> None:
-    anndata.io.write_elem(group, "/", anndata.AnnData(obs=obs, var=var))
-    start = 0
-    for part in parts:
-        for name, values in part.items():
-            place = name if name == "X" else f"layers/{name}"
-            if start == 0:
-                _create(group, place, (n, values.shape[1]), values.dtype)
-            group[place][start : start + len(values)] = values
-        start += len(values)
+def _place(name: str) -> str:
+    return name if name == "X" else f"layers/{name}"
 
 
-def _create(group: Any, place: str, shape: tuple[int, int], dtype: np.dtype) -> None:
-    if place in group:
-        del group[place]
+def _create(group: Any, name: str, shape: tuple[int, int], dtype: Any, chunk_rows: int) -> None:
+    if _place(name) in group:
+        del group[_place(name)]
     create = group.create_array if hasattr(group, "create_array") else group.create_dataset
-    array = create(place, shape=shape, dtype=dtype, chunks=(min(_CHUNK_ROWS, shape[0]), shape[1]))
+    array = create(_place(name), shape=shape, dtype=dtype, chunks=(min(chunk_rows, shape[0]), shape[1]))
     array.attrs.update(_ARRAY)

@@ -220,9 +220,9 @@ def test_counting_in_batches_is_counting_at_once():
 
 SCRIPT = """
 from concurrent.futures import ProcessPoolExecutor
-from chipvi.io import processes
+from chipvi import _workers
 print("here", flush=True)
-with ProcessPoolExecutor(2, processes.clean_context("json")) as pool, processes.script_not_run_again():
+with ProcessPoolExecutor(2, _workers.clean_context("json")) as pool, _workers.script_not_run_again():
     print(list(pool.map(abs, [-3, 5])))
 """
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,18 +18,16 @@ import numpy as np
 import pandas as pd
 import pybigtools
 from anndata import AnnData
-from rich.console import Console
-from rich.progress import track
 
 from ... import _keys
 from ..._arguments import checked, require_processes
+from ..._files import digest
 from ..._messages import and_more, listed
 from ..contigs import log_renamed, match_contigs, renamed_contigs
 from ..inputs import is_url
 from ..places import PLACE, check_places
-from ..processes import begin_worker, clean_context, script_not_run_again
+from ..reading import Arrays, FileToRead, Reading
 
-_LARGE = 50_000_000  # bytes; less is read sooner than another process starts
 _FILE = "file"
 _LONGEST = 2**31 - 1  # bp; of longer chromosomes, which the format allows, pybigtools reads nothing
 _BINS = 2**16  # looked through at a time for stored NaN
@@ -45,6 +44,7 @@ def read_bigwigs(
     arcsinh: bool = False,
     names: Sequence[str] | None = None,
     processes: int | None = None,
+    executor: Executor | None = None,
     progress: bool = True,
 ) -> AnnData:
     """Average bigWig files over regions, such as p-values or fold changes over bins.
@@ -66,7 +66,10 @@ def read_bigwigs(
     names
         Track names; by default those of the files, without folder and ending.
     processes
-        Files to read at the same time. By default one per core, of files of more than 50 MB and URLs.
+        Files to read at the same time. By default as many as there are cores and memory for, of files of more than 50
+        MB and URLs.
+    executor
+        Reads the files in place of processes of this computer, as in :func:`count_reads`.
     progress
         Show a progress bar, on standard error.
 
@@ -90,18 +93,44 @@ def read_bigwigs(
     >>> regions = make_bins("hg38", bin_size=200)  # doctest: +SKIP
     >>> adata = read_bigwigs({"K562.H3K27ac": "ENCFF381NDD.bigWig"}, regions, arcsinh=True)  # doctest: +SKIP
     """
-    require_uncovered(uncovered)
     require_processes(processes)
+    columns = read_columns(files, regions, uncovered, arcsinh, names, Reading(processes, executor, progress))
+    assert columns is not None  # it is no shard
+    return columns
+
+
+def read_columns(
+    files: str | PathLike | Sequence[str | PathLike] | Mapping[str, str | PathLike],
+    regions: pd.DataFrame,
+    uncovered: Literal["missing", "zero"],
+    arcsinh: bool,
+    names: Sequence[str] | None,
+    reading: Reading,
+) -> AnnData | None:
+    """As :func:`read_bigwigs`; None for a shard."""
+    require_uncovered(uncovered)
     sources = _name_files(files, names)
     obs = _place(regions)
-    read = partial(_read_track, places=obs[PLACE], fill=0.0 if uncovered == "zero" else None, arcsinh=arcsinh)
+    places = obs[PLACE]
+    fill = 0.0 if uncovered == "zero" else None
+    read = partial(_read_arrays, places=places, fill=fill, arcsinh=arcsinh)
+    asked = digest(*_digested(places), repr((fill, arcsinh)))
+    tasks = [FileToRead(source, partial(read, source), asked) for source in sources.values()]
+    columns = reading.read(tasks, "Reading", "bigWig file", len(obs))
+    if columns is None:
+        return None
     values_rt = np.empty((len(obs), len(sources)), dtype=np.float32)
-    columns = _read_all(read, list(sources.values()), processes)
-    shown = track(columns, "Reading bigWig", total=len(sources), console=Console(stderr=True), disable=not progress)
-    for t, (source, (values_r, renamed)) in enumerate(zip(sources.values(), shown, strict=True)):
-        values_rt[:, t] = values_r
-        log_renamed(source, renamed)
+    for t, (source, arrays) in enumerate(zip(sources.values(), columns, strict=True)):
+        values_rt[:, t] = arrays["means"]
+        log_renamed(source, json.loads(str(arrays["renamed"])))
     return AnnData(values_rt, obs=obs, var=pd.DataFrame({_FILE: sources.values()}, index=pd.Index(sources)))
+
+
+def _digested(places: pd.DataFrame) -> list[Any]:
+    """Regions as bytes and texts."""
+    codes, names = pd.factorize(places[_keys.CHROM])
+    bounds = [places[key].to_numpy(np.int64) for key in (_keys.START, _keys.END)]
+    return [codes, *bounds, repr(list(map(str, names)))]
 
 
 def require_uncovered(uncovered: object) -> None:
@@ -170,22 +199,9 @@ def _where(regions: pd.DataFrame, row: int) -> str:
     return f"{chrom}:{start}-{end}"
 
 
-def _read_all(read: Any, sources: list[str], processes: int | None) -> Iterator[_Column]:
-    """Read in this process, or in others where it is worth it."""
-    if processes is None:
-        large = sum(is_url(source) or Path(source).stat().st_size > _LARGE for source in sources)
-        processes = min(large, os.cpu_count() or 1)
-    processes = min(processes, len(sources))
-    if processes < 2:
-        yield from map(read, sources)
-        return
-    with ProcessPoolExecutor(processes, mp_context=clean_context(__name__), initializer=begin_worker) as pool:
-        try:
-            with script_not_run_again():
-                columns = pool.map(read, sources)  # the processes start here
-            yield from columns
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+def _read_arrays(source: str, places: pd.DataFrame, fill: float | None, arcsinh: bool) -> Arrays:
+    means_r, renamed = _read_track(source, places, fill, arcsinh)
+    return {"means": means_r, "renamed": np.array(json.dumps(renamed))}
 
 
 def _read_track(source: str, places: pd.DataFrame, fill: float | None, arcsinh: bool) -> _Column:

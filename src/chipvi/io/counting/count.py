@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..assembly import lengths_by_chrom, require_one_assembly
 from ..contigs import log_renamed
 from ..genomes import chrom_sizes, make_bins
 from ..places import check_regions
+from ..reading import Reading
 from .alignments import DROPPED, ReadFilters, contig_lengths
 from .blacklist import Kept, leave_out
 from .files import FileCounts, Plan, count_files
@@ -54,6 +56,7 @@ def count_reads(
     blacklist: pd.DataFrame | str | Path | None = None,
     names: Sequence[str] | None = None,
     processes: int | None = None,
+    executor: Executor | None = None,
     progress: bool = True,
 ) -> AnnData:
     """Count the reads or fragments of alignments per region.
@@ -109,8 +112,12 @@ def count_reads(
     names
         Of the tracks, where `files` is no mapping; by default those of the files, without the ending.
     processes
-        How many files are read at a time, each in a process of its own; by default as many as there are cores, but
-        small files are read here, since a process takes some seconds to start.
+        How many files are read at a time, each in a process of its own; by default as many as there are cores and
+        memory for, but small files are read here, since a process takes some seconds to start. A file whose process
+        dies is read again, twice at most.
+    executor
+        Reads the files in place of such processes: any of :mod:`concurrent.futures`, or what
+        `dask.distributed.Client.get_executor` returns. Its workers see the files by the same paths.
     progress
         Whether to show a bar.
 
@@ -127,13 +134,15 @@ def count_reads(
       lacks a mate; where there are many, a line of the log says so.
     * `uns["chipvi_counting"]`: the rule and the filters.
 
-    The result does not depend on `processes`.
+    The result does not depend on `processes` and `executor`.
 
     Raises
     ------
     ValueError
         If a file is missing, damaged, truncated, of another assembly or without a chromosome of the regions, or if
         nothing in it passes; and if the regions or the options are not as above. Nothing is then returned.
+    ChildProcessError
+        If a worker died over one file three times, or the executor lost one.
     """
     counting = CountingRule(rule, fragment_length, strand_shift)
     filters = ReadFilters(min_mapq, duplicates, secondary, supplementary)
@@ -146,7 +155,9 @@ def count_reads(
     paths = [source.path for sources in tracks.values() for source in sources if source.text is None]
     require_one_assembly({str(path): contig_lengths(path) for path in paths}, kept.regions, sizes)
     require_strands((source for sources in tracks.values() for source in sources), counting)
-    return count_tracks(tracks, kept, sizes, counting, filters, processes, progress)
+    counts = count_tracks(tracks, kept, sizes, counting, filters, Reading(processes, executor, progress))
+    assert counts is not None  # it is no shard
+    return counts
 
 
 def count_tracks(
@@ -155,10 +166,9 @@ def count_tracks(
     sizes: pd.Series | None,
     rule: CountingRule,
     filters: ReadFilters,
-    processes: int | None,
-    progress: bool,
-) -> AnnData:
-    """Count tracks at regions that have been checked, by a rule that has been checked with the files.
+    reading: Reading,
+) -> AnnData | None:
+    """Count tracks at regions, by a rule, that have been checked; None for a shard.
 
     Parameters
     ----------
@@ -170,14 +180,16 @@ def count_tracks(
         Lengths of the chromosomes of the genome, where it is known.
     rule, filters
         Where reads count, and which.
-    processes, progress
-        As for :func:`count_reads`, which also describes the result and the errors.
+    reading
+        By whom the files are read. :func:`count_reads` describes the result and the errors.
     """
     sources = [source for of_track in tracks.values() for source in of_track]
     obs = kept.regions
     lengths = None if sizes is None else lengths_by_chrom(obs[_keys.CHROM].unique(), sizes)
     plan = Plan(Regions.from_frame(obs), kept.blacklist, rule, filters, lengths)
-    results = count_files(sources, plan, processes, progress)
+    results = count_files(sources, plan, reading)
+    if results is None:
+        return None
     for source, result in zip(sources, results, strict=True):
         log_renamed(source.path, result.renamed)
         _log_lone_mates(source.path, result)

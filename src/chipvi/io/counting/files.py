@@ -1,29 +1,25 @@
-"""Counts of whole files, several at a time in processes of their own."""
+"""Counts of whole files, several at a time."""
 
 from __future__ import annotations
 
-import os
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..._files import digest
+from ..._workers import report
 from ..contigs import bare_name, match_contigs, renamed_contigs
-from ..processes import begin_worker, clean_context, script_not_run_again
+from ..reading import Arrays, FileToRead, Reading
 from .alignments import DROPPED, KINDS_OF_PAIRS, Batch, ReadFilters, read_alignments
 from .formats import Source
 from .fragments import read_fragments
 from .regions import Intervals, RegionCounter, Regions
 from .rules import CountingRule, Reads
-
-_LARGE = 50_000_000  # bytes from which reading a file takes longer than starting a process with what it imports
-_SECONDS = 0.2  # between two looks at how far the processes are
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +31,14 @@ class Plan:
     rule: CountingRule
     filters: ReadFilters
     sizes: Mapping[str, int] | None
+
+    def digest(self) -> str:
+        """Short text that differs for other counts of a file."""
+        tables = [self.regions.intervals, *([] if self.blacklist is None else [self.blacklist])]
+        ranks = [rank for rank in (self.regions.start_rank, self.regions.end_rank) if not isinstance(rank, slice)]
+        arrays = [array for table in tables for array in (table.offsets, table.starts, table.ends)]
+        sizes = None if self.sizes is None else sorted((name, int(size)) for name, size in self.sizes.items())
+        return digest(*arrays, *ranks, repr(([table.chroms for table in tables], self.rule, self.filters, sizes)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +52,17 @@ class FileCounts:
     renamed: dict[str, str]
     n_pairs: int
     n_lone_mates: int
+
+    def arrays(self) -> Arrays:
+        """The same as plain arrays; :meth:`of` turns them back."""
+        numbers = {"rows": self.rows, "values": self.values}
+        rest = (self.depth, self.dropped, self.renamed, self.n_pairs, self.n_lone_mates)
+        return numbers | {"rest": np.array(json.dumps(rest))}
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> FileCounts:
+        """From what :meth:`arrays` made."""
+        return cls(arrays["rows"], arrays["values"], *json.loads(str(arrays["rest"])))
 
 
 def count_file(source: Source, plan: Plan, report: Callable[[int], None]) -> FileCounts:
@@ -163,88 +178,24 @@ class _Tally:
         )
 
 
-def count_files(sources: Sequence[Source], plan: Plan, processes: int | None, progress: bool) -> list[FileCounts]:
-    """Count files side by side; the result is in their order, whichever ends first.
+def count_files(sources: Sequence[Source], plan: Plan, reading: Reading) -> list[FileCounts] | None:
+    """Count files side by side; the result is in their order, whichever ends first, or None for a shard.
 
     Raises
     ------
     ValueError
         As :func:`count_file`, for the first file that cannot be counted; the others are then given up.
     """
-    if processes is None:
-        processes = min(_n_cores(), sum(source.path.stat().st_size > _LARGE for source in sources))
-    n_workers = min(processes, len(sources))
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not progress) as bar:
-        sizes = [source.path.stat().st_size for source in sources]
-        task = bar.add_task(f"Counting {len(sources)} file{'s' * (len(sources) > 1)}", total=sum(sizes))
-
-        def show(n_bytes: int) -> None:
-            bar.update(task, completed=n_bytes)
-
-        if n_workers > 1:
-            return _in_processes(sources, plan, n_workers, show)
-        results = []
-        for number, source in enumerate(sources):
-            results.append(count_file(source, plan, partial(_show_after, show, sum(sizes[:number]))))
-            show(sum(sizes[: number + 1]))
-        return results
+    asked = plan.digest()
+    files = [
+        FileToRead(str(source.path), partial(_count, source, plan), f"{asked} {source.text}") for source in sources
+    ]
+    found = reading.read(files, "Counting", "file", len(plan.regions.intervals.starts))
+    return None if found is None else [FileCounts.of(arrays) for arrays in found]
 
 
-def _show_after(show: Callable[[int], None], before: int, n_bytes: int) -> None:
-    show(before + n_bytes)
-
-
-def _n_cores() -> int:
-    # fewer than the machine has where a scheduler lends only some; macOS and Windows do not report that
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _in_processes(
-    sources: Sequence[Source], plan: Plan, processes: int, show: Callable[[int], None]
-) -> list[FileCounts]:
-    context = clean_context(__name__)
-    done = context.Array("Q", len(sources) + 1)  # bytes read of every file; the last one asks the workers to stop
-    with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(plan, done)) as pool:
-        try:
-            with script_not_run_again():
-                futures = [pool.submit(_count_in_worker, source, number) for number, source in enumerate(sources)]
-            waiting = set(futures)
-            while waiting and not any(future.done() and future.exception() for future in futures):
-                _, waiting = wait(waiting, timeout=_SECONDS, return_when=FIRST_EXCEPTION)
-                show(sum(done[:-1]))
-            for future in futures:
-                if future.done():
-                    future.result()
-            return [future.result() for future in futures]
-        finally:
-            done[-1] = 1
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-class _Stopped(Exception):
-    """Another file could not be counted, so this one is of no use."""
-
-
-_shared: dict[str, Any] = {}  # of a worker process: what every file needs is sent once
-
-
-def _begin(plan: Plan, done: Any) -> None:
-    begin_worker()
-    _shared.update(plan=plan, done=done)
-
-
-def _count_in_worker(source: Source, number: int) -> FileCounts:
-    done = _shared["done"]
-
-    def report(n_bytes: int) -> None:
-        if done[-1]:
-            raise _Stopped
-        done[number] = n_bytes
-
-    result = count_file(source, _shared["plan"], report)
-    done[number] = source.path.stat().st_size
-    return result
+def _count(source: Source, plan: Plan) -> Arrays:
+    return count_file(source, plan, report).arrays()
 
 
 def _batches(source: Source, filters: ReadFilters, contigs: tuple[str, ...]) -> Iterator[Batch]:

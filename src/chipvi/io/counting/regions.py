@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,10 @@ class Intervals:
         """Build from `chrom`, `start` and `end`, in any order, overlapping or not."""
         start, end, chroms, offsets = _end_to_end(frame)
         return cls(chroms, offsets, np.sort(start), np.sort(end))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Short to send: bins are steps of one length."""
+        return _unpacked, (self.chroms, self.offsets, _pack(self.starts), _pack(self.ends))
 
     def locate(self, reads: Reads, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Which places lie on one of the chromosomes, and start and end of those in the coordinate."""
@@ -116,6 +121,17 @@ class RegionCounter:
         # places that start before a region's end, less those that end at its start or before
         begun = np.cumsum(self._begun)[self._regions.end_rank]
         return begun - np.cumsum(self._ended)[self._regions.start_rank]
+
+
+def _pack(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Steps from each value to the next, and how often each comes in a row."""
+    steps = np.diff(values, prepend=0)
+    first = np.flatnonzero(np.r_[True, steps[1:] != steps[:-1]])[: len(steps)]
+    return steps[first], np.diff(np.r_[first, len(steps)])
+
+
+def _unpacked(chroms: tuple[str, ...], offsets: np.ndarray, *packed: tuple[np.ndarray, np.ndarray]) -> Intervals:
+    return Intervals(chroms, offsets, *(np.cumsum(np.repeat(steps, number)) for steps, number in packed))
 
 
 def _end_to_end(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], np.ndarray]:

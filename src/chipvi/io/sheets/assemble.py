@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +16,10 @@ from anndata.io import write_elem
 from scipy import sparse
 
 from ... import _keys
-from ..._arguments import checked, require_processes, require_whole
-from ..._files import claimed, new_h5ad, new_zarr, require_writable, written_whole
+from ..._arguments import checked, require_processes, require_shard, require_whole
+from ..._files import claimed, new_h5ad, new_zarr, require_writable, shard_of, written_whole
 from ..._messages import and_more
-from ..bigwigs.read import read_bigwigs, require_uncovered
+from ..bigwigs.read import read_columns, require_uncovered
 from ..contigs import choose_chromosomes
 from ..counting.alignments import ReadFilters
 from ..counting.blacklist import Kept, leave_out
@@ -29,6 +29,7 @@ from ..counting.rules import CountingRule
 from ..genomes import chrom_sizes, cut_regions, is_genome_name, make_bins
 from ..inputs import read_bed
 from ..places import PLACE, check_regions
+from ..reading import Reading
 from .headers import require_assembly
 from .sheet import FILE, FOLD_CHANGE, check_sheet, read_sheet
 from .tracks import Track, plan_tracks
@@ -125,9 +126,11 @@ def count_sheet(
     supplementary: bool = False,
     strand_shift: tuple[int, int] = (0, 0),
     processes: int | None = None,
+    executor: Executor | None = None,
     progress: bool = True,
     out: str | Path | None = None,
-) -> AnnData:
+    shard: tuple[int, int] | None = None,
+) -> AnnData | None:
     """Read all files of a sample sheet into one AnnData, ready for `ChipVI.setup_anndata`.
 
     Parameters
@@ -146,12 +149,18 @@ def count_sheet(
         such as ``K562_rep1``, in every biosample that has more than one.
     uncovered
         What regions are that a bigWig file does not cover, as in :func:`read_bigwigs`.
-    processes
-        Files to read at the same time.
+    processes, executor
+        Files to read at the same time, or who reads them, as in :func:`count_reads`.
     progress
         Show progress bars.
     out
-        File to write, ``.h5ad`` or ``.zarr``, which must not exist; it appears only once it is whole.
+        File to write, ``.h5ad`` or ``.zarr``, which must not exist; it appears only once it is whole. What was read of
+        a file is kept beside it meanwhile, in a hidden folder, so that after an error or an interrupt the same call
+        reads only the files that are missing.
+    shard
+        With (2, 4), only the second of four parts of the files is read, kept beside `out`, and nothing is returned.
+        The parts may be read at the same time, on several machines with one file system; the same call without `shard`
+        then reads what is missing, if anything is, and writes `out`.
 
     Returns
     -------
@@ -171,6 +180,8 @@ def count_sheet(
         If `out` is there already.
     BlockingIOError
         If another process is writing to `out`.
+    ChildProcessError
+        If a worker died over one file three times, or the executor lost one.
     OSError
         If `out` cannot be written, as where the disk is full.
     """
@@ -181,9 +192,15 @@ def count_sheet(
     require_processes(processes)
     if bin_size is not None:
         require_whole("bin_size", bin_size, least=1, unit="bp")
-    if out is not None:
-        require_writable(Path(out))
-    with nullcontext() if out is None else claimed(Path(out)):
+    require_shard(shard)
+    if shard is not None and out is None:
+        raise ValueError("a shard is kept beside the file that it becomes part of; name the file with out.")
+    reading = Reading(processes, executor, progress, shard=shard)
+    with ExitStack() as stack:
+        if out is not None:
+            out = Path(out)
+            require_writable(out)
+            stack.enter_context(claimed(out if shard is None else shard_of(out, shard)))
         plan = plan_sheet(
             sheet,
             regions=regions,
@@ -194,7 +211,8 @@ def count_sheet(
             merge_replicates=merge_replicates,
             rule=counting,
         )
-        tracks, places = plan.tracks, plan.regions
+        if out is not None:
+            reading = stack.enter_context(reading.beside(out))
         counts = None
         if plan.sources:
             counts = count_tracks(
@@ -203,26 +221,23 @@ def count_sheet(
                 None if genome is None else chrom_sizes(genome),
                 counting,
                 filters,
-                processes,
-                progress,
+                reading,
             )
-        read = partial(read_bigwigs, regions=places, uncovered=uncovered, processes=processes, progress=progress)
-        signal = {track.name: track.pvalue for track in tracks if track.pvalue}
-        fold_change = {track.name: track.fold_change for track in tracks if track.fold_change}
-        adata = assemble(
-            tracks,
-            counts,
-            {
-                _keys.SIGNAL: read(signal, arcsinh=True) if signal else None,
-                FOLD_CHANGE: read(fold_change) if fold_change else None,
-            },
-        )
+        signal = {track.name: track.pvalue for track in plan.tracks if track.pvalue}
+        fold_change = {track.name: track.fold_change for track in plan.tracks if track.fold_change}
+        layers = {
+            name: read_columns(files, plan.regions, uncovered, name == _keys.SIGNAL, None, reading) if files else None
+            for name, files in ((_keys.SIGNAL, signal), (FOLD_CHANGE, fold_change))
+        }
+        if shard is not None:
+            return None
+        adata = assemble(plan.tracks, counts, layers)
         if is_genome_name(genome):
             adata.uns["assembly"] = genome
         if bin_size is not None:
             adata.uns["bin_size"] = bin_size
         if out is not None:
-            write_whole(adata, Path(out))
+            write_whole(adata, out)
         return adata
 
 
