@@ -1,5 +1,7 @@
 # Everything runs in .venv, which is made anew only when the requirements change. Needs Python 3.11+ and a package index.
 PYTHON ?= python3
+# Versions to install; empty for the newest that pyproject.toml allows.
+CONSTRAINTS ?= constraints-dev.txt
 BIN := .venv/bin
 STAMP := .venv/.complete
 # The networks are small: on busy cores, threads that wait for each other cost more than they give.
@@ -38,10 +40,10 @@ distclean: clean ## remove the environment too
 	rm -rf .venv
 
 # torch goes first: the packages that need it would otherwise take whatever release is newest.
-$(STAMP): pyproject.toml constraints-dev.txt
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("chipvi needs Python 3.11 or newer, $(PYTHON) is %d.%d; try: make PYTHON=python3.11" % v[:2])'
 	@echo "Installing into .venv: some minutes the first time."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints-dev.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints-dev.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet $(addprefix -c ,$(CONSTRAINTS)) torch
+	$(BIN)/python -m pip install --quiet $(addprefix -c ,$(CONSTRAINTS)) -e '.[dev]'
 	@touch $@

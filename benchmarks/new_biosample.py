@@ -18,8 +18,8 @@ from anndata import AnnData
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 import chipvi
+from chipvi.data.context import choose_half_widths
 from chipvi.metrics import pearson, r2
-from chipvi.nn import HALF_WIDTHS
 
 GIVEN = ("H3K4me3", "H3K36me3", "H3K27me3")
 ROWS_PER_BIOSAMPLE = 20_000  # that boosting learns from
@@ -62,7 +62,8 @@ def impute(query: chipvi.ChipVI, biosample: str, targets: Sequence[str]) -> np.n
 def windows(values_rt: np.ndarray, group_r: np.ndarray) -> np.ndarray:
     """Means over windows of several widths, cut off where a stretch of regions ends."""
     frame = pd.DataFrame(values_rt).groupby(group_r, sort=False)
-    means = [frame.rolling(2 * half + 1, center=True, min_periods=1).mean().to_numpy() for half in HALF_WIDTHS]
+    half_widths = choose_half_widths(None)
+    means = [frame.rolling(2 * half + 1, center=True, min_periods=1).mean().to_numpy() for half in half_widths]
     return np.concatenate(means, axis=1)
 
 

@@ -4,6 +4,7 @@ import importlib
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,14 @@ def test_the_options_of_counting_that_its_page_names_exist():
 def test_every_function_that_a_page_names_exists(page):
     for part, name in set(re.findall(r"\bchipvi\.(io|pl|metrics|datasets)\.(\w+)", read(page))):
         assert hasattr(importlib.import_module(f"chipvi.{part}"), name), f"chipvi.{part}.{name}"
+
+
+def test_the_oldest_versions_to_test_with_are_the_lower_bounds():
+    bounds = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    lines = (ROOT / "constraints-oldest.txt").read_text("utf-8").splitlines()
+    oldest = [line.split("==") for line in lines if not line.startswith("#")]
+    lowest = dict(re.match(r"([\w-]+)>=([0-9.]+)", bound).groups() for bound in bounds)
+    assert {name: ".".join([*bound.split("."), "0", "0"][:3]) for name, bound in lowest.items()} == dict(oldest)
 
 
 def test_the_changelog_names_all_functions_for_files():

@@ -26,7 +26,7 @@ class Thing:
 METHODS = (
     "impute get_imputed_counts get_imputed_pvalues get_normalized_expression get_likelihood_parameters "
     "get_prediction_interval get_quantiles posterior_predictive_sample get_elbo get_reconstruction_error "
-    "get_marginal_ll get_latent_representation diagnose train get_biosample_affinity"
+    "get_marginal_ll get_latent_representation diagnose train get_biosample_affinity save"
 ).split()
 FUNCTIONS = {
     f"{room}.{name}": getattr(getattr(chipvi, room), name)
@@ -35,7 +35,8 @@ FUNCTIONS = {
     if not inspect.isclass(getattr(getattr(chipvi, room), name))
 }
 FUNCTIONS |= {"report": chipvi.report, "compare_heads": chipvi.compare_heads}
-FUNCTIONS |= {f"ChipVI.{name}": getattr(chipvi.ChipVI, name) for name in ("setup_anndata", "load_query_data")}
+CLASS_METHODS = ("setup_anndata", "load_query_data", "load", "load_registry", "view_setup_args")
+FUNCTIONS |= {f"ChipVI.{name}": getattr(chipvi.ChipVI, name) for name in CLASS_METHODS}
 FUNCTIONS |= {"ChipVI": chipvi.ChipVI}
 CALLS = FUNCTIONS | {f"model.{name}": getattr(chipvi.ChipVI, name) for name in METHODS}
 REGIONS = pd.DataFrame({"chrom": "chr1", "start": [0, 200], "end": [200, 400]})

@@ -120,9 +120,10 @@ def _fits(value: object, hint: Any) -> bool:
 
 def _wants_array(hint: Any) -> bool:
     """Whether an annotation is of NumPy's arrays: NumPy is imported then, and not here, where `--help` would wait."""
-    if (numpy := sys.modules.get("numpy")) is None:
-        return False
-    return hint == numpy.typing.ArrayLike or (get_origin(hint) or hint) is numpy.ndarray
+    numpy, typing = sys.modules.get("numpy"), sys.modules.get("numpy.typing")
+    if typing is not None and hint == typing.ArrayLike:
+        return True
+    return numpy is not None and (get_origin(hint) or hint) is numpy.ndarray
 
 
 def _is_flag(value: object) -> bool:

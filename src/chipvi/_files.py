@@ -24,6 +24,7 @@ from ._signals import deferred, raise_swallowed
 _PREFIX = ".chipvi-"  # of files that are not for users
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SHOWN = 40  # letters of a name in that of its partial file: names may be as long as names can be
+_LONGEST_NAME = 255  # bytes, on most file systems
 _ENOUGH = 2**20  # bytes that a disk with space left takes
 
 _held: dict[Path, int] = {}  # thread by lock file: who has claimed a path may claim it again
@@ -41,6 +42,12 @@ def partial_of(path: Path, ending: str = "") -> Path:
     when a path is claimed was left by one that is dead.
     """
     return _beside(path, f"-{path.name[-_SHOWN:]}{ending}")
+
+
+def unfinished_of(path: Path) -> Path:
+    """Folder of work that a later run may go on with: hidden, beside the path, and named after it where that fits."""
+    named = path.with_name(f".{path.name}.unfinished")
+    return named if len(os.fsencode(named.name)) <= _LONGEST_NAME else _beside(path, ".unfinished")
 
 
 @contextmanager

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import minimize_scalar
 
 import chipvi
 from chipvi.calibrate import holdout
-from chipvi.calibrate.hierarchy import Trial, choose_weights
 from chipvi.calibrate.holdout import choose_held_out
 from chipvi.data.grid import Grid
 from chipvi.data.track_data import ViewKind
@@ -17,81 +15,6 @@ from chipvi.data.tracks import Tracks
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "seed": 1}
 KEYS = {"observed_layer": "observed", "depth_key": "depth"}
-
-
-def make_trial(seed, biosample=0, assay=0, share=0.4, noise=1.0, kind=ViewKind.SIGNAL):
-    """A track that is that share of the way from the network to the average, and noise."""
-    random = np.random.default_rng(seed)
-    network_r, average_r = random.gamma(2, 2, size=(2, 5_000))
-    mean_r = network_r + share * (average_r - network_r)
-    return Trial(biosample, assay, kind, random.normal(mean_r, noise), network_r, average_r, np.full(5_000, noise))
-
-
-def squared_error(trial, share):
-    """In variances of the track."""
-    predicted_r = (1 - share) * trial.network_r + share * trial.average_r
-    return np.mean((trial.measured_r - predicted_r) ** 2) / trial.measured_r.var()
-
-
-# --- blend weights ---
-
-
-def test_one_trial_and_the_default_share_the_squared_error():
-    trial = make_trial(0, share=0.8)
-    _, curve = trial.slope_and_curve
-    pooled = minimize_scalar(lambda s: squared_error(trial, s) + curve * (s - 0.25) ** 2, bounds=(0, 1)).x
-    own = minimize_scalar(lambda s: squared_error(trial, s), bounds=(0, 1)).x
-    assert 0.5 < pooled < 0.55
-    assert 0.75 < own < 0.85
-    weight_ba = choose_weights([trial], np.full((2, 3), 0.25))
-    # a trial of each counts two, the prior of no difference half of one: least squares give 2/5 to either
-    effect = (own - pooled) / 2.5
-    np.testing.assert_allclose(weight_ba[0], [pooled + 2 * effect, pooled + effect, pooled + effect], atol=1e-4)
-    np.testing.assert_allclose(weight_ba[1], [pooled + effect, pooled, pooled], atol=1e-4)
-
-
-def test_many_trials_outweigh_the_default_and_tell_assays_apart():
-    trials = [make_trial(10 * b + a, b, a, share) for b in range(8) for a, share in enumerate([0.1, 0.6, 0.9])]
-    weight_ba = choose_weights(trials, np.full((8, 3), 0.25))
-    np.testing.assert_allclose(weight_ba, np.tile([0.1, 0.6, 0.9], (8, 1)), atol=0.05)
-
-
-def test_many_trials_tell_biosamples_apart():
-    trials = [make_trial(10 * b + a, b, a, share) for b, share in enumerate([0.1, 0.8]) for a in range(9)]
-    weight_ba = choose_weights(trials, np.full((2, 9), 0.25))
-    np.testing.assert_allclose(weight_ba, np.tile([[0.1], [0.8]], (1, 9)), atol=0.08)
-
-
-@pytest.mark.parametrize("share", [-2.0, 3.0])
-def test_shares_stay_between_0_and_1(share):
-    weight_ba = choose_weights([make_trial(a, 0, a, share) for a in range(3)], np.full((1, 4), 0.5))
-    assert weight_ba.min() >= 0
-    assert weight_ba.max() <= 1
-
-
-def test_where_there_is_no_average_the_default_stays():
-    trial = make_trial(0)
-    trial.average_r[:] = trial.network_r
-    default_ba = np.array([[0.25, 0.5]])
-    np.testing.assert_array_equal(choose_weights([trial], default_ba), default_ba)
-
-
-# --- spread ---
-
-
-def test_the_spread_of_signal_is_the_root_mean_square_of_the_errors():
-    trial = make_trial(0, share=0.3, noise=2.0)
-    trial.spread_r[:] = 0.5
-    assert np.exp(trial.fit_log_factor(0.3)) == pytest.approx(4, rel=0.05)
-    assert np.exp(trial.fit_log_factor(0.0)) > 4.2  # a worse mean is less certain
-
-
-def test_the_dispersion_of_counts_is_found_again():
-    random = np.random.default_rng(0)
-    mean_r = random.gamma(2, 3, size=20_000)
-    counts_r = random.negative_binomial(1.5, 1.5 / (1.5 + mean_r)).astype(float)
-    trial = Trial(0, 0, False, counts_r, mean_r, mean_r, np.full(20_000, 6.0))
-    assert np.exp(trial.fit_log_factor(0.0)) == pytest.approx(0.25, rel=0.05)
 
 
 # --- what is withheld ---
@@ -181,9 +104,25 @@ def worlds():
     return models
 
 
-def test_the_average_is_followed_where_biosamples_are_alike(worlds):
-    share = {name: model.module.blend.weight_ba.mean().item() for name, model in worlds.items()}
-    assert share["different"] < share["alike"] - 0.1
+def unseen(model):
+    """What a model expects of counts."""
+    return model.module.view(ViewKind.COUNTS).unseen
+
+
+def test_the_average_is_followed_and_more_is_certain_where_biosamples_are_alike(worlds):
+    (different,), (alike,) = (worlds[name].unseen_expectations.to_dict("records") for name in ("different", "alike"))
+    assert alike["blend_weight"] > different["blend_weight"] + 0.03
+    assert alike["log_spread"] > different["log_spread"] + 0.4  # of the dispersion, which is an inverse
+
+
+def test_what_is_expected_of_empty_cells_is_a_table(worlds):
+    model = worlds["alike"]
+    (row,) = model.unseen_expectations.to_dict("records")
+    assert [row[name] for name in ("biosample", "assay", "view")] == ["cell3", "H3K4me1", "counts"]
+    at = model.grid.biosamples.index("cell3"), model.grid.assays.index("H3K4me1")
+    for n, name in enumerate(("blend_weight", "log_amplitude", "log_spread")):
+        assert row[name] == unseen(model).mean_bau[*at, n].item()
+        assert row[f"{name}_std"] == unseen(model).std_bau[*at, n].item() > 0
 
 
 def test_held_out_track_calibration_moves_nothing_but_what_nobody_has_measured(worlds):
@@ -211,10 +150,9 @@ def test_what_was_learnt_of_unseen_experiments_is_saved(worlds, tmp_path):
     model = worlds["different"]
     model.save(tmp_path / "model")
     loaded = chipvi.ChipVI.load(tmp_path / "model", adata=model.adata)
-    assert torch.equal(loaded.module.blend.weight_ba, model.module.blend.weight_ba)
-    found, expected = (m.module.view(ViewKind.COUNTS).calibration.log_spread_ba for m in (loaded, model))
-    assert expected.any()
-    assert torch.equal(found, expected)
+    for name, expected in unseen(model).named_buffers():
+        assert expected.any()
+        assert torch.equal(unseen(loaded).get_buffer(name), expected)
 
 
 def test_the_old_name_of_the_argument_works_and_is_warned_of(kit):
@@ -222,15 +160,15 @@ def test_the_old_name_of_the_argument_works_and_is_warned_of(kit):
     with pytest.warns(FutureWarning, match="rehearsal= is now called calibrate_unseen="):
         old = kit.train(kit.model(adata), rehearsal=False)
     new = kit.train(kit.model(adata), calibrate_unseen=False)
-    assert torch.equal(old.module.blend.weight_ba, new.module.blend.weight_ba)
+    assert torch.equal(unseen(old).mean_bau, unseen(new).mean_bau)
     np.testing.assert_array_equal(old.impute().X, new.impute().X)
 
 
 def test_a_full_grid_is_calibrated_if_asked_for(kit):
     adata = kit.data(missing=[])
     asked, plain = (kit.train(kit.model(adata), calibrate_unseen=wish) for wish in (True, None))
-    assert torch.equal(plain.module.blend.weight_ba, torch.full_like(plain.module.blend.weight_ba, 0.25))
-    assert not torch.equal(asked.module.blend.weight_ba, plain.module.blend.weight_ba)
+    assert not unseen(plain).precision_bau.any()
+    assert unseen(asked).precision_bau.any()
     np.testing.assert_array_equal(asked.impute().X, plain.impute().X)
 
 
@@ -250,14 +188,27 @@ def test_a_new_biosample_tells_how_far_it_is_like_the_others(worlds):
         if name == "shuffled":
             new.X = new.X[np.random.default_rng(0).permutation(new.n_obs)]
         query = chipvi.ChipVI.load_query_data(new, model)
-        shares[name] = query.module.blend.weight_ba[3].mean().item()
-        assert torch.equal(query.module.blend.weight_ba[:3], model.module.blend.weight_ba)
+        shares[name] = unseen(query).mean_bau[3, :, 0].mean().item()
+        assert torch.equal(unseen(query).mean_bau[:3], unseen(model).mean_bau)
     assert shares["alike"] > shares["shuffled"] + 0.2
 
 
-def test_a_lone_track_of_a_new_biosample_tells_nothing(worlds):
+def test_a_lone_track_of_a_new_biosample_is_expected_by_what_the_reference_has_tried(worlds):
     model = worlds["alike"]
     new = model.adata[:, ["cell1.H3K36me3"]].copy()
     new.var["biosample"], new.var_names = "cell9", ["cell9.H3K36me3"]
-    weight_ba = chipvi.ChipVI.load_query_data(new, model).module.blend.weight_ba
-    np.testing.assert_allclose(weight_ba[3], model.module.blend.weight_ba.mean(dim=0), rtol=1e-6)
+    query = unseen(chipvi.ChipVI.load_query_data(new, model))
+    assert not query.precision_bau[3].any()
+    assert (query.mean_bau[3, :, 2] > 0.4).all()  # biosamples are alike
+    assert (query.std_bau[3] > 0).all()
+
+
+def test_without_any_trial_the_defaults_stay(kit):
+    """Of a reference with a full grid, and a lone track of a new biosample."""
+    model = kit.train(kit.model(kit.data(missing=[])))
+    new = model.adata[:, [0]].copy()
+    new.var["biosample"], new.var_names = "new", ["new.track"]
+    query = unseen(chipvi.ChipVI.load_query_data(new, model))
+    assert torch.equal(query.mean_bau[..., 0], torch.full_like(query.mean_bau[..., 0], 0.25))
+    assert not query.mean_bau[..., 1:].any()
+    assert not query.std_bau.any()

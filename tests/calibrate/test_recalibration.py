@@ -145,6 +145,17 @@ def test_drawing_takes_whole_blocks_from_all_over_and_no_more_than_asked():
     np.testing.assert_array_equal(draw_blocks(rows[:900], most=1_000), rows[:900])
 
 
+def test_of_narrow_bins_a_block_spans_as_many_base_pairs():
+    chosen = draw_blocks(np.arange(1_000, 101_000), most=10_000, bin_width=25)
+    assert 9_900 < len(chosen) <= 10_000 and (np.diff(chosen) > 0).all()
+    block = (chosen - 1_000) // 512 * 8 + (chosen - 1_000) % 8
+    spans = [np.ptp(chosen[block == one]) * 25 for one in np.unique(block)]
+    assert len(spans) > 150 and np.median(spans) == 63 * 200
+    np.testing.assert_array_equal(
+        draw_blocks(np.arange(9_000), 1_000, bin_width=200), draw_blocks(np.arange(9_000), 1_000)
+    )
+
+
 @pytest.mark.parametrize("n_rows_of_a_gene", [128, 200, 256])
 def test_drawing_takes_all_parts_of_genes_alike(n_rows_of_a_gene):
     chosen = draw_blocks(np.arange(100_000), most=20_000)

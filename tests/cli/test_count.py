@@ -1,5 +1,6 @@
 """The command that counts a sample sheet: what it prints, what it writes, and what it refuses."""
 
+import gzip
 import warnings
 
 import anndata
@@ -148,11 +149,31 @@ def test_a_dry_run_tells_the_size_and_writes_nothing(folder):
         (("sheet.tsv", *PLACES, "--blacklist", "none.bed", "-o", "data.h5ad"), "there is no none.bed", 2),
         (("peaks.tsv", *PLACES, "-o", "data.h5ad"), "holds peaks, which are no reads", 2),
         (("sheet.tsv", "--regions", "utf16.bed", "-o", "data.h5ad"), "utf16.bed cannot be read as a BED file", 2),
+        (("sheet.tsv", *PLACES, "--rule", "middle", "-o", "data.h5ad"), "rule must be one of five_prime, shifted", 2),
+        (("sheet.tsv", *PLACES, "--min-mapq", "256", "-o", "data.h5ad"), "min_mapq must be at most 255; it is 256", 2),
+        (
+            ("sheet.tsv", *PLACES, "--fragment-length", f"{2**41}", "-o", "data.h5ad"),
+            "fragment_length must be at most 1099511627776 bp",
+            2,
+        ),
+        (
+            ("sheet.tsv", *PLACES, "--strand-shift", "4", f"-{2**41}", "-o", "data.h5ad"),
+            "strand_shift must be at least -1099511627776 bp",
+            2,
+        ),
+        (
+            ("fragments.tsv", *PLACES, "--rule", "five_prime", "-o", "data.h5ad"),
+            "atac_fragments.tsv.gz gives no strand in its sixth column, and rule 'five_prime' needs it",
+            2,
+        ),
     ],
 )
 def test_errors_take_one_line_and_leave_nothing(folder, arguments, message, code, dry_run):
     (folder / "old.h5ad").touch()
     (folder / "utf16.bed").write_bytes("chr1\t0\t9\n".encode("utf-16"))
+    with gzip.open(folder / "atac_fragments.tsv.gz", "wt") as file:
+        file.write("chr1\t9\t90\tACGT\t1\n")
+    (folder / "fragments.tsv").write_text("biosample\tassay\tfile\nK562\tATAC\tatac_fragments.tsv.gz\n")
     (folder / "peaks.bed").write_text("chr1\t9\t90\tp\t0\t.\t5.2\t3.1\t2.0\t40\n")
     (folder / "peaks.tsv").write_text("biosample\tassay\tfile\nK562\tATAC\tpeaks.bed\n")
     before = set(folder.iterdir())

@@ -129,6 +129,15 @@ def test_bigwig_files_hold_what_was_imputed_and_leave_nothing_else(folder, tmp_p
             np.testing.assert_allclose(values, written.X[row, 0], rtol=1e-3)
 
 
+def test_overlapping_regions_are_refused_for_bigwig_files_before_anything_is_imputed(folder, tmp_path):
+    overlapping = make_data()
+    overlapping.obs.iloc[3, 1] -= 1
+    overlapping.write_h5ad(tmp_path / "data.h5ad")
+    line = one_line(call("impute", folder / "model", "--data", tmp_path / "data.h5ad", "--bigwig", tmp_path / "bw"))
+    assert "cannot hold regions that overlap; region chr1:600-800 is chr1:599-800" in line
+    assert not (tmp_path / "bw").exists()
+
+
 def test_a_dry_run_tells_and_writes_nothing(folder, tmp_path):
     options = ["--bigwig", tmp_path / "bw", "--regions", "chr1", "--dry-run"]
     result = call("impute", folder / "model", "-o", tmp_path / "out.h5ad", *options)

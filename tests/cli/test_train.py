@@ -1,5 +1,6 @@
 """The command that trains: what it finds by itself, what it stores, how it goes on, and what it refuses."""
 
+import errno
 import os
 import signal
 import tomllib
@@ -19,6 +20,7 @@ from chipvi import pl as pictures
 from chipvi.cli.app import app
 from chipvi.data.splits import split_regions
 from chipvi.train import checkpoint, runner
+from chipvi.train.plan import TrainingPlan
 
 FILES = ["history.csv", "model.json", "model.safetensors", "quality.csv", "settings.toml", "training.png"]
 N_REGIONS, UNSEEN = 300, "cell2.H3K4me3"
@@ -68,12 +70,13 @@ def one_line(result: Result, exit_code: int = 2) -> str:
 def test_without_options_all_that_chipvi_count_writes_is_found_and_used(trained):
     result, _ = trained
     assert result.exit_code == 0, result.output
-    first, found, third, *_ = result.stdout.splitlines()
+    first, found, context, third, *_ = result.stdout.splitlines()
     assert first == (
         "tracks.h5ad: 300 regions in 4 stretches x 9 tracks of 3 biosamples, 3 of them controls; "
         "without data: cell2.H3K4me3."
     )
     assert found == "Found and used: layer observed, layer signal, column depth, column is_control."
+    assert context == "Context: 6 kb to either side of a region, within its stretch."
     assert third.startswith("To train: head mean_dispersion, ") and third.endswith(
         " parameters, 4 steps, seed 2; then held-out-track calibration."
     )
@@ -162,6 +165,19 @@ def test_flags_win_over_the_config_and_the_config_over_defaults(data, tmp_path):
     result = call("train", data, "-o", tmp_path / "model", "--config", config, "--seed", 6, "--dry-run")
     assert result.exit_code == 0, result.output
     assert "7 steps, 20% of the regions held out, seed 6; then held-out-track calibration." in result.stdout
+
+
+@pytest.mark.filterwarnings("default:regions that overlap:UserWarning")
+def test_of_peaks_it_prints_their_widths_and_how_far_it_looks_and_counts_overlaps_once(tmp_path):
+    peaks = make_data(n_regions=60)[::3].copy()
+    peaks.obs["end"] += 10 * np.arange(20)
+    peaks.obs.iloc[3, 1] = peaks.obs.iloc[2, 2] - 1
+    peaks.write_h5ad(tmp_path / "peaks.h5ad")
+    result = call("train", tmp_path / "peaks.h5ad", "-o", tmp_path / "model", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("Warning: regions that overlap the one before") == 1
+    assert "Regions are 200 to 611 bp wide: means are proportional to their width." in result.stdout
+    assert "Context: 9.15 kb to either side of a region, within its stretch." in result.stdout
 
 
 def test_a_dry_run_tells_and_writes_nothing(data, tmp_path):
@@ -285,6 +301,37 @@ def test_a_training_that_is_interrupted_goes_on_to_the_same_model(data, tmp_path
     assert_same_weights(weights(out, data), weights(whole, data))
     assert (out / "history.csv").read_text() == (whole / "history.csv").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "whole"]
+
+
+def test_a_model_that_cannot_be_written_does_not_cost_its_training(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
+    whole, out = tmp_path / "whole", tmp_path / "model"
+    assert call("train", data, "-o", whole, "--steps", 6, "--seed", 4).exit_code == 0
+
+    def save(self, folder: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(ChipVI, "save", save)
+        result = call("train", data, "-o", out, "--steps", 6, "--seed", 4)
+    assert "no space left on device while writing" in one_line(result, exit_code=1)
+    assert f"To go on: chipvi train --resume -o {out}" in result.stdout.replace("\n", "")
+    with monkeypatch.context() as no_step:  # not even the last one is made again
+        no_step.setattr(TrainingPlan, "training_step", lambda *_: pytest.fail("trained again"))
+        result = call("train", "--resume", "-o", out)
+    assert result.exit_code == 0, result.output
+    assert_same_weights(weights(out, data), weights(whole, data))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "whole"]
+
+
+def test_a_name_as_long_as_names_can_be_is_trained_to_and_gone_on_with(data, tmp_path, cut):
+    out = tmp_path / f"{'model' * 50}é"  # 252 bytes
+    patch = cut(2, OSError("power cut"))
+    assert call("train", data, "-o", out, "--steps", 4).exit_code == 1
+    patch.undo()
+    assert "was cut off. Go on with --resume" in one_line(call("train", data, "-o", out), exit_code=1)
+    assert call("train", "--resume", "-o", out).exit_code == 0
+    assert list(tmp_path.iterdir()) == [out] and (out / "model.json").is_file()
 
 
 def test_data_that_changed_since_are_not_gone_on_with(tmp_path, cut):

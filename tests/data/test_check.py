@@ -223,20 +223,23 @@ def test_the_summary_is_that_of_the_measured_entries():
     assert data.seen == data.views == (ViewKind.COUNTS, ViewKind.SIGNAL)
     assert (data.n_regions, data.n_tracks) == (7, 5)
     assert list(data.region_names) == REGIONS
-    np.testing.assert_array_equal(data.segments.offsets, [0, 3, 4, 6, 7])
+    np.testing.assert_array_equal(data.segments.offsets, [0, 4, 6, 7])
 
 
 def test_counts_that_overflow_int16_and_float32_sums_are_added_exactly():
     counts = np.full((7, 5), 16_777_217, dtype=np.int32)
-    np.testing.assert_array_equal(check(example(counts)).depth_t, np.full(5, 7 * 16_777_217))
-    np.testing.assert_array_equal(check(example(np.full((7, 5), 30_000, dtype=np.int16))).depth_t, np.full(5, 210_000))
+    np.testing.assert_array_equal(check(example(counts)).summary.counts.total_t, np.full(5, 7 * 16_777_217))
+    np.testing.assert_allclose(check(example(counts)).depth_t, np.full(5, 7 * 16_777_217), rtol=1e-15)
+    counts = np.full((7, 5), 30_000, dtype=np.int16)
+    np.testing.assert_array_equal(check(example(counts)).summary.counts.total_t, np.full(5, 210_000))
 
 
 def test_depth_without_a_key_is_what_the_measured_regions_promise_for_all():
     counts = np.tile(np.arange(7.0)[:, None], (1, 5))
     counts[4:, 1] = NAN
     counts[:, 2] = NAN
-    np.testing.assert_allclose(check(example(counts)).depth_t, [21, 6 / 4 * 7, NAN, 21, 21])
+    # the last region has an eighth of the width of the others
+    np.testing.assert_allclose(check(example(counts)).depth_t, [21, 6 / 4 * 6.125, NAN, 21, 21])
 
 
 def test_depth_is_that_of_the_key_and_may_be_unknown_where_nothing_is_counted():
@@ -439,11 +442,6 @@ REFUSED = {
         ["var_names must be unique; K562.H3K27ac comes back", "var_names_make_unique"],
     ),
     "unsorted": (lambda: example()[[1, 0, 2, 3]].copy(), {}, ["sorted", "region chr1:0-200", "sort_values"]),
-    "overlapping": (
-        lambda: example(obs={"end": [200, 401, 600, 1100, 200, 400, 25]}),
-        {},
-        ["must not overlap", "region chr1:400-600"],
-    ),
     "empty region": (
         lambda: example(obs={"end": [200, 400, 600, 1100, 200, 400, 0]}),
         {},
@@ -514,6 +512,16 @@ REFUSED = {
         ["segment_key 'gene' is not in adata.obs. There is: chrom, start, end."],
     ),
 }
+
+
+def test_an_overlap_ends_a_stretch_with_one_warning_that_counts_them_and_names_the_first():
+    adata = example(obs={"end": [200, 401, 600, 1100, 201, 400, 25]})
+    with pytest.warns(UserWarning) as warned:
+        data = check(adata)
+    (message,) = (str(one.message) for one in warned)
+    assert "chr1:400-600 is chr1:400-600 (and 1 more). Each begins a new stretch" in message
+    np.testing.assert_array_equal(data.segments.offsets, [0, 2, 4, 5, 6, 7])
+    check(example(obs={"gene": list("aaabbbb"), "end": [200, 401, 600, 1100, 201, 400, 25]}), segment_key="gene")
 
 
 @pytest.mark.filterwarnings("ignore:.*names are not unique:UserWarning")

@@ -11,7 +11,8 @@ from chipvi.data.minibatch import take_regions
 from chipvi.data.track_data import ViewKind
 from chipvi.nn import window_means
 
-HALF_WIDTHS = (0, 2, 5)
+HALF_WIDTHS = (0, 400, 1_000)  # bp: 2 and 5 bins of 200 bp
+N_BINS = (0, 2, 5)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_window_means_are_those_of_the_definition(holey, data, rows):
         view = minibatch.view(kind)
         means, has_any = window_means(view.value_lt, view.present_lt, minibatch.low_rs, minibatch.high_rs)
         for r, row in enumerate(rows):
-            expected = np.stack([brute_force(table, segment_r, row, width) for width in HALF_WIDTHS], axis=-1)
+            expected = np.stack([brute_force(table, segment_r, row, number) for number in N_BINS], axis=-1)
             np.testing.assert_array_equal(has_any[r], ~np.isnan(expected[:, -1]))
             for s in (1, 0):  # an empty window takes the mean of the next wider one
                 expected[:, s] = np.where(np.isnan(expected[:, s]), expected[:, s + 1], expected[:, s])

@@ -436,12 +436,12 @@ def test_the_smallest_sizes_and_odd_bins_work(sizes, bin_size):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_regions": 0}, "n_regions must be a whole number of at least 1; got 0"),
+        ({"n_regions": 0}, "n_regions must be at least 1; it is 0"),
         ({"n_regions": 1e4}, "n_regions must be a whole number; it is 10000.0"),
-        ({"n_biosamples": -2}, "n_biosamples must be a whole number"),
+        ({"n_biosamples": -2}, "n_biosamples must be at least 1; it is -2"),
         ({"bin_size": True}, "bin_size must be a whole number"),
-        ({"seed": -1}, "seed must be a whole number of at least 0; got -1"),
-        ({"n_replicates": 0}, "n_replicates must be a whole number of at least 1; got 0"),
+        ({"seed": -1}, "seed must be at least 0; it is -1"),
+        ({"n_replicates": 0}, "n_replicates must be at least 1; it is 0"),
         ({"lineage": 1.5}, "lineage must be a whole number; it is 1.5"),
         ({"lineage": 4}, "lineage must be at most n_biosamples; got 4 families for 3 cell types"),
         ({"n_assays": 12}, r"n_assays must be at most 11 \(H3K4me3, .*\); got 12"),

@@ -20,7 +20,7 @@ import chipvi
 from chipvi.model.saved import FORMAT
 
 GOLDEN = Path(__file__).resolve().parent
-MOST_BYTES = 100_000
+MOST_BYTES = 120_000
 KEYS = {"observed_layer": "observed", "signal_layer": "signal", "depth_key": "depth", "control_key": "is_control"}
 PREDICTED = ("dispersion", "denoised", "pval", "pval_std")  # bounds of intervals are whole, so rounding moves them by 1
 

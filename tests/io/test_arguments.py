@@ -57,7 +57,7 @@ def test_what_bases_without_a_value_are_is_checked_first_too():
 def test_whole_numbers_of_numpy_and_sequences_of_two_are_taken(write_bam):
     path = write_bam("a.bam", [(0, "chr1", 100, "36M", 255, 0)], {"chr1": 900})
     options = {"fragment_length": np.int16(300), "min_mapq": np.uint8(255), "duplicates": np.False_}
-    for shift in ([4, -5], (np.int8(4), np.int64(-5)), np.array([4, -5])):
+    for shift in ([4, -5], (np.int8(4), np.int64(-5)), np.array([4, -5]), [np.uint64(4), np.int8(-5)]):
         adata = io.count_reads(path, REGIONS, strand_shift=shift, progress=False, **options)
         assert adata.to_df().to_numpy().tolist() == [[1]]
         assert adata.uns["chipvi_counting"]["strand_shift"].tolist() == [4, -5]

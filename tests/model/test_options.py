@@ -43,7 +43,7 @@ def test_options_of_the_model_out_of_range_are_refused(adata, options, expected)
     [
         ({"max_steps": True}, "max_steps must be a whole number or None; it is True"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
-        ({"plan_kwargs": {"learning_rate": 1e-3}}, "plan_kwargs 'learning_rate' is not in chipvi.train.PlanOptions"),
+        ({"plan_kwargs": {"learning_rate": 1e-3}}, "argument 'learning_rate' is not in chipvi.train.PlanOptions"),
         ({"plan_kwargs": {"lr": -1e-3}}, "lr must be at least 0; it is -0.001"),
         ({"plan_kwargs": {"lr": NAN}}, "lr must be a finite number; it is nan"),
         ({"plan_kwargs": {"ema_decay": 1}}, "ema_decay must be at least 0 and below 1; it is 1"),

@@ -53,7 +53,7 @@ ACTIONS = {
 STAGES = {
     "recalibration": (recalibration, "impute_measured"),
     "held-out tracks": (holdout, "try_tracks"),
-    "what is learnt of them": (hierarchy, "pool_weights"),
+    "what is learnt of them": (hierarchy, "infer"),
 }
 
 

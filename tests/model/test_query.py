@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import chipvi
+from chipvi.data.track_data import ViewKind
 from chipvi.metrics import leave_one_out_average, pearson, r2
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "seed": 1}
@@ -69,9 +70,9 @@ def test_a_new_biosample_is_denoised_towards_its_true_rate(world, query):
 
 def test_the_given_tracks_tell_of_the_others(world, query):
     one = chipvi.ChipVI.load_query_data(world.whole[:, GIVEN[1:2]].copy(), world.model)
-    truth = world.whole.layers["rate"][:, world.whole.var_names.get_indexer(WANTED[:1])]
-    scores = [pearson(truth, q.get_imputed_counts(tracks=table(WANTED[:1]), return_numpy=True)) for q in (one, query)]
-    assert scores[1] > scores[0]
+    truth = world.whole.layers["rate"][:, world.whole.var_names.get_indexer(WANTED)]
+    scores = [pearson(truth, q.get_imputed_counts(tracks=table(WANTED), return_numpy=True)) for q in (one, query)]
+    assert scores[1].mean() > scores[0].mean()
 
 
 def test_depth_has_the_unit_of_the_reference(world, query):
@@ -140,7 +141,7 @@ def test_a_new_biosample_takes_less_of_the_average_than_a_new_assay(world):
     new = world.whole[:, GIVEN[:2]].copy()
     new.var["assay"] = ["H3K4me1", "ATAC"]
     query = chipvi.ChipVI.load_query_data(new, world.model)
-    share_ba = query.module.blend.weight_ba
+    share_ba = query.module.view(ViewKind.COUNTS).unseen.mean_bau[..., 0]
     np.testing.assert_array_equal(share_ba[3], [0.25] * 5 + [0.5])
     np.testing.assert_array_equal(share_ba[:, 5], 0.5)
 

@@ -329,8 +329,8 @@ def test_an_argument_that_would_do_nothing_is_refused_and_nothing_is_written(mod
     [
         ({"backup_url": "https://example.org/x"}, "download model.json and model.safetensors to the folder first"),
         ({"datamodule": object()}, "a model of chipvi is loaded on an AnnData"),
-        ({"adata": False}, "adata must be an AnnData with the tracks of the model; got bool"),
-        ({"adata": "data.h5ad"}, "adata must be an AnnData with the tracks of the model; got str"),
+        ({"adata": False}, "adata must be an AnnData or None; it is False"),
+        ({"adata": "data.h5ad"}, "adata must be an AnnData or None; it is 'data.h5ad'"),
         ({}, r"holds a model without its data \(adata.h5ad\). Name data with its tracks"),
         ({"prefix": "b_"}, r"holds no model \(b_model.json\)"),
     ],

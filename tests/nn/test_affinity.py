@@ -69,3 +69,10 @@ def test_known_biosamples_keep_their_scores_in_a_larger_grid():
     larger.learn(torch.full((3, 3), 9.0))
     larger.extend_from(known)
     assert larger.score_bb.tolist() == [[0, 1, 9], [2, 0, 9], [9, 9, 9]]
+
+
+def test_a_single_shared_region_says_nothing():
+    value_rba, present_rba = torch.randn(9, 3, 1, generator=torch.Generator().manual_seed(2)), torch.ones(9, 3, 1)
+    present_rba[1:, 2] = 0
+    score_bb = similarity_scores(value_rba, present_rba, torch.zeros(9, 3, 1))
+    assert (score_bb[2] == 0).all() and (score_bb[:, 2] == 0).all()

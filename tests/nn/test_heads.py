@@ -230,3 +230,18 @@ def test_gaussian_rejects_bad_arguments():
         GaussianHead(floor=0)
     with pytest.raises(ValueError, match="GaussianHead takes 2 raw numbers"):
         GaussianHead()(torch.zeros(4, 3), torch.zeros(4), torch.zeros(4))
+
+
+def test_the_signal_is_normal_around_the_start_and_the_raw_numbers():
+    raw, mean, std, floor = (
+        torch.tensor([[0.7, 1.3], [-2.0, -0.4]]),
+        torch.tensor([0.5, 3.0]),
+        torch.tensor([0.4, 1.5]),
+        0.2,
+    )
+    found = GaussianHead(floor=floor)(raw, mean, std.log())
+    torch.testing.assert_close(found.mean, torch.tensor([1.2, 1.0]))
+    for n in range(2):
+        spread = math.sqrt(float(std[n]) ** 2 - floor**2)  # what the floor leaves of the start, before its softplus
+        moved = math.log1p(math.exp(math.log(math.expm1(spread)) + float(raw[n, 1])))
+        assert float(found.stddev[n]) == pytest.approx(math.hypot(moved, floor), rel=1e-5)

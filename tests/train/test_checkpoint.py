@@ -75,6 +75,14 @@ def test_a_training_with_a_checkpoint_is_the_same_as_without(kit, in_one_go, tmp
     assert not list(tmp_path.iterdir())
 
 
+def test_a_checkpoint_that_is_kept_makes_the_model_again(kit, in_one_go, tmp_path):
+    path = tmp_path / "here.ckpt"
+    train(kit, kit.model(kit.data()), checkpoint=path, keep_checkpoint=True)
+    assert path.is_file()
+    assert_same_model(train(kit, kit.model(kit.data()), checkpoint=path), in_one_go)
+    assert not list(tmp_path.iterdir())
+
+
 def test_early_stopping_goes_on_with_what_it_has_seen(kit, tmp_path):
     options = {"max_steps": 160, "plan_kwargs": {"lr": 0.3, "ema_decay": 0.5}, "early_stopping": True}
     whole = train(kit, kit.model(kit.data()), **options)

@@ -1,1 +1,1 @@
-"""Calibration after training: corrections of measured tracks, blend weight and spread of experiments nobody ran."""
+"""Calibration after training: corrections of measured tracks, and what to expect of experiments nobody ran."""

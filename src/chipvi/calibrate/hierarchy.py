@@ -1,24 +1,65 @@
-"""What to expect of experiments that training never saw: learnt from measured tracks that were held out."""
+"""What to expect of experiments nobody ran: a hierarchical Bayesian model over the grid of experiments, in Pyro."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
 
 from ..data.grid import Grid
 from ..data.splits import MOST_TRIED, draw_blocks
 from ..data.track_data import TrackData, ViewKind
-from ..metrics import nb_nll
+from ..module.calibration import Evidence, default_weights
 from ..module.vae import ChipVAE
+from ..module.views import LEAST_SHARE
 from ..predict.predictor import impute_measured, log_depths
 
-_LEAST_CURVE = 0.01  # below, the average and the network predict the same
-_PRIOR_TRIALS = 0.5  # with which the prior of no difference between assays, and between biosamples, counts
-_LARGEST_LOG_FACTOR = 3.0
+_BLOCK = 64  # neighbouring regions that count as one observation of the score
+_VAGUE = 2.0  # standard deviation of what a single trial may deviate by, before the hierarchy is asked
+_WARM_UP, _DRAWS = 100, 200
+_DEEPEST_TREE = 5
+_VARIATION = 0.5  # standard deviation of the log of each learnt spread about its prior
+_LEAST_INFLATION = 1e-6
+_RIDGE, _LEAST_RIDGE = 0.1, 1e-6  # in tracks
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Prior of one unknown, which is the default plus a level, a slope times a covariate, and three kinds of effects.
+
+    Parameters
+    ----------
+    level
+        Standard deviation of the level.
+    slope
+        Mean and standard deviation of the slope.
+    assay, biosample, cell
+        Medians of the standard deviations of the effects of assays, of biosamples and of each cell.
+    """
+
+    level: float
+    slope: tuple[float, float]
+    assay: float
+    biosample: float
+    cell: float
+
+
+# How far to follow the average depends on the assay, and on how strong a biosample's tracks are.
+_WEIGHT = Prior(level=0.25, slope=(0.5, 0.5), assay=0.2, biosample=0.1, cell=0.15)
+# A track is as strong as the others of its biosample, give or take half of that.
+_LOG_AMPLITUDE = Prior(level=0.1, slope=(1.0, 0.5), assay=0.05, biosample=0.05, cell=0.15)
+# Errors are about as large as in trials, but each track may surprise.
+_LOG_STD = Prior(level=0.2, slope=(0.0, 0.7), assay=0.1, biosample=0.1, cell=0.3)
+_LOG_DISPERSION = Prior(level=0.4, slope=(0.0, 0.7), assay=0.3, biosample=0.3, cell=0.45)
+# in the order of `Unseen`
+PRIORS = {
+    ViewKind.COUNTS: (_WEIGHT, _LOG_AMPLITUDE, _LOG_DISPERSION),
+    ViewKind.SIGNAL: (_WEIGHT, _LOG_AMPLITUDE, _LOG_STD),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +76,10 @@ class Trial:
         The data, the mean that the network gives, and the average of the other biosamples; float64.
     spread_r
         Dispersion of the counts, or standard deviation of the signal, that the network gives.
+    level
+        That amplitude is about: the mean of the assay's signal; 0 for counts.
+    default_u
+        What would be expected of the cell without any trial.
     """
 
     biosample: int
@@ -44,24 +89,90 @@ class Trial:
     network_r: np.ndarray
     average_r: np.ndarray
     spread_r: np.ndarray
+    level: float
+    default_u: np.ndarray
 
-    @cached_property
-    def slope_and_curve(self) -> tuple[float, float]:
-        """With a blend weight w, the squared error falls by 2 w slope - w² curve, in variances of the track."""
-        apart_r, variance = self.average_r - self.network_r, self.measured_r.var()
-        slope = np.mean((self.measured_r - self.network_r) * apart_r) / variance
-        return float(slope), float(np.mean(apart_r**2) / variance)
+    def summarise(self) -> tuple[np.ndarray, np.ndarray]:
+        """By how much the unknowns deviate from the default in this trial, and the variances of that.
 
-    def fit_log_factor(self, weight: float) -> float:
-        """Log of the factor of the spread that makes the data most likely, given the blend weight."""
-        mean_r = self.network_r + weight * (self.average_r - self.network_r)
-        if self.kind is ViewKind.SIGNAL:
-            return float(0.5 * np.log(np.mean(((self.measured_r - mean_r) / self.spread_r) ** 2)))
+        Blend weight and amplitude are set by the term with which training matches means (the squared error of signal,
+        the quasi-Poisson deviance of counts), for the likelihood hardly cares about the height of peaks; the factor of
+        the spread by the model's likelihood, given these.
+        """
+        from pyro.distributions import GammaPoisson, Normal  # slow to import
 
-        def loss(log_factor: float) -> float:
-            return float(nb_nll(self.measured_r, mean_r, self.spread_r * np.exp(log_factor)).mean())
+        measured_r, network_r, average_r, spread_r = (
+            torch.as_tensor(x) for x in (self.measured_r, self.network_r, self.average_r, self.spread_r)
+        )
+        default_weight, default_log_amplitude, default_log_factor = self.default_u
 
-        return float(minimize_scalar(loss, bounds=(-_LARGEST_LOG_FACTOR, _LARGEST_LOG_FACTOR), method="bounded").x)
+        def mean(deviation_u: Tensor) -> Tensor:
+            weight, log_amplitude = default_weight + deviation_u[0], default_log_amplitude + deviation_u[1]
+            mean_r = network_r + weight * (average_r - network_r)
+            if self.kind is ViewKind.SIGNAL:
+                return self.level + torch.exp(log_amplitude) * (mean_r - self.level)
+            return torch.exp(log_amplitude) * torch.maximum(mean_r, LEAST_SHARE * network_r)
+
+        def match(deviation_u: Tensor) -> Tensor:
+            mean_r = mean(deviation_u)
+            if self.kind is ViewKind.SIGNAL:
+                return -0.5 * (measured_r - mean_r).square() / measured_r.var()
+            return measured_r * torch.log(mean_r) - mean_r
+
+        deviation_u, variance_u = approximate(match, 2)
+        fitted_r = mean(torch.as_tensor(deviation_u))
+
+        def likelihood(deviation_u: Tensor) -> Tensor:
+            factor_r = spread_r * torch.exp(default_log_factor + deviation_u[0])
+            if self.kind is ViewKind.SIGNAL:
+                return Normal(fitted_r, factor_r, validate_args=False).log_prob(measured_r)
+            return GammaPoisson(factor_r, factor_r / fitted_r, validate_args=False).log_prob(measured_r)
+
+        log_factor_u, its_variance_u = approximate(likelihood, 1)
+        return np.r_[deviation_u, log_factor_u], np.r_[variance_u, its_variance_u]
+
+
+def approximate(log_likelihood: Callable[[Tensor], Tensor], n_unknowns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Laplace approximation of a likelihood of neighbouring regions: mean, and marginal variances.
+
+    Regions are not independent, and the likelihood may be known up to a factor only. It is tempered, as composite
+    likelihoods are (the magnitude adjustment of Ribatet et al. 2012), so that its curvature is that which the
+    variation of the score between blocks of regions calls for.
+
+    Parameters
+    ----------
+    log_likelihood
+        Of each region, given unknowns that are the same in all (u) or not (u, r); with second derivatives.
+    n_unknowns
+        How many, 0 to start from.
+    """
+    vague_uu = np.eye(n_unknowns) / _VAGUE**2
+    mean_u, temper = np.zeros(n_unknowns), 1.0
+
+    def loss(x_u: Tensor) -> Tensor:
+        log_likelihood_r = log_likelihood(x_u)
+        return 0.5 * (x_u / _VAGUE).square().sum() / (temper * len(log_likelihood_r)) - log_likelihood_r.mean()
+
+    def value_and_gradient(x_u: np.ndarray) -> tuple[float, np.ndarray]:
+        point_u = torch.tensor(x_u, requires_grad=True)
+        value = loss(point_u)
+        return value.item(), torch.autograd.grad(value, point_u)[0].numpy()
+
+    def minus_total(x_u: Tensor) -> Tensor:
+        return -log_likelihood(x_u).sum()
+
+    for _ in range(2):  # with the first temper, the vague prior may count too little
+        mean_u = minimize(value_and_gradient, mean_u, jac=True, method="BFGS").x
+        at_u = torch.tensor(mean_u)
+        value_u, vector_uu = np.linalg.eigh(torch.autograd.functional.hessian(minus_total, at_u).numpy())
+        hessian_uu = vector_uu * np.maximum(value_u, 0) @ vector_uu.T  # flat where the likelihood is no hill
+        x_ur = at_u[:, None].repeat(1, len(log_likelihood(at_u))).requires_grad_()  # each region has its own gradient
+        score_ur = torch.autograd.grad(log_likelihood(x_ur).sum(), x_ur)[0].numpy()
+        block_r = np.arange(score_ur.shape[1]) // _BLOCK
+        score_nu = np.stack([np.bincount(block_r, score_r) for score_r in score_ur], axis=1)
+        inflation = np.trace(np.linalg.lstsq(hessian_uu, score_nu.T @ score_nu)[0]) / n_unknowns
+        temper = 1 / max(inflation, _LEAST_INFLATION)
+    return mean_u, np.diag(np.linalg.inv(temper * hessian_uu + vague_uu))
 
 
 def try_tracks(
@@ -78,25 +189,33 @@ def try_tracks(
     columns, rows
         Tracks and ascending rows.
     """
-    rows = draw_blocks(rows, MOST_TRIED)
+    rows = draw_blocks(rows, MOST_TRIED, bin_width=data.segments.bin_width)
     imputed = impute_measured(module, grid, data, rows, columns, seen, target_log_depth_t=log_depths(module, data))
-    return [
-        Trial(
-            biosample=int(grid.biosample_t[track.column]),
-            assay=int(grid.assay_t[track.column]),
-            kind=track.kind,
-            measured_r=track.measured_r,
-            network_r=track.network_r,
-            average_r=track.average_r,
-            spread_r=track.spread_r,
-        )
-        for track in imputed
-        if track.measured_r.var() > 0
-    ]
+    known_ba = module.known_array_ba
+    default_a = default_weights(known_ba)
+    trials = []
+    for track in imputed:
+        if track.measured_r.var() > 0:
+            a = int(grid.assay_t[track.column])
+            level_b = module.view(track.kind).level_ba[:, a].double().cpu().numpy()[known_ba[:, a]]
+            trials.append(
+                Trial(
+                    biosample=int(grid.biosample_t[track.column]),
+                    assay=a,
+                    kind=track.kind,
+                    measured_r=track.measured_r,
+                    network_r=track.network_r,
+                    average_r=track.average_r,
+                    spread_r=track.spread_r,
+                    level=float(level_b.mean() if len(level_b) else track.network_r.mean()),
+                    default_u=np.array([default_a[a], 0.0, 0.0]),
+                )
+            )
+    return trials
 
 
 def learn_from_given(module: ChipVAE, grid: Grid, data: TrackData, n_biosamples: int, n_assays: int) -> None:
-    """Learn what to expect of new biosamples, each from its own tracks if they are two or more, in place.
+    """Learn what to expect of new biosamples, from the trials of the reference and their own tracks, in place.
 
     Parameters
     ----------
@@ -106,71 +225,133 @@ def learn_from_given(module: ChipVAE, grid: Grid, data: TrackData, n_biosamples:
         How many biosamples and assays, the first ones, the module was trained on.
     """
     is_given_t = grid.is_target_t & (grid.assay_t < n_assays) & data.measured_t
+    trials = []
     for b in range(n_biosamples, len(grid.biosamples)):
         columns = np.flatnonzero(is_given_t & (grid.biosample_t == b))
         if len(columns) >= 2:  # each is imputed from the others
-            trials = try_tracks(module, grid, data, data, columns, np.arange(data.n_regions))
-            if trials:
-                learn(module, trials, pool_weights(trials, module.blend.array_ba, n_default=2), np.array([b]))
+            trials += try_tracks(module, grid, data, data, columns, np.arange(data.n_regions))
+    has_data_ba = module.known_array_ba.copy()
+    has_data_ba[grid.biosample_t[data.measured_t], grid.assay_t[data.measured_t]] = True
+    is_new_ba = np.ones_like(has_data_ba)
+    is_new_ba[:n_biosamples, :n_assays] = False
+    learn(module, trials, has_data_ba, is_new_ba)
 
 
-def learn(module: ChipVAE, trials: Sequence[Trial], weight_ba: np.ndarray, biosamples: np.ndarray) -> None:
-    """Set what a module expects of the cells that it has not seen, in place.
+def learn(module: ChipVAE, trials: Sequence[Trial], has_data_ba: np.ndarray, is_set_ba: np.ndarray) -> None:
+    """Set what a module expects of cells that it has not seen, from these trials and those it knows of, in place.
 
     Parameters
     ----------
     module
-        To set.
+        To set. Without any trial it stays as it is.
     trials
-        From which the factor of the spread is taken, by maximum likelihood in each and as their mean.
-    weight_ba
-        Blend weight of each cell.
-    biosamples
-        Rows of the grid to set.
+        New ones.
+    has_data_ba
+        Cells by which biosamples are compared.
+    is_set_ba
+        Cells to set.
     """
-    module.blend.set(biosamples, weight_ba)
-    is_unseen_ba = ~module.known_array_ba
-    is_unseen_ba[np.setdiff1d(np.arange(len(is_unseen_ba)), biosamples)] = False
+    default_ba = np.broadcast_to(default_weights(module.known_array_ba), has_data_ba.shape)
     for view in module.views:
-        found = [t.fit_log_factor(weight_ba[t.biosample, t.assay]) for t in trials if t.kind is view.kind]
-        if found:
-            view.calibration.set(np.nonzero(is_unseen_ba), log_spread=float(np.mean(found)))
+        for trial in trials:
+            if trial.kind is view.kind:
+                view.unseen.record((trial.biosample, trial.assay), *trial.summarise())
+        evidence = view.unseen.evidence()
+        if len(evidence.biosample_i):
+            strength_b, spread_b = (
+                biosample_effects(x_ba.double().cpu().numpy(), has_data_ba)
+                for x_ba in (view.strength_ba, view.log_spread_ba)
+            )
+            covariate_bu = np.stack([strength_b, strength_b, spread_b], axis=1)
+            mean_bau, std_bau = infer(evidence, covariate_bu, has_data_ba.shape[1], PRIORS[view.kind])
+            mean_bau[..., 0] += default_ba
+            view.unseen.set(is_set_ba, mean_bau, std_bau)
 
 
-def pool_weights(trials: Sequence[Trial], default_ba: np.ndarray, n_default: int) -> np.ndarray:
-    """Blend weight of each cell, 0 to 1: the default, moved by as much everywhere.
+def biosample_effects(value_ba: np.ndarray, has_data_ba: np.ndarray) -> np.ndarray:
+    """By how much the values of each biosample differ from those of the same assays in the others; their mean is 0.
 
-    At the cells of the trials it is on average the weight with which these have the least squared error, together with
-    typical ones whose best weight is the default.
+    Least squares, with effects of the assays and, a little shrunk, of the biosamples.
+
+    >>> value_ba = np.array([[1.0, 5.0, 0.0], [3.0, 7.0, 2.0]])
+    >>> biosample_effects(value_ba, np.array([[True, True, False], [True, True, True]])).round(2)
+    array([-0.95,  0.95])
+    """
+    b, a = np.nonzero(has_data_ba)
+    n_biosamples, n_assays = has_data_ba.shape
+    design_ie = np.hstack([np.eye(n_biosamples)[b], np.eye(n_assays)[a]])
+    ridge_ee = np.diag(np.r_[np.full(n_biosamples, _RIDGE), np.full(n_assays, _LEAST_RIDGE)])
+    effect_e = np.linalg.solve(design_ie.T @ design_ie + ridge_ee, design_ie.T @ value_ba[b, a])
+    return effect_e[:n_biosamples] - effect_e[:n_biosamples].mean()
+
+
+def infer(
+    evidence: Evidence, covariate_bu: np.ndarray, n_assays: int, priors: Sequence[Prior], seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior mean and standard deviation of the unknowns in every cell, as deviations from the defaults.
+
+    Level, slope and effects are normal. Given the standard deviations of the three kinds of effects, which have
+    log-normal priors, they are integrated in closed form; the standard deviations are drawn by Pyro's no-U-turn
+    sampler (and not by a `PyroBaseModuleClass`, which is made for minibatches of an AnnData).
 
     Parameters
     ----------
-    trials
-        At least one.
-    default_ba
-        Weights without any trial.
-    n_default
-        Number of trials that the default counts for.
+    evidence
+        Of one trial or more.
+    covariate_bu
+        Covariate of each biosample, by unknown.
+    n_assays
+        Of the grid.
+    priors
+        Of each unknown.
+    seed
+        Of the sampler. Random states, and Pyro's parameters, stay as they are.
     """
-    slopes, curves = np.array([trial.slope_and_curve for trial in trials]).T
-    typical = n_default * curves.mean()
-    if typical < _LEAST_CURVE:
-        return default_ba
-    default = np.mean([default_ba[trial.biosample, trial.assay] for trial in trials])
-    return np.clip(default_ba + (slopes.sum() + default * typical) / (curves.sum() + typical) - default, 0, 1)
+    import pyro  # slow to import
+    import pyro.distributions as dist
+    from pyro.infer import MCMC, NUTS
 
+    def constants(values: Iterable[float]) -> Tensor:
+        return torch.tensor(list(values), dtype=torch.float64)
 
-def choose_weights(trials: Sequence[Trial], default_ba: np.ndarray) -> np.ndarray:
-    """Weights as :func:`pool_weights` has them, and for each assay and biosample as different as its own trials are.
+    level_u, slope_u, slope_std_u = (
+        constants(values) for values in zip(*((p.level, *p.slope) for p in priors), strict=True)
+    )
+    median_uk = torch.stack([constants((p.assay, p.biosample, p.cell)) for p in priors])
+    b, a = (x.ravel() for x in np.mgrid[: len(covariate_bu), :n_assays])
+    i = evidence.biosample_i * n_assays + evidence.assay_i
+    same_b, same_a = (torch.as_tensor(x[:, None] == x[i]).double() for x in (b, a))
+    effects_kci = torch.stack([same_a, same_b, same_a * same_b])
+    covariate_uc = torch.as_tensor(covariate_bu[b].T)
+    products_uci = covariate_uc[:, :, None] * covariate_uc[:, None, i]
+    fixed_uci = level_u[:, None, None].square() + slope_std_u[:, None, None].square() * products_uci
+    fixed_uc = level_u[:, None].square() + (slope_std_u[:, None] * covariate_uc).square()
+    expected_uc = slope_u[:, None] * covariate_uc
+    noise_uii = torch.diag_embed(torch.as_tensor(evidence.variance_iu.T))
+    surprise_ui = torch.as_tensor(evidence.deviation_iu.T) - expected_uc[:, i]
 
-    The differences are random effects, found by ridge regression.
-    """
-    weight_ba = pool_weights(trials, default_ba, n_default=1)
-    informative = [trial for trial in trials if trial.slope_and_curve[1] >= _LEAST_CURVE]
-    own_i = np.clip([slope / curve for slope, curve in (trial.slope_and_curve for trial in informative)], 0, 1)
-    biosample_i, assay_i = [trial.biosample for trial in informative], [trial.assay for trial in informative]
-    n_biosamples, n_assays = default_ba.shape
-    design_ie = np.hstack([np.eye(n_biosamples)[biosample_i], np.eye(n_assays)[assay_i]])
-    precision_ee = design_ie.T @ design_ie + _PRIOR_TRIALS * np.eye(n_biosamples + n_assays)
-    effect_e = np.linalg.solve(precision_ee, design_ie.T @ (own_i - weight_ba[biosample_i, assay_i]))
-    return np.clip(weight_ba + effect_e[:n_biosamples, None] + effect_e[n_biosamples:], 0, 1)
+    def covariance(std_uk: Tensor) -> Tensor:
+        return fixed_uci + torch.einsum("uk,kci->uci", std_uk.square(), effects_kci)
+
+    def model() -> None:
+        std_uk = pyro.sample("std", dist.LogNormal(median_uk.log(), _VARIATION).to_event(2))
+        surprise = dist.MultivariateNormal(torch.zeros_like(surprise_ui), covariance(std_uk)[:, i] + noise_uii)
+        pyro.sample("surprise", surprise.to_event(1), obs=surprise_ui)
+
+    with torch.random.fork_rng(devices=[]), pyro.get_param_store().scope(), pyro.validation_enabled(False):
+        torch.manual_seed(seed)
+        kernel = NUTS(model, max_tree_depth=_DEEPEST_TREE)
+        sampler = MCMC(kernel, num_samples=_DRAWS, warmup_steps=_WARM_UP, disable_progbar=True)
+        sampler.run()
+        draws = sampler.get_samples()["std"]
+    means, variances = [], []
+    for std_uk in draws:
+        covariance_uci = covariance(std_uk)
+        weight_uci = torch.linalg.solve(covariance_uci[:, i] + noise_uii, covariance_uci, left=False)
+        means.append(expected_uc + (weight_uci @ surprise_ui.unsqueeze(-1)).squeeze(-1))
+        prior_uc = fixed_uc + std_uk.square().sum(dim=1, keepdim=True)
+        variances.append(prior_uc - (weight_uci * covariance_uci).sum(dim=-1))
+    mean_suc = torch.stack(means)
+    variance_uc = torch.stack(variances).mean(dim=0) + mean_suc.var(dim=0, correction=0)
+    shape = (len(covariate_bu), n_assays, len(priors))
+    return mean_suc.mean(dim=0).T.reshape(shape).numpy(), variance_uc.sqrt().T.reshape(shape).numpy()

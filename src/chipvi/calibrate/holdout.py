@@ -17,7 +17,7 @@ from ..data.track_data import TrackData
 from ..module.vae import ChipVAE
 from ..train.advice import TrainingAdvice
 from ..train.runner import FitOptions, fit
-from .hierarchy import Trial, choose_weights, learn, try_tracks
+from .hierarchy import Trial, learn, try_tracks
 
 _ROUNDS = 2
 _SHORTER = 6  # is a round than the training, but not below
@@ -116,5 +116,4 @@ def calibrate_unseen(
         if plan.was_interrupted:
             return
         trials += try_tracks(other, grid, seen, data, columns, split.train)
-    if trials:
-        learn(module, trials, choose_weights(trials, module.blend.array_ba), np.arange(len(grid.biosamples)))
+    learn(module, trials, module.known_array_ba, ~module.known_array_ba)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize
 
+from ..data.context import count_at_window_bin
 from ..data.grid import Grid
 from ..data.splits import MOST_RECALIBRATED, draw_blocks
 from ..data.track_data import TrackData, ViewKind
@@ -12,7 +13,7 @@ from ..metrics import nb_nll
 from ..module.vae import ChipVAE
 from ..predict.predictor import impute_measured
 
-_FEWEST_HELD_OUT = 2_000  # below, the regions of training are the better guide
+_FEWEST_HELD_OUT = 2_000  # of 200 bp at least; below, the regions of training are the better guide
 _PRIOR = 0.5  # standard deviation of the log factors: a track with hardly a read stays as it is
 
 
@@ -34,8 +35,9 @@ def recalibrate(module: ChipVAE, grid: Grid, data: TrackData, trained: np.ndarra
     trained, held_out
         Ascending rows that it was trained on, and rows that it was not.
     """
-    is_held_out = len(held_out) >= _FEWEST_HELD_OUT
-    rows = draw_blocks(held_out if is_held_out else trained, MOST_RECALIBRATED)
+    bin_width = data.segments.bin_width
+    is_held_out = count_at_window_bin(len(held_out), bin_width) >= _FEWEST_HELD_OUT
+    rows = draw_blocks(held_out if is_held_out else trained, MOST_RECALIBRATED, bin_width=bin_width)
     for view in module.views:
         view.calibration.reset()
     for track in impute_measured(module, grid, data, rows):

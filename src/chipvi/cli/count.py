@@ -63,13 +63,14 @@ def run(options: Options) -> None:
     """Count the alignments of a sample sheet into regions x tracks, and read its bigWig files to the same regions."""
     from .. import io
     from .._files import require_writable
+    from ..io.counting.alignments import ReadFilters
     from ..io.counting.rules import CountingRule
     from ..io.sheets.assemble import plan_sheet
 
     out, console = options.out, open_console()
     require_writable(out)
-    CountingRule(options.rule, options.fragment_length, options.strand_shift)  # refuses what is none before any work
     if options.dry_run:
+        ReadFilters(options.min_mapq, options.duplicates)  # refuses what is wrong, as counting does
         plan = plan_sheet(
             options.sheet,
             regions=options.regions,
@@ -78,6 +79,7 @@ def run(options: Options) -> None:
             chromosomes=options.chromosomes,
             blacklist=options.blacklist,
             merge_replicates=options.merge_replicates,
+            rule=CountingRule(options.rule, options.fragment_length, options.strand_shift),
         )
         _print_plan(plan, out, console)
         return

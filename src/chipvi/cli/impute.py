@@ -73,6 +73,8 @@ def run(options: Options) -> None:
 
 
 def _impute(options: Options, console: Console) -> None:
+    from ..data.segments import refuse_overlaps
+
     model, lines = _open(options.model, options.data, options.accelerator)
     for line in lines:
         print_line(line, console)
@@ -80,6 +82,7 @@ def _impute(options: Options, console: Console) -> None:
     rows = None if options.regions is None else find_regions(options.regions, model.adata.obs)
     if options.bigwig is not None:
         _require_places(model.adata.obs)
+        refuse_overlaps(model.adata.obs if rows is None else model.adata.obs.iloc[rows])
     verb = "Would impute" if options.dry_run else "Imputing"
     regions = counted(model.adata.n_obs if rows is None else len(rows), "region")
     at = "" if options.depth is None else f" at a depth of {counted(round(options.depth), 'read')}"

@@ -144,7 +144,9 @@ def run(options: Options) -> None:
 
 def _is_first(options: Options) -> bool:
     """Whether this process writes the model: of those that train together, one does."""
-    if options.resume and not (_unfinished(options) / SETTINGS_FILE).is_file():
+    from .._files import unfinished_of
+
+    if options.resume and not (unfinished_of(options.out) / SETTINGS_FILE).is_file():
         return True  # to say so
     from ..train.ranks import find_ranks
     from ..train.runner import choose_accelerator
@@ -159,10 +161,12 @@ def _training(given: Mapping[str, Any]) -> Training:
 
 def _gather(options: Options) -> tuple[Path | None, Settings]:
     """Data and settings that are asked for: by options, a settings file, or a training that was cut off."""
+    from .._files import unfinished_of
+
     given: Settings = {**options.keys, **options.training}
     if options.config is not None:
         given = read_config(options.config, KNOWN) | given
-    return _resumed(_unfinished(options), options.data, given) if options.resume else (options.data, given)
+    return _resumed(unfinished_of(options.out), options.data, given) if options.resume else (options.data, given)
 
 
 def _make_model(options: Options) -> tuple[Plan, ChipVI]:
@@ -230,13 +234,11 @@ def _run(options: Options, console: Console) -> None:
     print_files(out, files, console)
 
 
-def _unfinished(options: Options) -> Path:
-    return options.out.with_name(f".{options.out.name}.unfinished")
-
-
 def _find_unfinished(options: Options) -> Path:
     """Folder of a training that is not finished, if it, or a new one, may become the model that is asked for."""
-    out, unfinished = options.out, _unfinished(options)
+    from .._files import unfinished_of
+
+    out, unfinished = options.out, unfinished_of(options.out)
     holds_model = any((out / name).is_file() for name in (MODEL_FILE, PICKLE_FILE))
     if out.exists() and not holds_model and not (out.is_dir() and not any(out.iterdir())):
         raise FileExistsError(f"{out} is there already, and is no model of chipvi. Name another folder.")
@@ -329,6 +331,11 @@ def _print_plan(plan: Plan, model: ChipVI, data: TrackData, console: Console) ->
     ]
     if plan.found:
         lines.append(f"Found and used: {', '.join(plan.found)}.")
+    typical_width, widths_r = data.segments.typical_width, data.segments.relative_width_r
+    if typical_width is not None and widths_r is not None and data.segments.bin_width is None:
+        narrowest, widest = (round(float(width) * typical_width) for width in (widths_r.min(), widths_r.max()))
+        lines.append(f"Regions are {narrowest:,} to {widest:,} bp wide: means are proportional to their width.")
+    lines.append(f"Context: {model.context} of a region, within its stretch.")
     parameters = counted(sum(p.numel() for p in model.module.parameters()), "parameter")
     n_devices = training.devices * training.nodes
     together = f" on {n_devices} devices" if n_devices > 1 else ""
@@ -357,6 +364,7 @@ def _train(model: ChipVI, training: Training, checkpoint: Path) -> None:
             devices=training.devices,
             num_nodes=training.nodes,
             checkpoint=checkpoint,
+            keep_checkpoint=True,  # until the model is written
             callbacks=[StepProgress()],
             enable_progress_bar=False,
         )
@@ -409,9 +417,11 @@ def _end_early(error: BaseException, out: Path, unfinished: Path, console: Conso
     goes_on = (unfinished / CHECKPOINT).exists() and not isinstance(error, FloatingPointError)
     if not goes_on:
         shutil.rmtree(unfinished)
+    how = f"To go on: chipvi train --resume -o {out}" if goes_on else "There is no checkpoint yet to go on from."
     if isinstance(error, KeyboardInterrupt | InterruptedError):
-        how = f"To go on: chipvi train --resume -o {out}" if goes_on else "There is no checkpoint yet to go on from."
         print_line(f"Interrupted. {how}", console)
+    elif goes_on:
+        print_line(how, console)
 
 
 def _write(model: ChipVI, settings: Settings, made: Made, quality: pd.DataFrame | None, out: Path) -> None:

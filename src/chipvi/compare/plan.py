@@ -81,14 +81,15 @@ def plan_comparison(adata: AnnData, heads: Sequence[str] | None, steps: int, see
             f"adata must have at least 200 regions, so that some can be held out; it has {data.n_regions}. "
             "Heads cannot be compared on so few: take the default."
         )
+    bin_width = data.segments.bin_width
     return ComparisonPlan(
         adata=adata,
         data=data,
         heads=tuple(dict.fromkeys(names)),
         seeds=tuple(dict.fromkeys(map(int, chosen))),
         steps=int(steps),
-        split=Split(held_out.train, draw_blocks(held_out.validation, _MOST_WATCHED)),
-        judged=draw_blocks(held_out.validation, _MOST_JUDGED),
+        split=Split(held_out.train, draw_blocks(held_out.validation, _MOST_WATCHED, bin_width=bin_width)),
+        judged=draw_blocks(held_out.validation, _MOST_JUDGED, bin_width=bin_width),
         n_held_out=len(held_out.validation),
     )
 

@@ -220,7 +220,8 @@ def marginal(plan: ComparisonPlan) -> pd.DataFrame:
     # half a read at least: a mean of zero would forbid all reads
     mean_t = (np.maximum(counts.total_t, 0.5) / np.maximum(counts.number_t, 1))[plan.columns]
     mean_t = np.where(counts.number_t[plan.columns] > 0, mean_t, np.nan)
-    fitted, judged = plan.counts(draw_blocks(plan.split.train, _MOST_FITTED)), plan.counts(plan.judged)
+    fitted = plan.counts(draw_blocks(plan.split.train, _MOST_FITTED, bin_width=plan.data.segments.bin_width))
+    judged = plan.counts(plan.judged)
     dispersion_t = fit_marginal(fitted.to_numpy(), mean_t)
     judged = judged.loc[:, np.isfinite(mean_t) & np.isfinite(dispersion_t)]
     columns = fitted.columns.get_indexer(judged.columns)

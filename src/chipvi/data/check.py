@@ -11,7 +11,7 @@ from anndata import AnnData
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from .._messages import and_more, levels_to_caller, listed, unknown
-from .segments import find_segments
+from .segments import Widths, find_overlaps, find_segments, name_region
 from .setup_keys import SetupKeys
 from .survey import PLAUSIBLE_SIGNAL, Findings, survey
 from .track_data import Block, Matrix, Moments, Summary, TrackData, names_of_columns, names_of_layers
@@ -20,7 +20,11 @@ from .tracks import Tracks, read_tracks
 __all__ = ["Block", "Moments", "SetupKeys", "Summary", "TrackData", "check_anndata", "open_track_data"]
 
 
-def check_anndata(adata: AnnData, keys: SetupKeys = SetupKeys()) -> TrackData:  # noqa: B008 - it is frozen
+def check_anndata(
+    adata: AnnData,
+    keys: SetupKeys = SetupKeys(),  # noqa: B008 - it is frozen
+    widths: Widths | None = None,
+) -> TrackData:
     """Check an AnnData to train on, in one pass over its data, and open it.
 
     Counts are whole numbers from 0; NaN, or 0 in the observed layer, marks a missing entry, whose stored number is
@@ -32,6 +36,8 @@ def check_anndata(adata: AnnData, keys: SetupKeys = SetupKeys()) -> TrackData:  
         Regions x tracks.
     keys
         Where it keeps what.
+    widths
+        Those of the data of the model that these are to join; None: of these.
 
     Raises
     ------
@@ -41,10 +47,19 @@ def check_anndata(adata: AnnData, keys: SetupKeys = SetupKeys()) -> TrackData:  
     Warns
     -----
     UserWarning
-        If signal is so high that it looks like -log10 p without arcsinh.
+        If signal is so high that it looks like -log10 p without arcsinh, and if regions overlap.
     """
-    data, too_high = _open(adata, keys)
+    data, too_high = _open(adata, keys, widths)
     _require_something_to_learn(data)
+    overlaps = find_overlaps(adata.obs) if keys.segment_key is None else np.arange(0)
+    if len(overlaps):
+        first = name_region(adata.obs, int(overlaps[0]))
+        warnings.warn(
+            f"regions that overlap the one before share reads with it; region {first}{and_more(len(overlaps))}. "
+            "Each begins a new stretch, and context never crosses from one to the next.",
+            UserWarning,
+            stacklevel=levels_to_caller(),
+        )
     if too_high.number:
         warnings.warn(
             f"layer {keys.signal_layer!r} should hold arcsinh(-log10 p), which rarely exceeds {PLAUSIBLE_SIGNAL:g}; "
@@ -55,7 +70,12 @@ def check_anndata(adata: AnnData, keys: SetupKeys = SetupKeys()) -> TrackData:  
     return data
 
 
-def open_track_data(adata: AnnData, keys: SetupKeys, reference: Tracks, bin_width: int | None = None) -> TrackData:
+def open_track_data(
+    adata: AnnData,
+    keys: SetupKeys,
+    reference: Tracks,
+    widths: Widths | None = None,
+) -> TrackData:
     """Check and open an AnnData to predict on.
 
     Parameters
@@ -64,16 +84,16 @@ def open_track_data(adata: AnnData, keys: SetupKeys, reference: Tracks, bin_widt
         As for :func:`check_anndata`. Any track may be without data here.
     reference
         The tracks that the model was set up with; `adata` must have the same, in the same order.
-    bin_width
-        Width in bp of the regions that the model was set up with; None for any.
+    widths
+        Those of the regions that the model was set up with; None: of these.
 
     Raises
     ------
     ValueError
         As :func:`check_anndata`, and if the tracks are others, or in another order, or the regions of another width.
     """
-    data, _ = _open(adata, keys, reference)
-    found = data.segments.bin_width
+    data, _ = _open(adata, keys, widths, reference)
+    found, bin_width = data.segments.bin_width, None if widths is None else widths.bins
     has_neighbours = data.segments.n_segments < data.n_regions  # the last bins of chromosomes alone are shorter
     if bin_width is not None and found is not None and found != bin_width and has_neighbours:
         raise ValueError(
@@ -83,7 +103,9 @@ def open_track_data(adata: AnnData, keys: SetupKeys, reference: Tracks, bin_widt
     return data
 
 
-def _open(adata: AnnData, keys: SetupKeys, reference: Tracks | None = None) -> tuple[TrackData, Findings]:
+def _open(
+    adata: AnnData, keys: SetupKeys, widths: Widths | None, reference: Tracks | None = None
+) -> tuple[TrackData, Findings]:
     if not adata.n_obs or not adata.n_vars:
         raise ValueError(
             f"adata must hold regions (rows) and tracks (columns); it has {adata.n_obs} and {adata.n_vars}. "
@@ -93,9 +115,9 @@ def _open(adata: AnnData, keys: SetupKeys, reference: Tracks | None = None) -> t
     if reference is not None:
         reference.require_same(tracks)
     _require_unique_regions(adata.obs_names)
-    segments = find_segments(adata.obs, keys.segment_key)
+    segments = find_segments(adata.obs, keys.segment_key, widths)
     counts, observed, signal = _matrices(adata, keys)
-    found = survey(counts, observed, signal, adata.n_obs, tracks.is_control)
+    found = survey(counts, observed, signal, segments, tracks.is_control)
 
     def refuse(matrix: Matrix | None, broken: Findings, expected: str, advice: str) -> None:
         if matrix is not None and broken.number:

@@ -87,7 +87,7 @@ class CellStart:
     Parameters
     ----------
     level_ba
-        Log of the mean count at the central depth, or mean of the signal.
+        Log of the mean count at the central depth in a region of typical width, or mean of the signal.
     log_spread_ba
         Log of the moment estimate of the dispersion of the counts, or of the standard deviation of the signal.
     """
@@ -150,10 +150,10 @@ class TrackMoments:
 def count_moments(data: TrackData, log_depth_t: np.ndarray) -> TrackMoments:
     """Moments of the counts of each track, given its log depth less the centre."""
     counts = data.summary.counts
-    mean_t, excess_t = counts.mean_t, counts.variance_t - counts.mean_t
+    rate_t, excess_t = counts.rate_t, counts.excess_t
     with np.errstate(divide="ignore", invalid="ignore"):
-        log_rate_t = np.log(mean_t) - log_depth_t
-        dispersion_t = np.where(excess_t > 0, mean_t**2 / excess_t, np.where(mean_t > 0, np.inf, np.nan))
+        log_rate_t = np.log(rate_t) - log_depth_t
+        dispersion_t = np.where(excess_t > 0, rate_t**2 / excess_t, np.where(rate_t > 0, np.inf, np.nan))
     log_dispersion_t = np.log(np.clip(dispersion_t, _LEAST_DISPERSION, _LARGEST_DISPERSION))
     return TrackMoments(_finite(log_rate_t), _finite(log_dispersion_t))
 

@@ -21,7 +21,7 @@ class RegionLoader:
     data, rows
         What to read: ascending rows.
     half_widths
-        Windows reach this many rows to either side.
+        How far windows reach to either side: bp, or without coordinates rows.
     batch_size
         Regions in a minibatch, at most.
     n_steps
@@ -89,7 +89,7 @@ class FixedMinibatches:
     data, rows
         What to read: ascending rows.
     half_widths
-        Windows reach this many rows to either side.
+        How far windows reach to either side: bp, or without coordinates rows.
     batch_size
         Regions in a minibatch.
     """

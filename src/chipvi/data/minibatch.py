@@ -41,12 +41,15 @@ class Minibatch:
         First row, and row after the last, of each window, narrowest first, as positions among the rows read.
     counts, signal
         The rows read; no signal without a signal layer.
+    width_l
+        Their widths, in typical ones; float32.
     covariates_rc
         Region covariates (c); no column for none.
     """
 
     low_rs: Tensor
     high_rs: Tensor
+    width_l: Tensor
     counts: ViewRows
     signal: ViewRows | None
     covariates_rc: Tensor
@@ -61,6 +64,11 @@ class Minibatch:
         """Position of each region itself among the rows read."""
         return self.low_rs[:, 0]  # the narrowest window is the region
 
+    @property
+    def log_width_r(self) -> Tensor:
+        """Log width of each region, in typical ones."""
+        return torch.log(self.width_l[self.own_row_r])
+
     def view(self, kind: ViewKind) -> ViewRows:
         """Rows of one view."""
         rows = self.counts if kind is ViewKind.COUNTS else self.signal
@@ -73,6 +81,7 @@ class Minibatch:
         return Minibatch(
             self.low_rs.to(device),
             self.high_rs.to(device),
+            self.width_l.to(device),
             self.counts.to(device),
             None if self.signal is None else self.signal.to(device),
             self.covariates_rc.to(device),
@@ -89,7 +98,7 @@ def take_regions(data: TrackData, rows: np.ndarray, half_widths: tuple[int, ...]
     rows
         Regions, 0-based, ascending and without repeats.
     half_widths
-        Windows reach this many rows to either side, narrowest first.
+        How far windows reach to either side, narrowest first: bp, or without coordinates rows.
 
     Raises
     ------
@@ -98,21 +107,19 @@ def take_regions(data: TrackData, rows: np.ndarray, half_widths: tuple[int, ...]
     """
     if np.any(np.diff(rows) <= 0):
         raise ValueError("rows must ascend without repeats; sort them with np.unique.")
-    low_r, high_r = data.segments.bounds(rows)
-    reach = max(half_widths)
-    first_r, last_r = np.maximum(rows - reach, low_r), np.minimum(rows + reach + 1, high_r)
+    low_rs, high_rs = data.segments.windows(rows, half_widths)
+    first_r, last_r = low_rs[:, -1], high_rs[:, -1]
     run_starts = np.flatnonzero(np.r_[True, first_r[1:] > last_r[:-1]])
     run_stops = np.r_[run_starts[1:], len(rows)]
     starts, stops = first_r[run_starts], last_r[run_stops - 1]
     blocks = [data.read(int(start), int(stop)) for start, stop in zip(starts, stops, strict=True)]
     # from a row of the data to its position among the rows read
     shift_r = np.repeat(np.r_[0, np.cumsum(stops - starts)[:-1]] - starts, run_stops - run_starts)
-    half_widths_s = np.array(half_widths)
-    low_rs = np.maximum(rows[:, None] - half_widths_s, low_r[:, None])
-    high_rs = np.minimum(rows[:, None] + half_widths_s + 1, high_r[:, None])
+    widths = [data.segments.relative_widths(start, stop) for start, stop in zip(starts, stops, strict=True)]
     return Minibatch(
         torch.from_numpy(low_rs + shift_r[:, None]),
         torch.from_numpy(high_rs + shift_r[:, None]),
+        torch.from_numpy(np.concatenate(widths)),
         _join([block.counts for block in blocks]),
         _join_signal(blocks),
         torch.from_numpy(data.covariates_rc[rows]),

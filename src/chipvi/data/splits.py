@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 
 from .._messages import and_more, levels_to_caller, listed
-from .context import choose_half_widths
+from .context import choose_half_widths, count_at_window_bin, count_per_window_bin
 from .segments import Segments
 
 _LABELS = {"train": "train", "valid": "validation", "validation": "validation", "val": "validation", "test": "test"}
 # What is written for a label by mistake, or by another program, beside the slips that look like one.
 _NEAR = ("training", "testing", "dev", "held_out", "heldout", "held-out", "holdout", "hold_out", "hold-out")
-_FEWEST_REGIONS = 200  # below, held-out regions say nothing
+_FEWEST_REGIONS = 200  # of 200 bp at least; below, held-out regions say nothing
 _PIECES = 20  # stretches to cut the data into, at least
-_BLOCK = 64  # neighbouring rows that are drawn together: fewer would need much context for each
+_BLOCK = 64  # neighbouring regions of 200 bp that are drawn together: fewer would need much context for each
 
 # Rows that are looked at, at most, where some stand for all.
 MOST_VALIDATED = 8_192  # while a model is trained
@@ -133,7 +133,7 @@ def split_regions(
                 f"valid and test; found only {values}. Leave out split_key to hold out stretches."
             )
     else:
-        if n_regions < _FEWEST_REGIONS:
+        if count_at_window_bin(n_regions, segments.bin_width) < _FEWEST_REGIONS:
             return Split(np.arange(n_regions), np.arange(0))
         rows = np.arange(n_regions)
         low_r, _ = segments.bounds(rows)
@@ -150,7 +150,8 @@ def split_regions(
 def _warn_of_short_pieces(split: Split, segments: Segments, name: object) -> None:
     """Context ends where the split does: whoever labels single regions at random trains without it."""
     before, after = (s.lengths[s.index(split.train)].mean() for s in (segments, split.cut(segments)))
-    if after < min(max(choose_half_widths(segments.bin_width)), before / 2):
+    reach = max(choose_half_widths(segments.typical_width)) // (segments.typical_width or 1)
+    if after < min(reach, before / 2):
         warnings.warn(
             f"column {name!r} of obs cuts the training regions into stretches of {after:.0f} neighbours on average, "
             f"from {before:.0f}, and context ends with a stretch. Label whole chromosomes or long stretches.",
@@ -173,7 +174,9 @@ def _draw_groups(group_r: np.ndarray, n_wanted: float, random: np.random.Generat
     return held
 
 
-def draw_blocks(rows: np.ndarray, most: int, segments: Segments | None = None) -> np.ndarray:
+def draw_blocks(
+    rows: np.ndarray, most: int, segments: Segments | None = None, bin_width: int | None = None
+) -> np.ndarray:
     """Blocks of neighbouring rows that stand for all: the same draw always, with no more rows than `most`.
 
     Drawn, for at equal steps the blocks could fall on the same part of every gene.
@@ -187,6 +190,9 @@ def draw_blocks(rows: np.ndarray, most: int, segments: Segments | None = None) -
     segments
         Cut the blocks at the borders of these and within each at equal places, whatever the rows; None: wherever the
         rows fall.
+    bin_width
+        Width of the regions in bp, if they have one. Of bins narrower than 200 bp a block takes one in so many, so that
+        it spans as many base pairs as of those.
 
     Examples
     --------
@@ -195,13 +201,16 @@ def draw_blocks(rows: np.ndarray, most: int, segments: Segments | None = None) -
     """
     if len(rows) <= most:
         return rows
+    stride = count_per_window_bin(bin_width)
+    n_rows = _BLOCK * stride
     if segments is None:
-        is_first_r = np.arange(len(rows)) % _BLOCK == 0
+        is_first_r = np.arange(len(rows)) % n_rows == 0
     else:
         low_r, _ = segments.bounds(rows)
-        is_first_r = np.r_[True, (np.diff(low_r) != 0) | (np.diff((rows - low_r) // _BLOCK) != 0)]
-    blocks = np.split(rows, np.flatnonzero(is_first_r)[1:])
+        is_first_r = np.r_[True, (np.diff(low_r) != 0) | (np.diff((rows - low_r) // n_rows) != 0)]
+    stretches = np.split(rows, np.flatnonzero(is_first_r)[1:])
+    blocks = [stretch[n::stride] for stretch in stretches for n in range(min(stride, len(stretch)))]
     order = np.random.default_rng(0).permutation(len(blocks))
-    n_rows = np.cumsum([len(blocks[i]) for i in order])
-    n_chosen = max(1, int(np.searchsorted(n_rows, most, side="right")))
-    return np.concatenate([blocks[i] for i in np.sort(order[:n_chosen])])
+    total = np.cumsum([len(blocks[i]) for i in order])
+    n_chosen = max(1, int(np.searchsorted(total, most, side="right")))
+    return np.sort(np.concatenate([blocks[i] for i in order[:n_chosen]]))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .._messages import and_more
+from .segments import Segments
 from .track_data import Matrix, Moments, Summary, find_present
 from .tracks import Tracks
 
@@ -56,7 +57,7 @@ class Survey:
 
 
 def survey(
-    counts: Matrix | None, observed: Matrix | None, signal: Matrix | None, n_regions: int, is_control_t: np.ndarray
+    counts: Matrix | None, observed: Matrix | None, signal: Matrix | None, segments: Segments, is_control_t: np.ndarray
 ) -> Survey:
     """Go through all rows once, a chunk at a time.
 
@@ -65,8 +66,9 @@ def survey(
     n_tracks = len(is_control_t)
     result = Survey(Summary(Moments.none(n_tracks), Moments.none(n_tracks)))
     step = max(1, CHUNK_ENTRIES // n_tracks)
-    for start in range(0, n_regions, step):
-        stop = min(start + step, n_regions)
+    for start in range(0, segments.n_regions, step):
+        stop = min(start + step, segments.n_regions)
+        width_r = segments.relative_widths(start, stop)
         if counts is not None:
             observed_rt = None
             if observed is not None:
@@ -77,7 +79,7 @@ def survey(
             counted_rt = find_present(values_rt, observed_rt)
             result.not_counts.add(counted_rt & ~_are_counts(values_rt), values_rt, start)
             if not result.not_counts.number:
-                result.summary.counts.add(values_rt, counted_rt)
+                result.summary.counts.add(values_rt, counted_rt, width_r)
         if signal is not None:
             values_rt = signal.read(start, stop)
             signalled_rt = find_present(values_rt)
@@ -85,7 +87,7 @@ def survey(
             result.not_signal.add(is_negative_rt | np.isinf(values_rt), values_rt, start)
             result.too_high.add((values_rt > PLAUSIBLE_SIGNAL) & ~is_control_t, values_rt, start)
             if not result.not_signal.number:
-                result.summary.signal.add(values_rt, signalled_rt)
+                result.summary.signal.add(values_rt, signalled_rt, width_r)
     return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
@@ -75,25 +75,49 @@ class Moments:
         Measured entries, int64.
     total_t, squares_t
         Their sum and the sum of their squares, float64.
+    width_t, width_squares_t
+        The same of the widths of their regions, in typical ones.
     """
 
     number_t: np.ndarray
     total_t: np.ndarray
     squares_t: np.ndarray
+    width_t: np.ndarray
+    width_squares_t: np.ndarray
 
     @classmethod
     def none(cls, n_tracks: int) -> Moments:
         """Of no entry yet."""
-        return cls(np.zeros(n_tracks, dtype=np.int64), np.zeros(n_tracks), np.zeros(n_tracks))
+        return cls(np.zeros(n_tracks, dtype=np.int64), *(np.zeros(n_tracks) for _ in range(4)))
 
-    def add(self, values_rt: np.ndarray, present_rt: np.ndarray) -> None:
-        """Include the entries that are present, in place."""
+    def add(self, values_rt: np.ndarray, present_rt: np.ndarray, width_r: np.ndarray) -> None:
+        """Include the entries that are present, in place, of regions of these widths."""
         values_rt = values_rt.astype(np.float64)
         if not present_rt.all():
             values_rt[~present_rt] = 0
         self.number_t[:] += np.count_nonzero(present_rt, axis=0)
         self.total_t[:] += values_rt.sum(axis=0)
         self.squares_t[:] += np.einsum("rt,rt->t", values_rt, values_rt)
+        self.width_t[:] += width_r.astype(np.float64) @ present_rt
+        self.width_squares_t[:] += width_r.astype(np.float64) ** 2 @ present_rt
+
+    def without(self, missing_t: np.ndarray) -> Moments:
+        """A copy in which nothing of some tracks was measured."""
+        return Moments(*(np.where(missing_t, 0, getattr(self, field.name)) for field in fields(self)))
+
+    @property
+    def rate_t(self) -> np.ndarray:
+        """Counts in a region of typical width; NaN for a track without any."""
+        return self.total_t / np.where(self.number_t > 0, self.width_t, np.nan)
+
+    @property
+    def excess_t(self) -> np.ndarray:
+        """Variance of counts beyond that of a Poisson distribution of this rate, in a region of typical width.
+
+        By the method of moments for counts of mean w rate and variance w rate + w² excess in a region of width w.
+        """
+        number_t = np.where(self.number_t > 0, self.width_squares_t, np.nan)
+        return np.maximum(self.squares_t / number_t - self.rate_t**2, 0) - self.total_t / number_t
 
     @property
     def mean_t(self) -> np.ndarray:
@@ -233,12 +257,12 @@ class TrackData:
     def depth_t(self) -> np.ndarray:
         """Reads of each track, float64, NaN where unknown.
 
-        As given by `depth_key`; without it the counted reads, scaled up to all regions of this AnnData. Then a track
-        without a single read has no known depth.
+        As given by `depth_key`; without it the counted reads, scaled up to all regions of this AnnData by their width.
+        Then a track without a single read has no known depth.
         """
         if self.tracks.depth is not None:
             return self.tracks.depth
-        depth_t = self.summary.counts.mean_t * self.n_regions
+        depth_t = self.summary.counts.rate_t * self.segments.total_width
         return np.where(depth_t > 0, depth_t, np.nan)
 
     def read(self, start: int, stop: int) -> Block:
@@ -261,20 +285,18 @@ class TrackData:
             summary = Summary(Moments.none(self.n_tracks), Moments.none(self.n_tracks))
             for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
                 for start in range(int(run[0]), int(run[-1]) + 1, _CHUNK_ROWS):
-                    block = self.read(start, min(start + _CHUNK_ROWS, int(run[-1]) + 1))
+                    stop = min(start + _CHUNK_ROWS, int(run[-1]) + 1)
+                    block, width_r = self.read(start, stop), segments.relative_widths(start, stop)
                     for kind in ViewKind:
                         if (entries := block.view(kind)) is not None:
-                            summary.view(kind).add(entries.value_rt, entries.present_rt)
+                            summary.view(kind).add(entries.value_rt, entries.present_rt, width_r)
         return self._changed(segments, summary, self._missing_t)
 
     def without(self, columns: np.ndarray) -> TrackData:
         """The same data as if some tracks had never been measured."""
         missing_t = np.isin(np.arange(self.n_tracks), columns)
-        moments = [
-            Moments(*(np.where(missing_t, 0, sums_t) for sums_t in (view.number_t, view.total_t, view.squares_t)))
-            for view in (self.summary.counts, self.summary.signal)
-        ]
-        return self._changed(self.segments, Summary(*moments), missing_t)
+        summary = Summary(self.summary.counts.without(missing_t), self.summary.signal.without(missing_t))
+        return self._changed(self.segments, summary, missing_t)
 
     def _changed(self, segments: Segments, summary: Summary, missing_t: np.ndarray | None) -> TrackData:
         """The same matrices, looked at in another way."""

@@ -244,10 +244,7 @@ def _check(parameters: dict[str, Any]) -> None:
         "n_chromosomes",
         "seed",
     ):
-        value, least = parameters[name], 0 if name == "seed" else 1
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}.")
-        require_whole(name, value, least=least, most=2**31 - 1)
+        require_whole(name, parameters[name], least=0 if name == "seed" else 1, most=2**31 - 1)
     n_regions, n_chromosomes, n_assays = (parameters[name] for name in ("n_regions", "n_chromosomes", "n_assays"))
     if n_assays > _MOST_ASSAYS:
         raise ValueError(

@@ -245,7 +245,7 @@ def _describe(
 
 def _whole(table: pd.DataFrame, where: str, regions: list[str]) -> np.ndarray:
     try:
-        values_rt = table.to_numpy(np.float64)
+        values_rt = table.to_numpy(np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where} must hold numbers in every column of a track: {error}.") from error
     missing = np.isnan(values_rt)

@@ -56,6 +56,7 @@ def nb_cdf(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike) -> np.ndar
     cdf[rest] = 1 - betainc(beyond_n[rest], d_n[rest], (m_n / total_n)[rest])
     cdf[near] = betaincc(beyond_n[near], d_n[near], (m_n / total_n)[near])  # slower, and with more digits
     cdf[count_n < 0] = 0
+    cdf[np.isposinf(count_n)] = 1  # SciPy before 1.15 has no value there
     return cdf
 
 

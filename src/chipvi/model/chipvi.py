@@ -25,10 +25,11 @@ from .._arguments import LARGEST_SEED, checked, refuse_unknown, require_whole
 from .._files import claimed
 from .._messages import Place, levels_to_caller, unknown
 from ..calibrate import holdout
+from ..calibrate.boosting import MOST_TARGETS, boost
 from ..calibrate.holdout import checkpoints_beside, has_gaps
 from ..calibrate.recalibration import recalibrate
 from ..data.check import SetupKeys, check_anndata, open_track_data
-from ..data.context import choose_half_widths
+from ..data.context import choose_half_widths, describe_context
 from ..data.grid import Grid, Initialisation
 from ..data.minibatch import take_regions
 from ..data.splits import MOST_STANDARDISED, Split, split_regions
@@ -42,7 +43,7 @@ from ..train.runner import FitOptions, choose_accelerator, fit, take_patience
 from ..train.trainable import TrainableMask
 from ..train.words import describe
 from .diagnosis import DiagnosisMixin
-from .field import TRACKS_FIELD, TracksField, registered_bin_width, registered_grid, registered_tracks
+from .field import TRACKS_FIELD, TracksField, registered_grid, registered_tracks, registered_widths
 from .imputation import ImputationMixin
 from .intervals import IntervalMixin
 from .likelihood import LikelihoodMixin
@@ -132,7 +133,8 @@ class ChipVI(
         self.module = self._make_module(self.data)
         self._model_summary_string = (
             f"ChipVI: {len(self.grid.biosamples)} biosamples x {len(self.grid.assays)} assays, "
-            f"{len(self.grid.biosample_t)} tracks, n_latent: {n_latent}, n_hidden: {n_hidden}, head: {head}"
+            f"{len(self.grid.biosample_t)} tracks, n_latent: {n_latent}, n_hidden: {n_hidden}, head: {head}, "
+            f"context: {self.context}"
         )
         self.init_params_ = self._get_init_params(locals())
 
@@ -196,11 +198,11 @@ class ChipVI(
             data = check_anndata(adata, keys)
         else:
             state = source_registry["field_registries"][TRACKS_FIELD]["state_registry"]
-            data = open_track_data(adata, keys, registered_tracks(state), registered_bin_width(state))
+            data = open_track_data(adata, keys, registered_tracks(state), registered_widths(state))
         if adata.is_view:
             adata._init_as_actual(adata.copy())
         fields: list = [
-            TracksField(keys, data.seen, data.views, data.segments.bin_width),
+            TracksField(keys, data.seen, data.views, data.segments.widths),
             CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, None),  # without one, predictions poison the registry
         ]
         if keys.layer is not None or adata.X is not None:
@@ -227,15 +229,19 @@ class ChipVI(
         seed: int | None = None,
         plan_kwargs: dict[str, Any] | None = None,
         checkpoint: str | PathLike | None = None,
+        keep_checkpoint: bool = False,
         calibrate_unseen: bool | None = None,
+        boosted_trees: bool | None = None,
         **trainer_kwargs: Any,
     ) -> None:
         """Train the model.
 
+        How far it looks around each region is in :attr:`context`, and in the summary that a model prints as.
+
         Where cells of the grid of biosamples and assays are empty, held-out-track calibration follows: two more models,
         a sixth of the steps each, are trained without some of the tracks and impute these. From that the model learns
-        the blend weight of the average of the other biosamples where it imputes an experiment that nobody has run, and
-        how uncertain it is.
+        how far to follow the average of the other biosamples where it imputes an experiment that nobody has run, how
+        strong that will be, and how uncertain (:attr:`unseen_expectations`).
 
         Whatever ends training early with an exception leaves the model as it was, its history and advice included.
 
@@ -270,9 +276,17 @@ class ChipVI(
             File to save the training to once a minute, which needs a `seed`. After a crash or an interrupt, the same
             call on the same model and data goes on from it, and on a CPU ends in the same weights, bit by bit, as if
             it had run in one go. The file is removed at the end.
+        keep_checkpoint
+            Whether it stays, so that nothing is lost if the model cannot be saved afterwards; it then lies there, with
+            those of held-out-track calibration (`.held_out1`, `.held_out2`), until it is removed by hand.
         calibrate_unseen
             Whether held-out-track calibration follows; None: if any cell of the grid is empty. True also serves
             :meth:`load_query_data`.
+        boosted_trees
+            Whether boosted trees of each measured track stand beside the network: the imputed mean is the geometric
+            mean of the two (of signal, the plain one) wherever all is visible that the trees always saw. They err
+            elsewhere, so that both together are better on nearly every track. None: for up to 64 tracks; never for a
+            query, and never where fewer than 2,000 regions are trained on.
         **trainer_kwargs
             `early_stopping_patience`: validations, 20 in a run, without a lower loss after which training stops early;
             8 by default. All others go to :class:`scvi.train.Trainer`, such as `precision="bf16-mixed"`,
@@ -351,8 +365,14 @@ class ChipVI(
         )
         with claimed(Path(checkpoint)) if checkpoint is not None and ranks.is_first else nullcontext():
             with ranks.ending_together():
-                self.fit_split(data, split, options, calibrate_unseen=calibrate_unseen)
-            if options.checkpoint is not None and ranks.is_first:
+                self.fit_split(
+                    data,
+                    split,
+                    options,
+                    calibrate_unseen=calibrate_unseen,
+                    boosted_trees=self._wants_trees(boosted_trees),
+                )
+            if options.checkpoint is not None and ranks.is_first and not keep_checkpoint:
                 for file in (options.checkpoint, *checkpoints_beside(options.checkpoint)):
                     file.unlink(missing_ok=True)
 
@@ -363,6 +383,7 @@ class ChipVI(
         options: FitOptions,
         recalibrate_spread: bool = True,
         calibrate_unseen: bool | None = False,
+        boosted_trees: bool = False,
     ) -> None:
         """Train on a split of the data; :meth:`train` makes the split and the options.
 
@@ -374,6 +395,8 @@ class ChipVI(
             Whether the regions to validate on serve to calibrate the spread. Without, they remain to be judged on.
         calibrate_unseen
             As in :meth:`train`.
+        boosted_trees
+            Whether boosted trees are learnt, too.
         """
         data = data.within(split.cut(data.segments), split.train)
         size = self.reference_size_
@@ -383,6 +406,13 @@ class ChipVI(
             module = copy.deepcopy(self.module) if self.is_trained_ else self._make_module(data, split.train)
             mask = None if size is None else TrainableMask.of_query(module, *astuple(size))
             plan = fit(module, data, split, options, mask)
+        if size is None:
+            module.trees.clear()
+            if boosted_trees and not plan.was_interrupted:
+                boost(module, data, split.train, options.seed)
+                # on unlike machines they may be other trees, or more of them
+                first = options.ranks.gather({name: value.cpu() for name, value in module.trees.named_buffers()})[0]
+                module.trees.take(first)
         recalibrate(module, self.grid, data, split.train, split.validation if recalibrate_spread else split.train[:0])
         if size is not None:
             module.learn_tracks(size.n_tracks + np.flatnonzero(data.measured_t[size.n_tracks :]))
@@ -393,6 +423,9 @@ class ChipVI(
         history = extend_history(self.history_ or {}, plan.history)
         findings = [*self.findings_, *(finding.plain() for finding in plan.findings)]
         self.module, self.history_, self.findings_, self.is_trained_ = module, history, findings, True
+
+    def _wants_trees(self, wish: bool | None) -> bool:
+        return int(self.module.tracks.is_target_t.sum()) <= MOST_TARGETS if wish is None else wish
 
     def _wants_unseen(self, wish: bool | None, module: ChipVAE) -> bool:
         return has_gaps(self.grid, module.known_array_ba) if wish is None else wish
@@ -407,13 +440,18 @@ class ChipVI(
     ) -> ChipVAE:
         """A module that starts from the data, inputs standardised on some of these rows (None: of all)."""
         start = Initialisation.of(data, self.grid) if start is None else start
-        half_widths = choose_half_widths(registered_bin_width(self._tracks_state))
+        half_widths = choose_half_widths(registered_widths(self._tracks_state).typical)
         n_covariates = len(self.setup_keys.covariate_keys)
         module = self._module_cls(self.grid, start, self.module_options, n_covariates, half_widths)
         rows = np.arange(data.n_regions) if rows is None else rows
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(MOST_STANDARDISED, len(rows))).astype(np.int64))]
         module.standardise(take_regions(data, rows, half_widths))
         return module
+
+    @property
+    def context(self) -> str:
+        """How far the model looks around the middle of a region, such as "6 kb to either side"."""
+        return describe_context(self.module.half_widths, registered_widths(self._tracks_state).typical)
 
     @property
     def _tracks_state(self) -> dict[str, Any]:
@@ -445,7 +483,7 @@ class ChipVI(
         """
         source = self.adata if adata is None else adata
         state = self._tracks_state
-        return open_track_data(source, self.setup_keys, registered_tracks(state), registered_bin_width(state))
+        return open_track_data(source, self.setup_keys, registered_tracks(state), registered_widths(state))
 
     @property
     def history(self) -> dict[str, pd.DataFrame] | None:
@@ -465,6 +503,31 @@ class ChipVI(
     def findings(self) -> list[Finding]:
         """What :attr:`advice` is made of: the signs that training found, with numbers in place of words."""
         return [Finding.of(plain) for plain in self.findings_]
+
+    @property
+    def unseen_expectations(self) -> pd.DataFrame:
+        """What is expected of each experiment that training never saw, a row for each view of an empty cell.
+
+        `blend_weight` is that of the average of the other biosamples in the mean; `log_amplitude` the log of the factor
+        by which the mean departs more from the level of its assay than the network has it; `log_spread` that of the
+        dispersion of counts, or of the standard deviation of signal. Beside each stands its standard deviation, over
+        which predictions are integrated; 0 where no trial tells.
+        """
+        unknowns = ("blend_weight", "log_amplitude", "log_spread")
+        columns = [name for unknown in unknowns for name in (unknown, f"{unknown}_std")]
+        is_target_a = np.isin(np.arange(len(self.grid.assays)), self.grid.assay_t[self.grid.is_target_t])
+        b, a = np.nonzero(~self.module.known_array_ba & is_target_a)
+        tables = []
+        for view in self.module.views:
+            mean_nu, std_nu = (x.cpu().numpy()[b, a] for x in (view.unseen.mean_bau, view.unseen.std_bau))
+            table = pd.DataFrame(np.stack([mean_nu, std_nu], axis=2).reshape(len(b), -1), columns=columns)
+            labels = {
+                "biosample": np.array(self.grid.biosamples)[b],
+                "assay": np.array(self.grid.assays)[a],
+                "view": str(view.kind),
+            }
+            tables.append(table.assign(**labels)[[*labels, *columns]])
+        return pd.concat(tables, ignore_index=True)
 
     @property
     def biosamples(self) -> tuple[str, ...]:

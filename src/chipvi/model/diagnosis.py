@@ -82,7 +82,8 @@ class DiagnosisMixin(AffinityMixin):
         500
         """
         request = self._request(adata, indices)
-        rows = draw_blocks(request.rows, MOST_DIAGNOSED, request.data.segments)
+        segments = request.data.segments
+        rows = draw_blocks(request.rows, MOST_DIAGNOSED, segments, segments.bin_width)
         block = request.data.read_rows(rows)
         _require_measured(request, block)
         log_depth_t = self.log_depths(request.data)

@@ -11,6 +11,7 @@ from scvi.data.fields import BaseAnnDataField
 
 from ..data.check import SetupKeys
 from ..data.grid import Grid
+from ..data.segments import Widths
 from ..data.track_data import ViewKind
 from ..data.tracks import Tracks, read_tracks
 
@@ -26,19 +27,24 @@ class TracksField(BaseAnnDataField):
         Where the AnnData keeps what.
     seen, views
         Views that the data hold, and those that can be predicted; of a saved model those that it was trained on.
-    bin_width
-        Width of the regions in bp; None for regions of unequal or unknown width.
+    widths
+        Those of the regions.
     """
 
     def __init__(
-        self, keys: SetupKeys, seen: Sequence[ViewKind], views: Sequence[ViewKind], bin_width: int | None
+        self,
+        keys: SetupKeys,
+        seen: Sequence[ViewKind],
+        views: Sequence[ViewKind],
+        widths: Widths,
     ) -> None:
         super().__init__()
         self._keys = keys
         self._data: dict[str, Any] = {
             "seen": [str(kind) for kind in seen],
             "views": [str(kind) for kind in views],
-            "bin_width": bin_width,
+            "bin_width": widths.bins,
+            "typical_width": widths.typical,
         }
 
     @property
@@ -101,9 +107,9 @@ def registered_tracks(state_registry: dict[str, Any]) -> Tracks:
     )
 
 
-def registered_bin_width(state_registry: dict[str, Any]) -> int | None:
-    """Width of the regions that a registry holds, in bp; None for regions of unequal or unknown width."""
-    return state_registry.get("bin_width")
+def registered_widths(state_registry: dict[str, Any]) -> Widths:
+    """Widths of the regions that a registry holds."""
+    return Widths(state_registry["bin_width"], state_registry["typical_width"])
 
 
 def registered_grid(state_registry: dict[str, Any]) -> Grid:

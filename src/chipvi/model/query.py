@@ -77,7 +77,8 @@ class QueryMixin:
         Returns
         -------
         A model whose `adata` has the regions of the query, and the tracks of both. Without a `depth_key`, the depth of
-        a new track is its mean count times the number of regions that the trained model was first set up with.
+        a new track is its count in a region of typical width times the width of all regions, in typical ones, that
+        the trained model was first set up with.
 
         Raises
         ------
@@ -115,9 +116,9 @@ class QueryMixin:
         if not reference.is_trained_:
             raise ValueError("the model of the reference is not trained yet. Call its train() first.")
         keys, known, grid = reference.setup_keys, reference.data, reference.grid
-        new = open_query(adata, keys, known.tracks, grid)
+        new = open_query(adata, keys, known, grid)
         joined = join(adata.obs, new, reference.adata.obs, known, keys, grid.has_counts)
-        field = TracksField(keys, grid.seen, grid.views, known.segments.bin_width)
+        field = TracksField(keys, grid.seen, grid.views, known.segments.widths)
         source = {"field_registries": {TRACKS_FIELD: {"state_registry": field.register_field(joined)}}}
         cls.setup_anndata(joined, source_registry=source, **asdict(keys))
         query: Any = cls(joined, **asdict(reference.module_options))
@@ -140,7 +141,7 @@ def _require_saved_data(folder: Path) -> None:
         )
 
 
-def open_query(adata: AnnData, keys: SetupKeys, reference: Tracks, grid: Grid) -> TrackData:
+def open_query(adata: AnnData, keys: SetupKeys, reference: TrackData, grid: Grid) -> TrackData:
     """Check and open the AnnData of a query.
 
     Parameters
@@ -151,7 +152,7 @@ def open_query(adata: AnnData, keys: SetupKeys, reference: Tracks, grid: Grid) -
         Where the reference keeps what. The query may do without a signal layer, without controls, and, where it has
         no counts, without the observed layer.
     reference, grid
-        Tracks of the reference, and their grid.
+        Data of the reference, and the grid of their tracks.
 
     Raises
     ------
@@ -159,9 +160,9 @@ def open_query(adata: AnnData, keys: SetupKeys, reference: Tracks, grid: Grid) -
         For data that break the contract or keep to other keys, for tracks that the reference has already, and for a
         query that shares nothing with it.
     """
-    data = check_anndata(adata, _keys_of_query(adata, keys))
+    data = check_anndata(adata, _keys_of_query(adata, keys), reference.segments.widths)
     tracks = data.tracks
-    _refuse_known(tracks, reference)
+    _refuse_known(tracks, reference.tracks)
     if not set(grid.seen) & set(data.seen):
         kind = "counts" if grid.has_counts else "signal"
         raise ValueError(f"the query has no {kind}, which the reference was trained on. Add them under the same key.")
@@ -312,7 +313,7 @@ def extend_start(reference: ChipVAE, grid: Grid, query: TrackData) -> Initialisa
     log_center = float(reference.log_center)
     if query.tracks.depth is None:  # where the reference added up its counts, all its tracks have one rate
         log_rate = float(reference.view(ViewKind.COUNTS).level_ba.mean()) if ViewKind.COUNTS in grid.seen else 0.0
-        new_log_depth_t = np.log(query.summary.counts.mean_t) - log_rate
+        new_log_depth_t = np.log(query.summary.counts.rate_t) - log_rate
     else:
         new_log_depth_t = np.log(query.depth_t) - log_center
     log_depth_t = np.r_[reference.log_depth_t.cpu().numpy(), new_log_depth_t]

@@ -25,7 +25,7 @@ from ..train.findings import Finding
 from .encoding import decode, encode, from_text, to_text
 from .field import TRACKS_FIELD
 
-FORMAT = 1
+FORMAT = 2
 """Version of the format."""
 
 # what files of other versions or makers may lead to
@@ -135,6 +135,10 @@ class SavedModel:
         for finding in findings:
             _require_finding(finding)
 
+    def weights_under(self, prefix: str) -> dict[str, Tensor]:
+        """Weights whose names begin so, by the rest of their names."""
+        return {name.removeprefix(prefix): value for name, value in self.weights.items() if name.startswith(prefix)}
+
     def require_weights_of(self, expected: Mapping[str, Tensor]) -> None:
         """Refuse weights that are not those of a module.
 
@@ -200,6 +204,11 @@ def _open_document(text: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
             f"its format is {document['format']}, and chipvi {version('chipvi')} reads up to {FORMAT}; install a later "
             "version"
         )
+    if document["format"] < FORMAT:
+        raise ValueError(
+            f"its format is {document['format']}, of a network that is built otherwise by now; load it with the chipvi "
+            "that wrote it, or train it anew"
+        )
     digests = document.pop("sha256")
     if _digest(to_text(document).encode()) != digests["all of the above"]:
         raise ValueError("it is damaged, or was changed by hand")
@@ -234,6 +243,9 @@ def _require_registry(registry: Any) -> None:
         raise ValueError("its tracks must have a name, a biosample and an assay each")
     if not isinstance(flags, list) or len(flags) != len(texts[0]) or any(type(one) is not bool for one in flags):
         raise ValueError("is_control of its tracks must be true or false")
+    for name in ("bin_width", "typical_width"):
+        if state[name] is not None and (type(state[name]) is not int or state[name] < 1):
+            raise ValueError(f"{name} of its regions must be a whole number of at least 1, or null")
     for name in ("seen", "views"):
         if not isinstance(state[name], list) or not state[name]:
             raise ValueError(f"{name} of its tracks must be kinds of data")

@@ -17,9 +17,11 @@ from anndata.io import write_h5ad
 from scvi.data import AnnDataManager
 from scvi.model._utils import parse_device_args
 
+from .._arguments import checked
 from .._files import written_whole
 from .._keys import DATA_FILE, MODEL_FILE, WEIGHTS_FILE
 from ..io.inputs import read_anndata
+from ..train.runner import choose_accelerator
 from .query import ReferenceSize
 from .saved import SavedModel, cannot_be_read
 
@@ -39,6 +41,7 @@ class SaveMixin:
         def setup_anndata(cls, adata: AnnData, **kwargs: Any) -> None: ...  # noqa: D102
         def to_device(self, device: Any) -> None: ...  # noqa: D102
 
+    @checked
     def save(
         self,
         dir_path: str | PathLike,
@@ -113,6 +116,7 @@ class SaveMixin:
         )
 
     @classmethod
+    @checked
     def load(
         cls,
         dir_path: str | PathLike,
@@ -149,14 +153,13 @@ class SaveMixin:
         """
         _refuse("backup_url", backup_url, f"download {MODEL_FILE} and {WEIGHTS_FILE} to the folder first")
         _refuse("datamodule", datamodule, "a model of chipvi is loaded on an AnnData")
+        accelerator = choose_accelerator(accelerator)
         folder, prefix = Path(dir_path), prefix or ""
         saved, path = SavedModel.read(folder, prefix), folder / f"{prefix}{MODEL_FILE}"
         if saved.class_name not in (cls.__name__, *(allowed_classes_names_list or ())):
             raise ValueError(f"{path} holds a model of the class {saved.class_name}, not {cls.__name__}.")
         if adata is None:
             adata = _read_data(folder / f"{prefix}{DATA_FILE}")
-        if not isinstance(adata, AnnData):
-            raise ValueError(f"adata must be an AnnData with the tracks of the model; got {type(adata).__name__}.")
         _, _, torch_device = parse_device_args(accelerator, device, return_device="torch", validate_single_device=True)
         cls.setup_anndata(adata, source_registry=saved.registry, **saved.registry["setup_args"])
         with cannot_be_read(path):
@@ -166,6 +169,7 @@ class SaveMixin:
                 setattr(model, name, value)
             model.reference_size_ = None if size is None else ReferenceSize(**size)
         with cannot_be_read(folder / f"{prefix}{WEIGHTS_FILE}"):
+            model.module.trees.take(saved.weights_under("trees."))  # a model that is not trained has none
             saved.require_weights_of(model.module.state_dict())
             model.module.load_state_dict(saved.weights)
         model.to_device(torch_device)
@@ -173,6 +177,7 @@ class SaveMixin:
         return model
 
     @staticmethod
+    @checked
     def load_registry(dir_path: str | PathLike, prefix: str | None = None) -> dict[str, Any]:
         """What a saved model knows of its data: scvi-tools' registry.
 
@@ -189,6 +194,7 @@ class SaveMixin:
         return dict(SavedModel.read(Path(dir_path), prefix or "").registry)
 
     @staticmethod
+    @checked
     def view_setup_args(dir_path: str | PathLike, prefix: str | None = None) -> None:
         """Print the arguments of `setup_anndata` of a saved model.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -17,6 +19,8 @@ Cells: TypeAlias = tuple[np.ndarray, ...] | tuple[int, int]  # biosamples and as
 # known better: where one biosample at most taught its assay, and where more did, so that the network knows when to
 # follow the average.
 _BLEND, _BLEND_LEARNT = 0.5, 0.25
+
+N_UNKNOWNS = 3  # of an experiment that training never saw
 
 
 class Calibration(nn.Module):
@@ -92,8 +96,35 @@ class SignalCalibration(Calibration):
         return Normal(distribution.mean + level, distribution.stddev * torch.exp(log_spread), validate_args=False)
 
 
-class BlendWeights(nn.Module):
-    """Weight of the average of the other biosamples in the mean of experiments that training never saw.
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What trials tell of the unknowns (u) of their cells (i), as deviations from the defaults.
+
+    Parameters
+    ----------
+    biosample_i, assay_i
+        Cells; each at most once.
+    deviation_iu, variance_iu
+        Mean and variance of the likelihood, taken as normal.
+    """
+
+    biosample_i: np.ndarray
+    assay_i: np.ndarray
+    deviation_iu: np.ndarray
+    variance_iu: np.ndarray
+
+
+def default_weights(known_ba: np.ndarray) -> np.ndarray:
+    """Blend weight of each assay before anything is known better, given which cells of the grid have data."""
+    return np.where(known_ba.sum(axis=0) >= 2, _BLEND_LEARNT, _BLEND)
+
+
+class Unseen(nn.Module):
+    """What is expected of one view of the experiments that training never saw, by cell of the grid.
+
+    Three unknowns (u): the weight of the average of the other biosamples in the mean; the log of the amplitude, by
+    which what is left of the mean above a level is multiplied; the log factor of the spread. They are independent and
+    normal.
 
     Parameters
     ----------
@@ -101,27 +132,56 @@ class BlendWeights(nn.Module):
         Which cells of the grid have data.
     """
 
-    weight_ba: Tensor
+    mean_bau: Tensor
+    std_bau: Tensor
+    evidence_bau: Tensor
+    precision_bau: Tensor
 
     def __init__(self, known_ba: np.ndarray) -> None:
         super().__init__()
-        weight_a = np.where(known_ba.sum(axis=0) >= 2, _BLEND_LEARNT, _BLEND)
-        weight_ba = np.broadcast_to(weight_a, known_ba.shape)
-        self.register_buffer("weight_ba", torch.tensor(weight_ba, dtype=torch.float32))
+        mean_bau = np.zeros((*known_ba.shape, N_UNKNOWNS))
+        mean_bau[..., 0] = default_weights(known_ba)
+        self.register_buffer("mean_bau", torch.tensor(mean_bau, dtype=torch.float32))
+        self.register_buffer("std_bau", torch.zeros(mean_bau.shape))
+        # of trials, from which it is inferred anew once new biosamples bring their own
+        self.register_buffer("evidence_bau", torch.zeros(mean_bau.shape))
+        self.register_buffer("precision_bau", torch.zeros(mean_bau.shape))
 
-    @property
-    def array_ba(self) -> np.ndarray:
-        """The weights, float64."""
-        return self.weight_ba.double().cpu().numpy()
+    def points(self, cells_n: tuple[Tensor, Tensor]) -> Iterator[Tensor]:
+        """Equally likely values of the unknowns (u, n) that have their mean and variance: a cubature of degree three.
+
+        It is that of Arasaratnam and Haykin (2009).
+        """
+        mean_un, std_un = self.mean_bau[cells_n].T, self.std_bau[cells_n].T
+        if not std_un.any():
+            yield mean_un
+            return
+        for step_un in torch.diag_embed(std_un.T).permute(1, 2, 0) * N_UNKNOWNS**0.5:
+            yield mean_un + step_un
+            yield mean_un - step_un
 
     @torch.no_grad()
-    def set(self, biosamples: np.ndarray, weight_ba: np.ndarray) -> None:
-        """Take these rows of the weights, 0 to 1."""
-        self.weight_ba[biosamples] = torch.as_tensor(weight_ba[biosamples]).to(self.weight_ba)
+    def record(self, cell: tuple[int, int], deviation_u: np.ndarray, variance_u: np.ndarray) -> None:
+        """Note what a trial in a cell tells, as deviation from the default."""
+        self.evidence_bau[cell] = torch.as_tensor(deviation_u).to(self.evidence_bau)
+        self.precision_bau[cell] = torch.as_tensor(1 / variance_u).to(self.precision_bau)
+
+    def evidence(self) -> Evidence:
+        """What all trials tell."""
+        evidence_bau, precision_bau = (x.double().cpu().numpy() for x in (self.evidence_bau, self.precision_bau))
+        b, a = np.nonzero(precision_bau.any(axis=-1))
+        return Evidence(b, a, evidence_bau[b, a], 1 / precision_bau[b, a])
 
     @torch.no_grad()
-    def extend_from(self, known: BlendWeights) -> None:
-        """Take the weights of a smaller grid; new biosamples take the mean over the known ones."""
-        n_biosamples, n_assays = known.weight_ba.shape
-        self.weight_ba[:n_biosamples, :n_assays] = known.weight_ba
-        self.weight_ba[n_biosamples:, :n_assays] = known.weight_ba.mean(dim=0)
+    def set(self, is_set_ba: np.ndarray, mean_bau: np.ndarray, std_bau: np.ndarray) -> None:
+        """Expect this of these cells from now on."""
+        cells = np.nonzero(is_set_ba)
+        for ours_bau, given_bau in ((self.mean_bau, mean_bau), (self.std_bau, std_bau)):
+            ours_bau[cells] = torch.as_tensor(given_bau[cells]).to(ours_bau)
+
+    @torch.no_grad()
+    def extend_from(self, known: Unseen) -> None:
+        """Take what is known of a smaller grid, the first biosamples and assays of this one."""
+        corner = tuple(slice(size) for size in known.mean_bau.shape)
+        for name, buffer_bau in known.named_buffers():
+            self.get_buffer(name)[corner] = buffer_bau

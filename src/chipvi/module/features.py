@@ -120,10 +120,11 @@ class TrackGrid(nn.Module):
         reads = self.own(WindowMeans(minibatch.counts.value_lt[own_row_r].unsqueeze(-1), seen_rt), queries)
         log_depth_t = visible.log_depth_t + visible.log_keep
         log_depth_qa = log_depth_t[self.track_ba[queries.biosample_q].clamp_min(0)]
+        log_exposure_rqa = log_depth_qa + minibatch.log_width_r[:, None, None]
         return OwnCounts(
             reads_rqa=reads.value_rqas.squeeze(-1),
             is_seen_rqa=reads.present_rqa,
-            log_depth_rqa=log_depth_qa.expand_as(reads.present_rqa),
+            log_exposure_rqa=log_exposure_rqa,
             windows_rqa=windows_rqa,
             has_rqa=has_rqa,
         )

@@ -203,26 +203,26 @@ class OwnCounts:
     ----------
     reads_rqa, is_seen_rqa
         Reads in the region itself, and 1 where they are visible.
-    log_depth_rqa
-        Log depth that these are at, less the centre.
+    log_exposure_rqa
+        Log depth that these are at, less the centre, and log width of the region.
     windows_rqa, has_rqa
         Rate over the windows by learnt weights, and 1 where any of it is visible.
     """
 
     reads_rqa: Tensor
     is_seen_rqa: Tensor
-    log_depth_rqa: Tensor
+    log_exposure_rqa: Tensor
     windows_rqa: Tensor
     has_rqa: Tensor
 
     def pick(self, assay_qg: Tensor) -> OwnCounts:
         """The same of each target's assay."""
-        every = (self.reads_rqa, self.is_seen_rqa, self.log_depth_rqa, self.windows_rqa, self.has_rqa)
+        every = (self.reads_rqa, self.is_seen_rqa, self.log_exposure_rqa, self.windows_rqa, self.has_rqa)
         return OwnCounts(*(_pick(x, assay_qg) for x in every))
 
     def zeros(self) -> OwnCounts:
         """As if nothing were visible."""
-        every = (self.reads_rqa, self.is_seen_rqa, self.log_depth_rqa, self.windows_rqa, self.has_rqa)
+        every = (self.reads_rqa, self.is_seen_rqa, self.log_exposure_rqa, self.windows_rqa, self.has_rqa)
         return OwnCounts(*map(torch.zeros_like, every))
 
 
@@ -267,6 +267,8 @@ class Encoding:
         Visible counts of the biosample's own tracks; None for a model without counts.
     covariates_rc
         Standardised region covariates.
+    log_width_r
+        Log width of each region, in typical ones.
     """
 
     posterior: Normal
@@ -274,6 +276,7 @@ class Encoding:
     views: Mapping[ViewKind, ViewEncoding]
     own_counts: OwnCounts | None
     covariates_rc: Tensor
+    log_width_r: Tensor
 
     def with_latent(self, z_rqk: Tensor) -> Encoding:
         """The same with another draw of the latent."""

@@ -17,8 +17,15 @@ from ..data.context import choose_half_widths
 from ..data.grid import Grid, Initialisation
 from ..data.minibatch import Minibatch
 from ..data.track_data import ViewKind
-from ..nn import BiosampleAffinity, BiosampleEmbedding, Decoder, Encoder, make_count_head, similarity_scores
-from .calibration import BlendWeights
+from ..nn import (
+    BiosampleAffinity,
+    BiosampleEmbedding,
+    BoostedTrees,
+    Decoder,
+    Encoder,
+    make_count_head,
+    similarity_scores,
+)
 from .features import TrackGrid, WindowMeans, WindowOffsets
 from .inputs import Encoding, Example, LossWeights, Queries, Truth, ViewEncoding, ViewPrediction, Visible
 from .views import CountView, SignalView, TargetInputs, View
@@ -89,7 +96,7 @@ class ChipVAE(BaseModuleClass):
     n_covariates
         Region covariates, which encoder and decoder see.
     half_widths
-        Windows reach this many regions to either side, narrowest first.
+        How far windows reach to either side, narrowest first: bp, or without coordinates regions.
     """
 
     log_center: Tensor
@@ -115,9 +122,9 @@ class ChipVAE(BaseModuleClass):
         views: dict[ViewKind, View] = {}
         if ViewKind.COUNTS in grid.seen:
             head = make_count_head(options.head, **(options.head_options or {}))
-            views[ViewKind.COUNTS] = CountView(head, start.counts)
+            views[ViewKind.COUNTS] = CountView(head, start.counts, start.known_ba)
         if ViewKind.SIGNAL in grid.seen:
-            views[ViewKind.SIGNAL] = SignalView(start.signal)
+            views[ViewKind.SIGNAL] = SignalView(start.signal, start.known_ba)
         n_slot = (len(half_widths) + 1) * len(views)
         self.biosamples = BiosampleEmbedding(n_biosamples, _N_EMBEDDING)
         self.affinity = BiosampleAffinity(n_biosamples, n_assays)
@@ -128,11 +135,11 @@ class ChipVAE(BaseModuleClass):
         self.decoder = Decoder(n_assays, options.n_latent, _N_EMBEDDING, n_inputs, _N_DECODER_HIDDEN, n_outputs)
         self.by_kind = torch.nn.ModuleDict({str(kind): view for kind, view in views.items()})
         self._predicted = grid.views
-        self.blend = BlendWeights(start.known_ba)
         # kept as buffers, so that a saved model carries what prediction needs
         self.tracks = TrackGrid(
             *(torch.as_tensor(x) for x in (grid.biosample_t, grid.assay_t, grid.track_ba, grid.target_bg))
         )
+        self.trees = BoostedTrees(n_covariates + len(start.log_depth_t) * self._n_tree_features)
         self.register_buffer("log_center", torch.tensor(start.log_center, dtype=torch.float64))
         self.register_buffer("log_depth_t", torch.as_tensor(start.log_depth_t))
         self.register_buffer("known_ba", torch.as_tensor(start.known_ba))
@@ -167,6 +174,33 @@ class ChipVAE(BaseModuleClass):
     def known_array_ba(self) -> np.ndarray:
         """Which cells of the grid have data, bool."""
         return self.known_ba.cpu().numpy()
+
+    @property
+    def _n_tree_features(self) -> int:
+        """Of each track: its window means, view by view."""
+        return len(self.seen) * len(self.half_widths)
+
+    def tree_features(self, visible: Visible) -> Tensor:
+        """What trees may look at: the covariates, then the window means of each track, NaN where there are none (r, f).
+
+        Parameters
+        ----------
+        visible
+            Regions, and what may be seen of them.
+        """
+        feature_vrts = []
+        for view in self.seen:
+            means = view.means(visible)
+            is_missing_rt1 = means.present_rt.unsqueeze(-1) == 0
+            feature_vrts.append(view.transform(means.value_rts).masked_fill(is_missing_rt1, torch.nan))
+        feature_rf = torch.stack(feature_vrts, dim=2).flatten(1)
+        return torch.cat([visible.minibatch.covariates_rc, feature_rf], dim=1)
+
+    def tree_features_of(self, tracks: np.ndarray) -> np.ndarray:
+        """Positions among :meth:`tree_features` of the covariates and of these tracks."""
+        n_covariates, n_features = len(self.covariate_shift_c), self._n_tree_features
+        first_t1 = n_covariates + tracks[:, None] * n_features
+        return np.concatenate([np.arange(n_covariates), (first_t1 + np.arange(n_features)).ravel()])
 
     @torch.no_grad()
     def standardise(self, minibatch: Minibatch) -> None:
@@ -258,7 +292,8 @@ class ChipVAE(BaseModuleClass):
         covariates_rc = (visible.minibatch.covariates_rc - self.covariate_shift_c) / self.covariate_scale_c
         posterior = self._encode(views, covariates_rc, queries, visible.log_keep)
         noise = torch.randn(posterior.loc.shape, generator=generator, device=posterior.loc.device)
-        return Encoding(posterior, posterior.loc + posterior.scale * noise, views, own_counts, covariates_rc)
+        z_rqk = posterior.loc + posterior.scale * noise
+        return Encoding(posterior, z_rqk, views, own_counts, covariates_rc, visible.minibatch.log_width_r)
 
     def _encode(
         self, views: Mapping[ViewKind, ViewEncoding], covariates_rc: Tensor, queries: Queries, log_keep: Tensor
@@ -287,6 +322,7 @@ class ChipVAE(BaseModuleClass):
             Log depth of each target, less the centre; broadcasts over regions.
         """
         raw_rqgo = self._decode(encoding, queries)
+        log_exposure_rqg = log_depth_rqg + encoding.log_width_r[:, None, None]
         own = None if encoding.own_counts is None else encoding.own_counts.pick(queries.assay_qg)
         predicted, first = {}, 0
         for view in self.views:
@@ -295,7 +331,7 @@ class ChipVAE(BaseModuleClass):
                 encoding.views[view.kind].average.pick(queries.assay_qg),
                 encoding.views[view.kind].weighted.pick(queries.assay_qg),
                 own,
-                log_depth_rqg,
+                log_exposure_rqg,
             )
             predicted[view.kind] = view.predict(raw_view_rqgo, queries, target, self.offsets)
             first += view.n_outputs
@@ -342,11 +378,10 @@ class ChipVAE(BaseModuleClass):
         terms: dict[str, Tensor] = {}
         kl = kl_rq.sum() / weights.latents
         loss = kl_weight * self.options.kl_weight / self.tracks.track_ba.shape[1] * kl
+        log_exposure_rqg = tensors.log_depth_rqg + inference_outputs.log_width_r[:, None, None]
         for v, view in enumerate(self.views):
             truth = tensors.truth[view.kind]
-            nll_rqg, mismatch_rqg = view.losses(
-                generative_outputs[view.kind], truth, tensors.queries, tensors.log_depth_rqg
-            )
+            nll_rqg, mismatch_rqg = view.losses(generative_outputs[view.kind], truth, tensors.queries, log_exposure_rqg)
             terms[view.names.imputed_loss] = (nll_rqg * truth.hidden_rqg).sum() / weights.hidden_v[v]
             loss = loss + terms[view.names.imputed_loss]
             if view.names.denoised_loss is not None:
@@ -404,7 +439,7 @@ class ChipVAE(BaseModuleClass):
         self.affinity.extend_from(known.affinity)
         self.encoder.extend_from(known.encoder)
         self.decoder.extend_from(known.decoder)
-        self.blend.extend_from(known.blend)
+        self.trees.extend_from(known.trees)
         for view in self.seen:
             view.extend_from(known.view(view.kind))
 

@@ -2,7 +2,7 @@
 
 from ._affinity import BiosampleAffinity, similarity_scores
 from ._coders import BiosampleEmbedding, Decoder, Encoder, TrainableEntries
-from ._context import window_means
+from ._context import window_means, window_sums
 from ._distributions import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from ._heads import (
     COUNT_HEADS,
@@ -16,11 +16,14 @@ from ._heads import (
     make_count_head,
 )
 from ._offsets import log_ratio, log_update
+from ._trees import TREE_DEPTH, BoostedTrees, TreeSum
 
 __all__ = [
     "COUNT_HEADS",
+    "TREE_DEPTH",
     "BiosampleAffinity",
     "BiosampleEmbedding",
+    "BoostedTrees",
     "ClampedNP",
     "CountHead",
     "CountLogits",
@@ -32,6 +35,7 @@ __all__ = [
     "Poisson",
     "PoissonHead",
     "TrainableEntries",
+    "TreeSum",
     "ZeroInflated",
     "ZeroInflatedNegativeBinomial",
     "log_ratio",
@@ -39,4 +43,5 @@ __all__ = [
     "make_count_head",
     "similarity_scores",
     "window_means",
+    "window_sums",
 ]

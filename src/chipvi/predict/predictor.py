@@ -17,10 +17,12 @@ from ..data.track_data import TrackData, ViewKind
 from ..data.tracks import Targets, parse_targets
 from ..module.inputs import NO_ASSAY, Encoding, Queries, Visible
 from ..module.vae import ChipVAE
+from ..module.views import Reference, View
 
 _MOST_QUERIES = 16_384  # regions times queries in one pass through the network
 _MOST_TARGETS = 256
 _MOST_REGIONS = 2_048
+TREES_WEIGHT = 0.5  # of the boosted trees beside the network: no worse than weights by likelihood, which overfit
 
 Latents: TypeAlias = Callable[[Normal], Iterable[Tensor]]
 """Draws of the latent, shape (r, q, k) each, given its posterior."""
@@ -172,12 +174,14 @@ class Predictor:
         self._assay_n = self._indices([grid.assays.index(label) for label in targets.assays])
         cells_n = (self._biosample_n, self._assay_n)
         is_known_n = module.known_ba[cells_n]
-        self._blend_n = torch.where(is_known_n, 0.0, module.blend.weight_ba[cells_n])
+        self._is_known_n = is_known_n
         is_measured_n = (targets.columns >= 0) & data.measured_t[targets.columns]
         self._is_measured_n = torch.as_tensor(is_measured_n, device=self._device)
         # a never-seen combination would make the biosample's own vector extrapolate
         generic = torch.full_like(self._biosample_n, module.biosamples.generic)
         self._embedding_n = torch.where(is_known_n, self._biosample_n, generic)
+        track_n = torch.where(is_known_n, module.tracks.track_ba[cells_n], -1).tolist()
+        self._trees = {view.kind: [module.trees.find(t, view.number) for t in track_n] for view in module.views}
 
     def _indices(self, values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
@@ -253,39 +257,78 @@ class Predictor:
     def _answer(self, visible: Visible, part: TargetQueries, latents: Latents) -> dict[ViewKind, ViewAnswer]:
         # the draw that comes with the encoding is not looked at; torch's own random state is left alone
         encoding = self._module.inference(visible, part.queries, torch.Generator(self._device))
-        draws = [self._ask_network(encoding.with_latent(z_rqk), part) for z_rqk in latents(encoding.posterior)]
+        trees = self._ask_trees(visible, part)
+        draws = [self._ask_network(encoding.with_latent(z_rqk), part, trees) for z_rqk in latents(encoding.posterior)]
         answers = {}
         for view in self._module.views:
-            distributions = [draw[view.kind] for draw in draws]
             average_rn, may_blend_rn = self._average(encoding, part, view.kind)
-            network_srn = torch.stack([one.mean for one in distributions])
-            # so as not to extrapolate where training never saw the combination
-            weight_rn = self._blend_n[part.target_n] * may_blend_rn
+            network = [draw[view.kind] for draw in draws]
+            predicted = [self._expect(view, one, average_rn, may_blend_rn, part) for one in network]
             answers[view.kind] = ViewAnswer(
-                mean_srn=torch.lerp(network_srn, average_rn.expand_as(network_srn), weight_rn.expand_as(network_srn)),
-                spread_srn=torch.stack([view.spread(one) for one in distributions]),
-                network_mean_srn=network_srn,
+                mean_srn=torch.stack([mean_rn for mean_rn, _ in predicted]),
+                spread_srn=torch.stack([spread_rn for _, spread_rn in predicted]),
+                network_mean_srn=torch.stack([one.mean for one in network]),
                 average_rn=average_rn,
                 may_blend_rn=may_blend_rn,
             )
         return answers
 
-    def _ask_network(self, encoding: Encoding, part: TargetQueries) -> dict[ViewKind, Distribution]:
-        """Distributions of the targets given the latent, recalibrated, shape (r, n)."""
+    def _expect(
+        self, view: View, network: Distribution, average_rn: Tensor, may_blend_rn: Tensor, part: TargetQueries
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and spread: the network's where training saw the experiment, else over what may be expected of it."""
+        mean_rn, spread_rn = network.mean, view.spread(network)
+        place = torch.nonzero(~self._is_known_n[part.target_n]).squeeze(-1)
+        if not len(place):
+            return mean_rn, spread_rn
+        n = part.target_n[place]
+        reference = Reference(average_rn[:, place], may_blend_rn[:, place], self._is_imputed(part)[place])
+        # so as not to extrapolate where training never saw the combination
+        expected = view.expect(
+            mean_rn[:, place], spread_rn[:, place], reference, (self._biosample_n[n], self._assay_n[n])
+        )
+        return mean_rn.index_copy(1, place, expected[0]), spread_rn.index_copy(1, place, expected[1])
+
+    def _is_imputed(self, part: TargetQueries) -> Tensor:
+        """Whether targets are predicted without their own data."""
+        n = part.target_n
+        return (part.queries.leave_out_q[part.query_n] == self._assay_n[n]) | ~self._is_measured_n[n]
+
+    def _ask_trees(self, visible: Visible, part: TargetQueries) -> dict[ViewKind, tuple[Tensor, Tensor]]:
+        """By view, what the boosted trees predict of the targets that have any, and their weight, both (r, n)."""
+        trees, shape = self._module.trees, (visible.minibatch.n_regions, len(part.target_n))
+        feature_rf = self._module.tree_features(visible) if len(trees.track_n) else None
+        is_imputed_n, found = self._is_imputed(part), {}
+        for kind, tree_n in self._trees.items():
+            value_rn = torch.zeros(shape, dtype=torch.float64, device=self._device)
+            weight_rn = torch.zeros(shape, device=self._device)
+            for n, target in enumerate(part.target_n.tolist()):
+                if feature_rf is not None and (tree := tree_n[target]) is not None and is_imputed_n[n]:
+                    value_rn[:, n], may_believe_r = trees(feature_rf, tree)
+                    weight_rn[:, n] = TREES_WEIGHT * may_believe_r
+            found[kind] = value_rn, weight_rn
+        return found
+
+    def _ask_network(
+        self, encoding: Encoding, part: TargetQueries, trees: Mapping[ViewKind, tuple[Tensor, Tensor]]
+    ) -> dict[ViewKind, Distribution]:
+        """Distributions of the targets given the latent, moved towards the trees, recalibrated, shape (r, n)."""
         n, q, g = part.target_n, part.query_n, part.place_n
         log_depth_qg = torch.zeros(part.queries.assay_qg.shape, device=self._device)
         log_depth_qg[q, g] = self._log_depth_n[n]
         predicted = self._module.generative(encoding, part.queries, log_depth_qg[None])
         cells_n = (self._biosample_n[n], self._assay_n[n])
-        # recalibration is of imputation: a target that is predicted with its own data is left alone
-        is_imputed_n = (part.queries.leave_out_q[q] == self._assay_n[n]) | ~self._is_measured_n[n]
-        return {
-            view.kind: view.calibration(view.collect(predicted[view.kind].distribution, q, g), cells_n, is_imputed_n)
-            for view in self._module.views
-        }
+        # trees and recalibration are of imputation: a target that is predicted with its own data is left alone
+        is_imputed_n, found = self._is_imputed(part), {}
+        log_exposure_rn = self._log_depth_n[n] + encoding.log_width_r[:, None]
+        for view in self._module.views:
+            distribution = view.collect(predicted[view.kind].distribution, q, g)
+            distribution = view.move(distribution, *trees[view.kind], log_exposure_rn)
+            found[view.kind] = view.calibration(distribution, cells_n, is_imputed_n)
+        return found
 
     def _average(self, encoding: Encoding, part: TargetQueries, kind: ViewKind) -> tuple[Tensor, Tensor]:
-        """Average of the other biosamples in the region, at the depth of each target, and where it may be used."""
+        """Average of the other biosamples in the region, as a count of each target, and where it may be used."""
         n, q = part.target_n, part.query_n
         average = encoding.views[kind].reference
         average_rn = average.region_rqa[:, q, self._assay_n[n]]
@@ -293,7 +336,8 @@ class Predictor:
         if kind is ViewKind.COUNTS and encoding.own_counts is not None:
             # its own reads say more than the average
             may_blend_rn = may_blend_rn * (1 - encoding.own_counts.is_seen_rqa[:, q, self._assay_n[n]])
-        return self._module.view(kind).at_depth(average_rn, self._log_depth_n[n]), may_blend_rn
+        log_exposure_rn = self._log_depth_n[n] + encoding.log_width_r[:, None]
+        return self._module.view(kind).at_exposure(average_rn, log_exposure_rn), may_blend_rn
 
 
 def impute_measured(

@@ -15,8 +15,7 @@ from scvi.module.base import LossOutput
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from .._arguments import require_real, require_whole
-from .._messages import unknown
+from .._arguments import refuse_unknown, require_real, require_whole
 from ..data.minibatch import Minibatch
 from ..data.track_data import ViewKind
 from ..module.inputs import Encoding, Example, ViewPrediction
@@ -87,10 +86,7 @@ class PlanOptions:
     @classmethod
     def of(cls, plan_kwargs: Mapping[str, Any] | None) -> PlanOptions:
         """Options by name, as `plan_kwargs` of :meth:`chipvi.ChipVI.train` has them; an unknown name is an error."""
-        known = [field.name for field in fields(cls)]
-        for name in plan_kwargs or {}:
-            if name not in known:
-                raise ValueError(unknown("plan_kwargs", name, known, "chipvi.train.PlanOptions"))
+        refuse_unknown(plan_kwargs or {}, [field.name for field in fields(cls)], "chipvi.train.PlanOptions")
         return cls(**(plan_kwargs or {}))
 
 

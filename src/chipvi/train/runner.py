@@ -54,6 +54,7 @@ _OF_TRAIN = (
     "plan_kwargs",
     "checkpoint",
     "calibrate_unseen",
+    "boosted_trees",
 )
 _WARM_UP = ("early_stopping_warmup_epochs",)
 
@@ -259,8 +260,9 @@ def fit(
     loader = RegionLoader(
         data, split.train, module.half_widths, options.batch_size, options.n_steps, random, ranks.rank, ranks.size
     )
-    held_out = np.array_split(draw_blocks(split.validation, MOST_VALIDATED), ranks.size)[ranks.rank]
-    validation = FixedMinibatches(data, held_out, module.half_widths, options.batch_size)
+    validated = draw_blocks(split.validation, MOST_VALIDATED, bin_width=data.segments.bin_width)
+    validated = np.array_split(validated, ranks.size)[ranks.rank]
+    validation = FixedMinibatches(data, validated, module.half_widths, options.batch_size)
     callbacks, best = options.callbacks, KeepBest()
     if len(validation) and options.early_stopping:
         callbacks += [best, EarlyStopping("validation_loss", patience=options.patience)]

@@ -361,7 +361,7 @@ def test_negative_signal_is_no_minus_log10_p(tmp_path):
         ({"names": ["a", "a"]}, "track names must differ; 'a' comes back. Give others"),
         ({"regions": bins(200).drop(columns="end")}, "end not found"),
         ({"regions": bins(200).iloc[:0]}, "regions must hold at least one"),
-        ({"regions": bins(200).assign(end=5)}, "region chr1:200-5"),
+        ({"regions": bins(200).assign(end=5)}, r"end after they start; row 1 is chr1:200-5 \(and"),
         ({"files": []}, "at least one bigWig file"),
     ],
 )

@@ -274,7 +274,7 @@ def nameless(adata: AnnData) -> AnnData:
     ("change", "options", "message"),
     [
         (shuffled, {}, "sorted by start within a chromosome; region r0 is chr1:100-200"),
-        (overlapping, {}, "must not overlap the one before; region r4 is chr1:500-600"),
+        (overlapping, {}, "cannot hold regions that overlap; region r4 is chr1:500-600"),
         (infinite, {}, r"region r5, track K562\.H3K27ac is inf \(and 1 more\)"),
         (nameless, {}, "obs has chrom, start and end; it has no start"),
         (None, {"layer": "pvals"}, "layer 'pvals' is not in the layers; did you mean 'pval'"),

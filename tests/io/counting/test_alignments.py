@@ -44,6 +44,35 @@ def test_a_proper_pair_is_one_fragment_with_the_strand_of_its_first_read(write_b
     assert dropped == {"improper_pair": 2, "second_mate": 2}
 
 
+def test_a_fragment_whose_ends_meet_is_one_base_and_one_without_a_length_is_none(write_bam):
+    # the mate on the plus strand begins where that on the minus strand ends: what lies between is empty
+    meeting = [(83, "chr1", 100, "30M", 40, -60), (163, "chr1", 130, "30M", 40, 60)]
+    path = write_bam("a.bam", meeting, LENGTHS)
+    with pysam.AlignmentFile(str(path)) as file:
+        records = list(file)
+        records[0].next_reference_start, records[1].next_reference_start = 130, 100
+        with pysam.AlignmentFile(str(path.with_name("b.bam")), "wb", header=file.header) as out:
+            for record in records:
+                out.write(record)
+    reads, dropped = read_all(path.with_name("b.bam"))
+    assert list(zip(reads.start, reads.end, reads.is_fragment, strict=True)) == [(130, 131, True)]
+    assert dropped == {"second_mate": 1}
+
+
+def test_a_fragment_may_begin_at_the_first_base_of_a_chromosome(write_bam):
+    reads, dropped = read_all(
+        write_bam("a.bam", [(99, "chr1", 0, "30M", 40, 250), (147, "chr1", 220, "30M", 40, -250)], LENGTHS)
+    )
+    assert list(zip(reads.start, reads.end, strict=True)) == [(0, 250)] and dropped == {"second_mate": 1}
+
+
+@pytest.mark.parametrize("strand", [0, 16 | 32], ids=["plus", "minus"])
+def test_mates_on_one_strand_are_a_fragment_from_the_first_base_of_both(write_bam, strand):
+    records = [(67 | strand, "chr1", 120, "30M", 40, -50), (131 | strand, "chr1", 100, "30M", 40, 50)]
+    reads, _ = read_all(write_bam("a.bam", records, LENGTHS))
+    assert list(zip(reads.start, reads.end, reads.strand, strict=True)) == [(100, 150, -1 if strand else 1)]
+
+
 def test_the_length_on_the_genome_comes_from_the_cigar(write_bam):
     records = [(0, "chr2", 50, "5S20M3D10M2I4M", 9, 0), (16, "chr2", 60, "10M100N5M", 9, 0)]
     reads, _ = read_all(write_bam("a.bam", records, LENGTHS))

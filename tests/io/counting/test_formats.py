@@ -66,6 +66,7 @@ FORMATS = [
     ("a.bed", None, lambda c, s, e, d: f"{c}\t{s}\t{e}\tr/1\t37\t{d}\t{e - s}M", "reads", SHIFTED),
     ("a.bed", None, lambda c, s, e, d: f"{c}\t{s}\t{e}\tr\t0\t{d}\t{s}\t{e}\t0\t1\t{e - s},\t0,", "reads", SHIFTED),
     ("a.bed", None, lambda c, s, e, d: f"{c}\t{s}\t{e}\tr\t0\t{d}\t{s}\t{e}\t0", "reads", SHIFTED),
+    ("a.bed", None, lambda c, s, e, d: f"{c}\t{s}\t{e}\tr\t0\t{d}\tnote\t5.0\t2.0", "reads", SHIFTED),
     ("a.bed", None, lambda c, s, e, d: f"{c}\t{s}\t{s + 20}\t{c}\t{e - 25}\t{e}\tr\t60\t+\t-", "pairs", MIDDLES),
     ("a.bedpe", None, lambda c, s, e, d: f"{c}\t{e - 25}\t{e}\t{c}\t{s}\t{s + 20}\tr\t60\t-\t+", "pairs", MIDDLES),
     ("a.bedpe.gz", None, lambda c, s, e, d: f"{c}\t{s}\t{s + 20}\t{c}\t{e - 25}\t{e}", "pairs", MIDDLES),

@@ -11,6 +11,11 @@ from chipvi.io.counting.formats import find_source
 from chipvi.io.counting.fragments import read_fragments
 
 TAGALIGN = "chr1\t100\t136\tN\t1000\t+\nchr2\t40\t76\tN\t1000\t-\n"
+# mates without a place, or on two chromosomes: dropped, and no fault of the file
+BROKEN_PAIRS = (
+    b".\t-1\t-1\tchr1\t5\t9\nchr1\t5\t9\t.\t-1\t-1\nchr1\t5\t9\tchr2\t5\t9\n"
+    b"chr1\t-1\t9\tchr1\t5\t9\nchr1\t5\t9\tchr1\t-1\t9\n"
+)
 FRAGMENTS = "# id=sample\n# a comment\nchr1\t100\t350\tACGT-1\t2\nchr2\t40\t90\tTTTT-1\t1\nchr1\t500\t701\tACGT-1\t9\n"
 
 
@@ -127,6 +132,22 @@ def test_fragments_of_another_genome_are_refused(tmp_path):
         pytest.param("a.bed", b"chr1\t1\t9\nchr1\t-2\t9\n", "line 2 is .* chr1:-2-9 does not", id="before the start"),
         pytest.param("a.bed", b"chr1\t1\t9\nchr1\t1\t99999999999999999999\n", "line 2 is", id="no 64 bits"),
         pytest.param("a.bed", b"chr1\t1\t9\n\t1\t9\n", "line 2 is .* no chromosome", id="no chromosome"),
+        pytest.param(
+            "a.bedpe", b"chr1\t1\t9\tchr1\t5\t9\nchr1\t-2\t9\tchr1\t5\t9\n", "line 2 is", id="a mate before the start"
+        ),
+        pytest.param("a.bedpe", b"chr1\t1\t9\tchr1\t5\t9\nchr1\t5\t9\tchr1\t-2\t9\n", "line 2 is", id="the other one"),
+        pytest.param(
+            "a.bedpe", b"chr1\t1\t9\tchr1\t5\t9\nchr1\t9\t9\tchr1\t5\t9\n", "line 2 is", id="a mate without a base"
+        ),
+        pytest.param(
+            "a.bedpe", b"chr1\t1\t9\tchr1\t5\t9\nchr1\t5\t9\tchr1\t9\t9\n", "line 2 is", id="the other without"
+        ),
+        pytest.param(
+            "a.bedpe",
+            b"chr1\t1\t9\tchr1\t5\t9\n" + BROKEN_PAIRS + b"chr1\t5\t9\tchr1\tx\t9\n",
+            "line 7 is .* it does not hold chromosome, start and end twice",
+            id="behind pairs that are none",
+        ),
         pytest.param("a.bed.gz", gzip.compress(FRAGMENTS.encode() * 999)[:400], "truncated", id="cut"),
         pytest.param("a.bed", b"\xff\xfe\x00chr", "it is no text", id="binary"),
         pytest.param("a.bed", b"chr1\t1\t9\nchr1\t1\t9\0\n", "it is no text", id="a zero byte"),
@@ -141,6 +162,11 @@ def test_a_file_that_is_no_bed_is_refused_by_name(name, data, message, tmp_path)
         read_all(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_pairs_may_start_at_the_first_base(tmp_path):
+    lines = "chr1\t0\t9\tchr1\t5\t9\nchr1\t5\t9\tchr1\t0\t9\n"
+    assert [(start, end) for _, start, end, *_ in read_all(written(tmp_path, "a.bedpe", lines))] == [(0, 9), (0, 9)]
 
 
 def test_unknown_endings_and_missing_files_are_refused(tmp_path):

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import pybigtools
 from anndata import AnnData
-from pandas.api.types import is_integer_dtype
 from rich.console import Console
 from rich.progress import track
 
@@ -26,9 +25,9 @@ from ..._arguments import checked, require_processes
 from ..._messages import and_more, listed
 from ..contigs import log_renamed, match_contigs, renamed_contigs
 from ..inputs import is_url
+from ..places import PLACE, check_places
 from ..processes import begin_worker, clean_context, script_not_run_again
 
-_PLACE = [_keys.CHROM, _keys.START, _keys.END]
 _LARGE = 50_000_000  # bytes; less is read sooner than another process starts
 _FILE = "file"
 _LONGEST = 2**31 - 1  # bp; of longer chromosomes, which the format allows, pybigtools reads nothing
@@ -95,7 +94,7 @@ def read_bigwigs(
     require_processes(processes)
     sources = _name_files(files, names)
     obs = _place(regions)
-    read = partial(_read_track, places=obs[_PLACE], fill=0.0 if uncovered == "zero" else None, arcsinh=arcsinh)
+    read = partial(_read_track, places=obs[PLACE], fill=0.0 if uncovered == "zero" else None, arcsinh=arcsinh)
     values_rt = np.empty((len(obs), len(sources)), dtype=np.float32)
     columns = _read_all(read, list(sources.values()), processes)
     shown = track(columns, "Reading bigWig", total=len(sources), console=Console(stderr=True), disable=not progress)
@@ -158,31 +157,16 @@ def _stem(source: str) -> str:
 
 def _place(regions: pd.DataFrame) -> pd.DataFrame:
     """Regions as obs: named by their places, unless they have names."""
-    absent = [name for name in _PLACE if name not in regions]
-    if absent:
-        raise ValueError(f"regions must have the columns chrom, start and end; {listed(absent)} not found.")
-    if regions.empty:
+    if not len(regions):
         raise ValueError("regions must hold at least one region; they hold none.")
-    for key in (_keys.START, _keys.END):
-        if not is_integer_dtype(regions[key]):
-            raise ValueError(
-                f"column {key!r} of regions must hold whole base pairs; its dtype is {regions[key].dtype}. "
-                "Convert it with .astype(int)."
-            )
-    start, end = regions[_keys.START].to_numpy(np.int64), regions[_keys.END].to_numpy(np.int64)
-    broken = np.flatnonzero(~((start >= 0) & (end > start)))
-    if len(broken):
-        found = f"region {_where(regions, broken[0])}{and_more(len(broken))}"
-        raise ValueError(f"regions must start at 0 or later and end after they start; {found} does not.")
-    obs = regions.copy()
-    if is_unnamed := isinstance(regions.index, pd.RangeIndex):
-        chrom = regions[_keys.CHROM].astype(str)
-        obs.index = pd.Index([f"{c}:{s}-{e}" for c, s, e in zip(chrom, start, end, strict=True)])
-    return obs if is_unnamed else obs.set_axis(obs.index.astype(str))
+    obs = check_places(regions, "regions")
+    if isinstance(obs.index, pd.RangeIndex):
+        return obs.set_axis([f"{c}:{s}-{e}" for c, s, e in zip(*(obs[name] for name in PLACE), strict=True)])
+    return obs.set_axis(obs.index.astype(str))
 
 
 def _where(regions: pd.DataFrame, row: int) -> str:
-    chrom, start, end = regions[_PLACE].iloc[row]
+    chrom, start, end = regions[PLACE].iloc[row]
     return f"{chrom}:{start}-{end}"
 
 

@@ -26,7 +26,7 @@ from ... import _keys
 from ..._arguments import checked
 from ..._files import require_space, written_whole
 from ..._messages import and_more, levels_to_caller, listed, unknown
-from ...data.segments import find_segments
+from ...data.segments import refuse_overlaps
 from ...data.track_data import Matrix
 from ..assembly import lengths_by_chrom
 from ..genomes import chrom_sizes
@@ -229,7 +229,7 @@ def _place(obs: pd.DataFrame, genome: str | Path | pd.Series | None) -> Places:
     absent = [name for name in (_keys.CHROM, _keys.START, _keys.END) if name not in obs]
     if absent:
         raise ValueError(f"regions can be written only where obs has chrom, start and end; it has no {listed(absent)}.")
-    find_segments(obs)  # sorted and without overlaps
+    refuse_overlaps(obs)
     chrom = obs[_keys.CHROM].astype(str).to_numpy(dtype=object)
     start, end = (obs[name].to_numpy(dtype=np.int64) for name in (_keys.START, _keys.END))
     first = np.flatnonzero(np.r_[True, chrom[1:] != chrom[:-1]])[: len(chrom)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +145,7 @@ def count_reads(
     kept = leave_out(places, blacklist)
     paths = [source.path for sources in tracks.values() for source in sources if source.text is None]
     require_one_assembly({str(path): contig_lengths(path) for path in paths}, kept.regions, sizes)
+    require_strands((source for sources in tracks.values() for source in sources), counting)
     return count_tracks(tracks, kept, sizes, counting, filters, processes, progress)
 
 
@@ -157,7 +158,7 @@ def count_tracks(
     processes: int | None,
     progress: bool,
 ) -> AnnData:
-    """Count tracks at regions that have been checked.
+    """Count tracks at regions that have been checked, by a rule that has been checked with the files.
 
     Parameters
     ----------
@@ -173,7 +174,6 @@ def count_tracks(
         As for :func:`count_reads`, which also describes the result and the errors.
     """
     sources = [source for of_track in tracks.values() for source in of_track]
-    _require_strands(sources, rule)
     obs = kept.regions
     lengths = None if sizes is None else lengths_by_chrom(obs[_keys.CHROM].unique(), sizes)
     plan = Plan(Regions.from_frame(obs), kept.blacklist, rule, filters, lengths)
@@ -246,7 +246,14 @@ def _regions(
     return check_regions(regions), sizes
 
 
-def _require_strands(sources: Sequence[Source], rule: CountingRule) -> None:
+def require_strands(sources: Iterable[Source], rule: CountingRule) -> None:
+    """Refuse to count 5' ends in texts without a strand.
+
+    Raises
+    ------
+    ValueError
+        Which names the file.
+    """
     for source in sources:
         if rule.name == "five_prime" and source.text not in (None, READS):
             raise ValueError(

@@ -72,6 +72,9 @@ class CountingRule:
             )
         for shift in self.strand_shift:
             require_whole("strand_shift", shift, least=-LONGEST, unit="bp")
+        # Python's own: with NumPy's uint64 a place would be a float
+        object.__setattr__(self, "fragment_length", int(self.fragment_length))
+        object.__setattr__(self, "strand_shift", tuple(map(int, self.strand_shift)))
 
     def place(self, reads: Reads) -> tuple[np.ndarray, np.ndarray]:
         """Start and end of where each read counts, in bp, 0-based, half-open; it may lie off the chromosome.

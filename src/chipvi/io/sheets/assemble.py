@@ -23,7 +23,7 @@ from ..bigwigs.read import read_bigwigs, require_uncovered
 from ..contigs import choose_chromosomes
 from ..counting.alignments import ReadFilters
 from ..counting.blacklist import Kept, leave_out
-from ..counting.count import count_tracks
+from ..counting.count import count_tracks, require_strands
 from ..counting.formats import Source, find_source
 from ..counting.rules import CountingRule
 from ..genomes import chrom_sizes, cut_regions, is_genome_name, make_bins
@@ -89,6 +89,7 @@ def plan_sheet(
     chromosomes: str | None,
     blacklist: pd.DataFrame | str | Path | None,
     merge_replicates: bool,
+    rule: CountingRule,
 ) -> SheetPlan:
     """Check all that can be checked before a read is counted; arguments and errors as :func:`count_sheet`."""
     table = check_sheet(sheet) if isinstance(sheet, pd.DataFrame) else read_sheet(sheet)
@@ -99,6 +100,7 @@ def plan_sheet(
         for track in tracks
         if track.counted
     }
+    require_strands((source for of_track in sources.values() for source in of_track), rule)
     require_assembly([file for track in tracks for file in track.files], places, genome)
     kept = leave_out(places, blacklist)
     return SheetPlan(tracks, sources, replace(kept, regions=kept.regions.reset_index(drop=True)))
@@ -172,8 +174,9 @@ def count_sheet(
     OSError
         If `out` cannot be written, as where the disk is full.
     """
-    CountingRule(rule, fragment_length, strand_shift)  # they refuse what is wrong before a file is opened
-    ReadFilters(min_mapq, duplicates, secondary, supplementary)
+    # they refuse what is wrong before a file is opened
+    counting = CountingRule(rule, fragment_length, strand_shift)
+    filters = ReadFilters(min_mapq, duplicates, secondary, supplementary)
     require_uncovered(uncovered)
     require_processes(processes)
     if bin_size is not None:
@@ -189,6 +192,7 @@ def count_sheet(
             chromosomes=chromosomes,
             blacklist=blacklist,
             merge_replicates=merge_replicates,
+            rule=counting,
         )
         tracks, places = plan.tracks, plan.regions
         counts = None
@@ -197,8 +201,8 @@ def count_sheet(
                 plan.sources,
                 plan.kept,
                 None if genome is None else chrom_sizes(genome),
-                CountingRule(rule, int(fragment_length), (int(strand_shift[0]), int(strand_shift[1]))),
-                ReadFilters(min_mapq, duplicates, secondary, supplementary),
+                counting,
+                filters,
                 processes,
                 progress,
             )

@@ -1,0 +1,149 @@
+"""Boosted regression trees as tensors, so that they are saved, moved and evaluated like the rest of a module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+TREE_DEPTH = 4  # of every tree: 15 splits, 16 leaves
+_N_SPLITS, _N_LEAVES = 2**TREE_DEPTH - 1, 2**TREE_DEPTH
+
+
+@dataclass(frozen=True, eq=False)
+class TreeSum:
+    """The trees (j) of one view of one track, complete: split k has the children 2k + 1 and 2k + 2.
+
+    Parameters
+    ----------
+    track, view
+        Which track and, by its number, which view they predict.
+    base
+        To be added to the sum of the leaves.
+    feature_jk, threshold_jk
+        A region goes left at a split where this feature is at most the threshold, float32.
+    missing_left_jk
+        Whether it goes left where the feature is missing, bool.
+    leaf_jl
+        What a tree adds in each leaf, float32.
+    needs_f
+        Features that the trees look at and that were never missing when they were learnt, bool.
+    """
+
+    track: int
+    view: int
+    base: float
+    feature_jk: np.ndarray
+    threshold_jk: np.ndarray
+    missing_left_jk: np.ndarray
+    leaf_jl: np.ndarray
+    needs_f: np.ndarray
+
+
+class BoostedTrees(nn.Module):
+    """Sums of boosted trees, one for each view of a track that has any (n); none at first.
+
+    Parameters
+    ----------
+    n_features
+        Features that a tree may look at.
+    """
+
+    track_n: Tensor
+    view_n: Tensor
+    base_n: Tensor
+    feature_njk: Tensor
+    threshold_njk: Tensor
+    missing_left_njk: Tensor
+    leaf_njl: Tensor
+    needs_nf: Tensor
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self._n_features = n_features
+        self.clear()
+
+    def clear(self) -> None:
+        """Have no trees."""
+        self.set([])
+
+    @torch.no_grad()
+    def set(self, sums: Sequence[TreeSum]) -> None:
+        """Have these trees, and no other."""
+        device = self.track_n.device if hasattr(self, "track_n") else None
+        n_trees = len(sums[0].feature_jk) if sums else 0
+
+        def keep(name: str, values: list[Any], shape: tuple[int, ...], dtype: torch.dtype) -> None:
+            array = np.array(values).reshape(len(sums), *shape)
+            self.register_buffer(name, torch.tensor(array, dtype=dtype, device=device))
+
+        keep("track_n", [one.track for one in sums], (), torch.int64)
+        keep("view_n", [one.view for one in sums], (), torch.int64)
+        keep("base_n", [one.base for one in sums], (), torch.float64)
+        keep("feature_njk", [one.feature_jk for one in sums], (n_trees, _N_SPLITS), torch.int64)
+        keep("threshold_njk", [one.threshold_jk for one in sums], (n_trees, _N_SPLITS), torch.float32)
+        keep("missing_left_njk", [one.missing_left_jk for one in sums], (n_trees, _N_SPLITS), torch.bool)
+        keep("leaf_njl", [one.leaf_jl for one in sums], (n_trees, _N_LEAVES), torch.float32)
+        keep("needs_nf", [one.needs_f for one in sums], (self._n_features,), torch.bool)
+
+    def find(self, track: int, view: int) -> int | None:
+        """Position of the trees of a view of a track; None where there are none."""
+        is_it_n = (self.track_n == track) & (self.view_n == view)
+        return int(is_it_n.nonzero()[0, 0]) if bool(is_it_n.any()) else None
+
+    def forward(self, feature_rf: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """Sum of some trees, float64, and where they may be believed, bool: nothing that they need is missing.
+
+        Parameters
+        ----------
+        feature_rf
+            Features of the regions, float32, NaN where missing.
+        n
+            Of :meth:`find`.
+        """
+        feature_jk, threshold_jk = self.feature_njk[n], self.threshold_njk[n]
+        tree_j = torch.arange(len(feature_jk), device=feature_rf.device)
+        place_rj = torch.zeros(len(feature_rf), len(tree_j), dtype=torch.int64, device=feature_rf.device)
+        for _ in range(TREE_DEPTH):
+            value_rj = feature_rf.gather(1, feature_jk[tree_j, place_rj])
+            is_left_rj = value_rj <= threshold_jk[tree_j, place_rj]
+            is_left_rj |= value_rj.isnan() & self.missing_left_njk[n][tree_j, place_rj]
+            place_rj = 2 * place_rj + 2 - is_left_rj.long()
+        leaf_rj = self.leaf_njl[n][tree_j, place_rj - _N_SPLITS]
+        may_believe_r = ~(feature_rf.isnan() & self.needs_nf[n]).any(dim=1)
+        return self.base_n[n] + leaf_rj.double().sum(dim=1), may_believe_r
+
+    @torch.no_grad()
+    def extend_from(self, known: BoostedTrees) -> None:
+        """Take the trees that know the first of these features."""
+        buffers = dict(known.named_buffers())
+        buffers["needs_nf"] = nn.functional.pad(known.needs_nf, (0, self._n_features - known._n_features))
+        self.take(buffers)
+
+    @torch.no_grad()
+    def take(self, buffers: Mapping[str, Tensor]) -> None:
+        """Have the trees of these buffers, however many there are.
+
+        Raises
+        ------
+        ValueError
+            If they do not fit each other, or look at features that there are not.
+        """
+        n, j = buffers["feature_njk"].shape[:2]
+        shapes = {
+            **dict.fromkeys(("track_n", "view_n", "base_n"), (n,)),
+            **dict.fromkeys(("feature_njk", "threshold_njk", "missing_left_njk"), (n, j, _N_SPLITS)),
+            "leaf_njl": (n, j, _N_LEAVES),
+            "needs_nf": (n, self._n_features),
+        }
+        for name, shape in shapes.items():
+            if tuple(buffers[name].shape) != shape or buffers[name].dtype != getattr(self, name).dtype:
+                raise ValueError(f"trees.{name} is not of the shape {shape} and the type of its kind")
+        if n and not 0 <= int(buffers["feature_njk"].min()) <= int(buffers["feature_njk"].max()) < self._n_features:
+            raise ValueError(f"the trees look at other features than the {self._n_features} there are")
+        for name in shapes:
+            self.register_buffer(name, buffers[name].to(self.track_n.device, copy=True))
