@@ -144,7 +144,9 @@ def run(options: Options) -> None:
 
 def _is_first(options: Options) -> bool:
     """Whether this process writes the model: of those that train together, one does."""
-    if options.resume and not (_unfinished(options) / SETTINGS_FILE).is_file():
+    from .._files import unfinished_of
+
+    if options.resume and not (unfinished_of(options.out) / SETTINGS_FILE).is_file():
         return True  # to say so
     from ..train.ranks import find_ranks
     from ..train.runner import choose_accelerator
@@ -159,10 +161,12 @@ def _training(given: Mapping[str, Any]) -> Training:
 
 def _gather(options: Options) -> tuple[Path | None, Settings]:
     """Data and settings that are asked for: by options, a settings file, or a training that was cut off."""
+    from .._files import unfinished_of
+
     given: Settings = {**options.keys, **options.training}
     if options.config is not None:
         given = read_config(options.config, KNOWN) | given
-    return _resumed(_unfinished(options), options.data, given) if options.resume else (options.data, given)
+    return _resumed(unfinished_of(options.out), options.data, given) if options.resume else (options.data, given)
 
 
 def _make_model(options: Options) -> tuple[Plan, ChipVI]:
@@ -230,15 +234,11 @@ def _run(options: Options, console: Console) -> None:
     print_files(out, files, console)
 
 
-def _unfinished(options: Options) -> Path:
-    from .._files import unfinished_of
-
-    return unfinished_of(options.out)
-
-
 def _find_unfinished(options: Options) -> Path:
     """Folder of a training that is not finished, if it, or a new one, may become the model that is asked for."""
-    out, unfinished = options.out, _unfinished(options)
+    from .._files import unfinished_of
+
+    out, unfinished = options.out, unfinished_of(options.out)
     holds_model = any((out / name).is_file() for name in (MODEL_FILE, PICKLE_FILE))
     if out.exists() and not holds_model and not (out.is_dir() and not any(out.iterdir())):
         raise FileExistsError(f"{out} is there already, and is no model of chipvi. Name another folder.")

@@ -410,6 +410,9 @@ class ChipVI(
             module.trees.clear()
             if boosted_trees and not plan.was_interrupted:
                 boost(module, data, split.train, options.seed)
+                # on unlike machines they may be other trees, or more of them
+                first = options.ranks.gather({name: value.cpu() for name, value in module.trees.named_buffers()})[0]
+                module.trees.take(first)
         recalibrate(module, self.grid, data, split.train, split.validation if recalibrate_spread else split.train[:0])
         if size is not None:
             module.learn_tracks(size.n_tracks + np.flatnonzero(data.measured_t[size.n_tracks :]))

@@ -261,8 +261,8 @@ def fit(
         data, split.train, module.half_widths, options.batch_size, options.n_steps, random, ranks.rank, ranks.size
     )
     validated = draw_blocks(split.validation, MOST_VALIDATED, bin_width=data.segments.bin_width)
-    held_out = np.array_split(validated, ranks.size)[ranks.rank]
-    validation = FixedMinibatches(data, held_out, module.half_widths, options.batch_size)
+    validated = np.array_split(validated, ranks.size)[ranks.rank]
+    validation = FixedMinibatches(data, validated, module.half_widths, options.batch_size)
     callbacks, best = options.callbacks, KeepBest()
     if len(validation) and options.early_stopping:
         callbacks += [best, EarlyStopping("validation_loss", patience=options.patience)]
