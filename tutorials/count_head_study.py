@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from anndata import AnnData
@@ -104,7 +105,8 @@ class StudyVAE(ChipVAE):
         if "heavy_kl" in suspects:
             options = replace(options, kl_weight=float(len(grid.assays)))
         super().__init__(grid, start, options, *arguments)
-        counts = StudyView(make_count_head(options.head, **(options.head_options or {})), start.counts, suspects)
+        head = make_count_head(options.head, **(options.head_options or {}))
+        counts = StudyView(head, start.counts, start.known_ba, suspects)
         self.by_kind[str(ViewKind.COUNTS)] = counts
         for weight_v in (self.offsets.others_weight_v, self.offsets.relatives_weight_v):
             weight_v.requires_grad_(False)  # it stays at 0
@@ -142,7 +144,7 @@ class StudyView(CountView):
 
     Parameters
     ----------
-    head, start
+    head, start, known_ba
         As in :class:`chipvi.module.views.CountView`.
     suspects
         Names out of :data:`SUSPECTS`.
@@ -150,8 +152,8 @@ class StudyView(CountView):
 
     clamped_share: Tensor
 
-    def __init__(self, head: CountHead, start: CellStart, suspects: Collection[str]) -> None:
-        super().__init__(SuspectHead(head, suspects), start)
+    def __init__(self, head: CountHead, start: CellStart, known_ba: np.ndarray, suspects: Collection[str]) -> None:
+        super().__init__(SuspectHead(head, suspects), start, known_ba)
         self._suspects = frozenset(suspects)
 
     def slots(self, means: AssayMeans) -> Slots:
@@ -161,10 +163,10 @@ class StudyView(CountView):
         return Slots(means.value_rqas * means.present_rqa.unsqueeze(-1), means.present_rqa)
 
     def losses(
-        self, prediction: ViewPrediction, truth: Truth, queries: Queries, log_depth_rqg: Tensor
+        self, prediction: ViewPrediction, truth: Truth, queries: Queries, log_exposure_rqg: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Likelihoods as the suspects have them."""
-        nll_rqg, mismatch_rqg = super().losses(prediction, truth, queries, log_depth_rqg)
+        nll_rqg, mismatch_rqg = super().losses(prediction, truth, queries, log_exposure_rqg)
         if "loss_clamp" in self._suspects:
             is_scored_rqg = truth.scored_rqg > 0
             median = nll_rqg.detach()[is_scored_rqg].median()
