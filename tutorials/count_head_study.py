@@ -85,6 +85,10 @@ class StudyModel(ChipVI):
         self._module_cls = partial(StudyVAE, suspects=tuple(suspects))  # type: ignore[assignment]
         super().__init__(adata, **({"mean_weight": 0.0, "kl_weight": 0.01, "denoise_weight": 0.5} | options))
 
+    def train(self, *args: Any, **options: Any) -> None:
+        """As :meth:`chipvi.ChipVI.train`, without boosted trees, which would learn what the network does not."""
+        super().train(*args, **({"boosted_trees": False} | options))
+
 
 class StudyVAE(ChipVAE):
     """The module of :class:`StudyModel`; parameters are those of :class:`chipvi.module.ChipVAE`, and the suspects."""

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 import chipvi
 from chipvi import ChipVI
 from chipvi.data.track_data import ViewKind
-from chipvi.model.saved import SavedModel
+from chipvi.model.saved import FORMAT, SavedModel
 from chipvi.train.findings import Finding, Sign
 
 
@@ -164,7 +164,7 @@ def test_the_files_are_json_and_safetensors_and_hold_all_of_the_state(model, fol
     assert sorted(file.name for file in folder.iterdir()) == ["model.json", "model.safetensors"]
     document = json.loads((folder / "model.json").read_text("utf-8"))
     assert document["var_names"] == list(model.adata.var_names)
-    assert document["format"] == 1 and document["class"] == "ChipVI"
+    assert document["format"] == FORMAT and document["class"] == "ChipVI"
     assert document["versions"] == {name: version(name) for name in ("chipvi", "scvi-tools")}
     assert document["init_params"]["n_latent"] == 6
     table = document["attributes"]["history_"]["train_loss"]["$table"]["train_loss"]
