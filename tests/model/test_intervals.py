@@ -80,7 +80,7 @@ def test_the_variance_is_that_within_draws_and_that_between_them(uncertain):
     counts = uncertain.get_quantiles(levels, n_samples=256, return_numpy=True, **asked)
     request = uncertain._counts_request(None, ROWS, TRACKS, None)
     generator = torch.Generator().manual_seed(1)
-    visible = next(iter(request.predictor.batches(request.rows, None)))
+    visible = request.predictor.see(next(iter(request.predictor.minibatches(request.data, request.rows, None))))
     asked_for = request.predictor.without_own_data()
     drawn = request.predictor.predict(visible, asked_for, independent_draws(400, generator))[ViewKind.COUNTS]
     mean, dispersion = drawn.mean_srn.double().numpy(), drawn.spread_srn.double().numpy()
