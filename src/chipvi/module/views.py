@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Normal
 
 from ..data.grid import CellStart
 from ..data.track_data import ViewKind
-from ..nn import CountHead, GaussianHead, NegativeBinomial, log_ratio, log_update, window_means
+from ..nn import CountHead, GaussianHead, NegativeBinomial, TwoStateNB, log_ratio, log_update, window_means
 from .calibration import Calibration, CountCalibration, SignalCalibration
 from .features import AssayMeans, WindowMeans, WindowOffsets
 from .inputs import Average, HeadInputs, OwnCounts, Queries, Slots, Truth, ViewPrediction, Visible
@@ -232,6 +232,9 @@ class CountView(View):
 
     def collect(self, distribution: Distribution, query_n: Tensor, place_n: Tensor) -> NegativeBinomial:
         """The negative binomials with the moments of the head's distributions."""
+        if hasattr(distribution, "split"):
+            parts = (distribution.mu, distribution.theta, distribution.split, distribution.background)
+            return TwoStateNB(*(x.expand(distribution.mu.shape)[:, query_n, place_n] for x in parts))
         mean_rn, variance_rn = (x[:, query_n, place_n] for x in (distribution.mean, distribution.variance))
         return NegativeBinomial.from_moments(mean_rn, variance_rn)
 

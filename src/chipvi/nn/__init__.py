@@ -3,7 +3,7 @@
 from ._affinity import BiosampleAffinity, similarity_scores
 from ._coders import BiosampleEmbedding, Decoder, Encoder, TrainableEntries
 from ._context import window_means
-from ._distributions import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+from ._distributions import NegativeBinomial, Poisson, TwoStateNB, ZeroInflatedNegativeBinomial
 from ._heads import (
     COUNT_HEADS,
     ClampedNP,
@@ -32,6 +32,7 @@ __all__ = [
     "Poisson",
     "PoissonHead",
     "TrainableEntries",
+    "TwoStateNB",
     "ZeroInflated",
     "ZeroInflatedNegativeBinomial",
     "log_ratio",

@@ -187,6 +187,32 @@ class ZeroInflatedNegativeBinomial(_CountDistribution, scvi.distributions.ZeroIn
         return counts * torch.bernoulli(torch.sigmoid(-self.zi_logits).expand(shape), generator=generator)
 
 
+class TwoStateNB(NegativeBinomial):
+    """Prototype: moments are those of the NB (mu, theta); split = logit of the share of 1/theta between the states."""
+
+    def __init__(self, mean: Tensor, dispersion: Tensor, split: Tensor, background: Tensor) -> None:
+        super().__init__(mean, dispersion)
+        self.split, self.background = _at_least_float32(split), _at_least_float32(background)
+
+    def states(self) -> tuple[Tensor, ...]:
+        """Log odds of peak, means and dispersion of both."""
+        mean, theta = self.mu.double(), self.theta.double()
+        split, background = self.split.double(), self.background.double()
+        f, rest = torch.sigmoid(split), torch.sigmoid(-split)
+        low, gap = torch.sigmoid(background), torch.sigmoid(-background)
+        log_odds = 2 * gap.log() + theta.log() - f.log()
+        return log_odds, mean * low, mean * (low + gap * (1 + torch.exp(-log_odds))), (theta + f) / rest
+
+    def _log_prob(self, counts: Tensor) -> Tensor:
+        log_odds, low, high, dispersion = self.states()
+        parts = [
+            F.logsigmoid(s * log_odds)
+            + _NegativeBinomialLogProb.apply(*torch.broadcast_tensors(counts, m, dispersion))
+            for s, m in ((-1, low), (1, high))
+        ]
+        return torch.logaddexp(*parts)
+
+
 class _NegativeBinomialLogProb(torch.autograd.Function):
     """log P(k) = k log m - k - log k! + (t + k) log((t + k) / (t + m)) + R(k, t), for mean m and dispersion t.
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
 from .._arguments import refuse_unknown, require_real
-from ._distributions import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial, _at_least_float32
+from ._distributions import NegativeBinomial, Poisson, TwoStateNB, ZeroInflatedNegativeBinomial, _at_least_float32
 
 _LOG_MEAN = (-16.0, 16.0)  # means from 1e-7 to 9e6
 _LOG_DISPERSION = (math.log(1e-3), math.log(1e4))
@@ -197,6 +197,30 @@ class ZeroInflated(CountHead):
         return ZeroInflatedNegativeBinomial(torch.exp(log_mean), F.softplus(pre_dispersion), zero_logit)
 
 
+class TwoState(CountHead):
+    """Prototype."""
+
+    n_outputs = 4
+    _ranges = (_LOG_MEAN, _PRE_DISPERSION, (-8.0, 8.0), (-8.0, 8.0))
+
+    def __init__(self, start_split: float = -2.0, start_background: float = 0.0) -> None:
+        super().__init__()
+        self.start_split, self.start_background = start_split, start_background
+
+    def _coordinates(self, raw_qo: Tensor, log_mean_q: Tensor, log_dispersion_q: Tensor) -> tuple[Tensor, ...]:
+        pre_dispersion = _inverse_softplus(log_dispersion_q.exp()) + raw_qo[..., 1]
+        return (
+            log_mean_q + raw_qo[..., 0],
+            pre_dispersion,
+            self.start_split + raw_qo[..., 2],
+            self.start_background + raw_qo[..., 3],
+        )
+
+    def _distribution(self, *coordinates: Tensor) -> Distribution:
+        log_mean, pre_dispersion, split, background = coordinates
+        return TwoStateNB(torch.exp(log_mean), F.softplus(pre_dispersion), split, background)
+
+
 class GaussianHead(nn.Module):
     """Normal distribution of the signal, arcsinh(-log10 p): ``raw[0]`` moves the mean, ``raw[1]`` the spread.
 
@@ -258,6 +282,7 @@ COUNT_HEADS: dict[str, type[CountHead]] = {
     "clamped_np": ClampedNP,
     "poisson": PoissonHead,
     "zero_inflated": ZeroInflated,
+    "two_state": TwoState,
 }
 
 
