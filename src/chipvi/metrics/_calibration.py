@@ -207,10 +207,14 @@ def nb_pit(counts: ArrayLike, mean: ArrayLike, dispersion: ArrayLike, n_bins: in
     require_whole("n_bins", n_bins, least=1, most=_MOST_BINS)
     counts, mean = _one_shape(counts=counts, mean=mean)
     dispersion = np.broadcast_to(np.asarray(dispersion, dtype=np.float64), counts.shape)
-    below, upto = nb_cdf(counts - 1, mean, dispersion), nb_cdf(counts, mean, dispersion)
+    return pit_histogram(nb_cdf(counts - 1, mean, dispersion), nb_cdf(counts, mean, dispersion), n_bins)
+
+
+def pit_histogram(below: np.ndarray, upto: np.ndarray, n_bins: int) -> np.ndarray:
+    """As :func:`nb_pit`, of any distribution, from the probabilities of less than each count and of it or less."""
     width, missing = upto - below, np.isnan(upto)
     wide = width > 0  # elsewhere all of the probability lies at one point
-    cumulative = [np.zeros(counts.shape[1:])]
+    cumulative = [np.zeros(upto.shape[1:])]
     for edge in np.arange(1, n_bins + 1) / n_bins:
         share = np.where(wide, np.clip(edge - below, 0, width) / np.where(wide, width, 1), edge >= below)
         cumulative.append(_mean_over_regions(np.where(missing, np.nan, share)))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
-from ..nn import NegativeBinomial, TwoStateNB
+from ..nn import NegativeBinomial
 
 Cells: TypeAlias = tuple[np.ndarray, ...] | tuple[int, int]  # biosamples and assays
 
@@ -81,14 +81,7 @@ class CountCalibration(Calibration):
     def correct(self, distribution: Distribution, level: Tensor, log_spread: Tensor) -> NegativeBinomial:
         """Multiply mean and dispersion."""
         assert isinstance(distribution, NegativeBinomial)
-        if hasattr(distribution, "split"):
-            return TwoStateNB(
-                distribution.mu * torch.exp(level),
-                distribution.theta * torch.exp(log_spread),
-                distribution.split,
-                distribution.background,
-            )
-        return NegativeBinomial(distribution.mu * torch.exp(level), distribution.theta * torch.exp(log_spread))
+        return distribution.scaled(level, log_spread)
 
 
 class SignalCalibration(Calibration):

@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Normal
 
 from ..data.grid import CellStart
 from ..data.track_data import ViewKind
-from ..nn import CountHead, GaussianHead, NegativeBinomial, TwoStateNB, log_ratio, log_update, window_means
+from ..nn import CountHead, GaussianHead, NegativeBinomial, TwoStateNegativeBinomial, log_ratio, log_update, window_means
 from .calibration import Calibration, CountCalibration, SignalCalibration
 from .features import AssayMeans, WindowMeans, WindowOffsets
 from .inputs import Average, HeadInputs, OwnCounts, Queries, Slots, Truth, ViewPrediction, Visible
@@ -142,6 +142,10 @@ class View(nn.Module):
         """Dispersion of counts, standard deviation of signal."""
         raise NotImplementedError
 
+    def shape_p(self, distribution: Distribution) -> Tensor:
+        """What else there is to the distribution of a target, in the last axis."""
+        raise NotImplementedError
+
 
 class CountView(View):
     """Reads. They enter as rates, and are predicted at a depth.
@@ -228,13 +232,15 @@ class CountView(View):
         counts, target_rqg, cell = prediction.distribution, truth.value_rqg, queries.cell_qg
         excess_rqg = torch.exp(self.level_ba[cell] + log_depth_rqg - self.log_spread_ba[cell])
         mismatch_rqg = (counts.mean - target_rqg * torch.log(counts.mean)) / (1 + excess_rqg)
+        if isinstance(counts, TwoStateNegativeBinomial):
+            mismatch_rqg = mismatch_rqg - NegativeBinomial(counts.mu.detach(), counts.theta).log_prob(target_rqg)
         return -counts.log_prob(target_rqg), mismatch_rqg
 
     def collect(self, distribution: Distribution, query_n: Tensor, place_n: Tensor) -> NegativeBinomial:
-        """The negative binomials with the moments of the head's distributions."""
-        if hasattr(distribution, "split"):
-            parts = (distribution.mu, distribution.theta, distribution.split, distribution.background)
-            return TwoStateNB(*(x.expand(distribution.mu.shape)[:, query_n, place_n] for x in parts))
+        """Those of the head, or where it has none, the negative binomials with the same moments."""
+        if isinstance(distribution, TwoStateNegativeBinomial):
+            parts = (distribution.mu, distribution.theta, distribution.shape_p)
+            return NegativeBinomial.with_shape(*(x[:, query_n, place_n] for x in parts))
         mean_rn, variance_rn = (x[:, query_n, place_n] for x in (distribution.mean, distribution.variance))
         return NegativeBinomial.from_moments(mean_rn, variance_rn)
 
@@ -242,6 +248,11 @@ class CountView(View):
         """Dispersion."""
         assert isinstance(distribution, NegativeBinomial)
         return distribution.theta
+
+    def shape_p(self, distribution: Distribution) -> Tensor:
+        """Numbers beyond mean and dispersion, see :meth:`chipvi.nn.NegativeBinomial.with_shape`."""
+        assert isinstance(distribution, NegativeBinomial)
+        return distribution.shape_p
 
 
 class SignalView(View):
@@ -287,3 +298,7 @@ class SignalView(View):
     def spread(self, distribution: Distribution) -> Tensor:
         """Standard deviation."""
         return distribution.stddev
+
+    def shape_p(self, distribution: Distribution) -> Tensor:
+        """Nothing."""
+        return distribution.mean.new_empty(*distribution.mean.shape, 0)

@@ -3,7 +3,7 @@
 from ._affinity import BiosampleAffinity, similarity_scores
 from ._coders import BiosampleEmbedding, Decoder, Encoder, TrainableEntries
 from ._context import window_means
-from ._distributions import NegativeBinomial, Poisson, TwoStateNB, ZeroInflatedNegativeBinomial
+from ._distributions import NegativeBinomial, Poisson, TwoStateNegativeBinomial, ZeroInflatedNegativeBinomial
 from ._heads import (
     COUNT_HEADS,
     ClampedNP,
@@ -12,6 +12,7 @@ from ._heads import (
     GaussianHead,
     MeanDispersion,
     PoissonHead,
+    TwoState,
     ZeroInflated,
     make_count_head,
 )
@@ -32,7 +33,8 @@ __all__ = [
     "Poisson",
     "PoissonHead",
     "TrainableEntries",
-    "TwoStateNB",
+    "TwoState",
+    "TwoStateNegativeBinomial",
     "ZeroInflated",
     "ZeroInflatedNegativeBinomial",
     "log_ratio",

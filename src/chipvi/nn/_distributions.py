@@ -1,13 +1,13 @@
 """Count distributions whose log-probabilities hold in every corner, for float32 parameters.
 
-All three are subclasses of their scvi-tools namesakes, so whatever knows those knows these. What differs: the
+All are subclasses of scvi-tools' own, so whatever knows those knows these. What differs: the
 log-probability is worked out, and returned, in float64, and samples can be drawn from a generator.
 """
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import scvi.distributions
 import torch
@@ -115,6 +115,27 @@ class NegativeBinomial(_CountDistribution, scvi.distributions.NegativeBinomial):
         ratio = mean / torch.maximum(variance - mean, _LEAST_EXCESS * mean)
         return cls(mean=mean, dispersion=torch.where(mean > 0, mean * ratio, 1.0))
 
+    @staticmethod
+    def with_shape(mean: Tensor, dispersion: Tensor, shape_p: Tensor) -> NegativeBinomial:
+        """Negative binomial, or with numbers of shape a :class:`TwoStateNegativeBinomial`."""
+        if shape_p.shape[-1] == 0:
+            return NegativeBinomial(mean, dispersion)
+        return TwoStateNegativeBinomial(mean, dispersion, *shape_p.unbind(-1))
+
+    @property
+    def shape_p(self) -> Tensor:
+        """What the distribution depends on beside mean and dispersion, in the last axis: nothing."""
+        return self.mu.new_empty(*self.mu.shape, 0)
+
+    def scaled(self, log_mean: Tensor, log_dispersion: Tensor) -> NegativeBinomial:
+        """Mean and all dispersions multiplied by factors of these logs."""
+        shape_p = self.shape_p
+        if shape_p.shape[-1]:
+            shape_p = torch.cat([shape_p[..., :1] + log_dispersion.unsqueeze(-1), shape_p[..., 1:]], dim=-1)
+        return NegativeBinomial.with_shape(
+            self.mu * torch.exp(log_mean), self.theta * torch.exp(log_dispersion), shape_p
+        )
+
     def _log_prob(self, counts: Tensor) -> Tensor:
         return _NegativeBinomialLogProb.apply(*torch.broadcast_tensors(counts, self.mu.double(), self.theta.double()))
 
@@ -187,30 +208,100 @@ class ZeroInflatedNegativeBinomial(_CountDistribution, scvi.distributions.ZeroIn
         return counts * torch.bernoulli(torch.sigmoid(-self.zi_logits).expand(shape), generator=generator)
 
 
-class TwoStateNB(NegativeBinomial):
-    """Prototype: moments are those of the NB (mu, theta); split = logit of the share of 1/theta between the states."""
+class States(NamedTuple):
+    """The two negative binomials that a :class:`TwoStateNegativeBinomial` mixes.
 
-    def __init__(self, mean: Tensor, dispersion: Tensor, split: Tensor, background: Tensor) -> None:
+    Parameters
+    ----------
+    log_odds
+        Log odds of the peak.
+    background_mean, peak_mean
+        Means, the first below that of the whole.
+    dispersion
+        Of both.
+    """
+
+    log_odds: Tensor
+    background_mean: Tensor
+    peak_mean: Tensor
+    dispersion: Tensor
+
+
+class TwoStateNegativeBinomial(NegativeBinomial):
+    """Background or peak: a mixture of two negative binomials, and beside it the single one that fits best.
+
+    Mean and variance are those of a negative binomial of this mean with dispersion D. Of its squared coefficient of
+    variation beyond Poisson, 1 / D, a share f is the difference between the states, and the background has a times the
+    mean. It follows that the odds of a peak are (1 - a)^2 D / f, the mean of a peak is a + (1 - a) (1 + 1 / odds) times
+    that of the whole, and the dispersion in either state is (D + f) / (1 - f). At f = 0 it is one negative binomial.
+
+    Parameters
+    ----------
+    mean
+        Of the whole, >= 0.
+    dispersion
+        Of the single negative binomial that fits best, kept as `theta`: for whoever wants one. Used in no formula.
+    log_total, between_logit, background_logit
+        Log of D, logit of f, logit of a.
+
+    Examples
+    --------
+    >>> counts = TwoStateNegativeBinomial(*torch.tensor([3.0, 1.0, -1.2040, 0.0, 0.0]))
+    >>> counts.mean, counts.variance
+    (tensor(3.), tensor(33.))
+    >>> states = counts.states
+    >>> torch.stack([torch.sigmoid(states.log_odds), *states[1:]])
+    tensor([0.1304, 1.5000, 13.0000, 1.6000], dtype=torch.float64)
+    """
+
+    def __init__(
+        self, mean: Tensor, dispersion: Tensor, log_total: Tensor, between_logit: Tensor, background_logit: Tensor
+    ) -> None:
         super().__init__(mean, dispersion)
-        self.split, self.background = _at_least_float32(split), _at_least_float32(background)
+        shape = torch.broadcast_tensors(log_total, between_logit, background_logit, self.mu)[:3]
+        self._shape_p = _at_least_float32(torch.stack(shape, dim=-1))
 
-    def states(self) -> tuple[Tensor, ...]:
-        """Log odds of peak, means and dispersion of both."""
-        mean, theta = self.mu.double(), self.theta.double()
-        split, background = self.split.double(), self.background.double()
-        f, rest = torch.sigmoid(split), torch.sigmoid(-split)
-        low, gap = torch.sigmoid(background), torch.sigmoid(-background)
-        log_odds = 2 * gap.log() + theta.log() - f.log()
-        return log_odds, mean * low, mean * (low + gap * (1 + torch.exp(-log_odds))), (theta + f) / rest
+    @property
+    def shape_p(self) -> Tensor:
+        """Log total dispersion, between logit and background logit, in the last axis."""
+        return self._shape_p
+
+    @property
+    def variance(self) -> Tensor:
+        """Of the mixture."""
+        return self.mu + self.mu.square() * torch.exp(-self.shape_p[..., 0])
+
+    @property
+    def single(self) -> NegativeBinomial:
+        """The single negative binomial that fits best."""
+        return NegativeBinomial(self.mu, self.theta)
+
+    @property
+    def states(self) -> States:
+        """The two states, float64."""
+        mean = self.mu.double()
+        log_total, between_logit, background_logit = self.shape_p.double().unbind(-1)
+        low, gap = torch.sigmoid(background_logit), torch.sigmoid(-background_logit)
+        log_odds = 2 * F.logsigmoid(-background_logit) + log_total - F.logsigmoid(between_logit)
+        return States(
+            log_odds=log_odds,
+            background_mean=mean * low,
+            peak_mean=mean * (low + gap * (1 + torch.exp(-log_odds))),
+            dispersion=(log_total.exp() + torch.sigmoid(between_logit)) / torch.sigmoid(-between_logit),
+        )
 
     def _log_prob(self, counts: Tensor) -> Tensor:
-        log_odds, low, high, dispersion = self.states()
-        parts = [
-            F.logsigmoid(s * log_odds)
-            + _NegativeBinomialLogProb.apply(*torch.broadcast_tensors(counts, m, dispersion))
-            for s, m in ((-1, low), (1, high))
-        ]
-        return torch.logaddexp(*parts)
+        log_odds, background_mean, peak_mean, dispersion = self.states
+        background, peak = NegativeBinomial(background_mean, dispersion), NegativeBinomial(peak_mean, dispersion)
+        return torch.logaddexp(
+            F.logsigmoid(-log_odds) + background.log_prob(counts), F.logsigmoid(log_odds) + peak.log_prob(counts)
+        )
+
+    def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
+        log_odds, background_mean, peak_mean, dispersion = self.states
+        is_peak = torch.bernoulli(torch.sigmoid(log_odds).expand(shape), generator=generator)
+        mean = torch.where(is_peak > 0, peak_mean, background_mean)
+        return NegativeBinomial(mean, dispersion.expand(shape)).sample(generator=generator)
 
 
 class _NegativeBinomialLogProb(torch.autograd.Function):

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
 from .._arguments import refuse_unknown, require_real
-from ._distributions import NegativeBinomial, Poisson, TwoStateNB, ZeroInflatedNegativeBinomial, _at_least_float32
+from ._distributions import NegativeBinomial, Poisson, TwoStateNegativeBinomial, ZeroInflatedNegativeBinomial, _at_least_float32
 
 _LOG_MEAN = (-16.0, 16.0)  # means from 1e-7 to 9e6
 _LOG_DISPERSION = (math.log(1e-3), math.log(1e4))
 _PRE_DISPERSION = (math.log(math.expm1(1e-3)), 1e4)  # the same range before softplus
-_ZERO_LOGIT = (-16.0, 16.0)
+_MEAN, _DISPERSION = {"mean": _LOG_MEAN}, {"dispersion": _PRE_DISPERSION}
 _PRE_STD = (math.log(math.expm1(1e-3)), 1e3)
 
 
@@ -31,14 +31,14 @@ class CountHead(nn.Module):
     * ``raw = 0`` gives mean ``exp(log_mean)`` and, where there is one, dispersion ``exp(log_dispersion)``.
     * ``log_mean + log 2`` doubles the mean: depth enters there.
     * Whatever `raw`, parameters, log-probabilities and gradients are finite: beyond the working range (log mean within
-      +-16, dispersion 1e-3 to 1e4, zero-inflation logit within +-16) a coordinate grows only logarithmically, with a
+      +-16, dispersion 1e-3 to 1e4, zero-inflation logit within +-16, logits of states within +-8) a coordinate grows only logarithmically, with a
       gradient that still leads back.
 
     A subclass gives the coordinates; this class bounds them and builds the distribution from them.
     """
 
     n_outputs: ClassVar[int]
-    _ranges: ClassVar[tuple[tuple[float, float], ...]]
+    _ranges: ClassVar[dict[str, tuple[float, float]]]
 
     def forward(self, raw_qo: Tensor, log_mean_q: Tensor, log_dispersion_q: Tensor) -> Distribution:
         """Distribution of the counts at each entry.
@@ -62,7 +62,8 @@ class CountHead(nn.Module):
             If the last dimension of `raw_qo` is not `n_outputs`.
         """
         coordinates = self._coordinates(*self._prepare(raw_qo, log_mean_q, log_dispersion_q))
-        return self._distribution(*(_bounded(x, *range_) for x, range_ in zip(coordinates, self._ranges, strict=True)))
+        ranges = self._ranges.values()
+        return self._distribution(*(_bounded(x, *range_) for x, range_ in zip(coordinates, ranges, strict=True)))
 
     def at_bounds(self, raw_qo: Tensor, log_mean_q: Tensor, log_dispersion_q: Tensor) -> dict[str, Tensor]:
         """Where a bound or a clamp is active, by the coordinate that it holds: boolean, each of shape q.
@@ -70,10 +71,9 @@ class CountHead(nn.Module):
         The mean of one is the share of entries to worry about.
         """
         coordinates = self._coordinates(*self._prepare(raw_qo, log_mean_q, log_dispersion_q))
-        names = ("mean", "dispersion", "zero_logit")
         return {
             name: _outside(x, *range_).expand(raw_qo.shape[:-1])
-            for name, x, range_ in zip(names, coordinates, self._ranges, strict=False)
+            for x, (name, range_) in zip(coordinates, self._ranges.items(), strict=True)
         }
 
     def _prepare(self, raw_qo: Tensor, log_mean_q: Tensor, log_dispersion_q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,7 +82,7 @@ class CountHead(nn.Module):
         return _at_least_float32(raw_qo), _at_least_float32(log_mean_q), log_dispersion_q
 
     def _coordinates(self, raw_qo: Tensor, log_mean_q: Tensor, log_dispersion_q: Tensor) -> tuple[Tensor, ...]:
-        """Log mean and, as far as the head has them, dispersion before softplus and zero logit: all unbounded."""
+        """Log mean and, as far as the head has them, dispersion before softplus and logits: all unbounded."""
         raise NotImplementedError
 
     def _distribution(self, *coordinates: Tensor) -> Distribution:
@@ -94,7 +94,7 @@ class MeanDispersion(CountHead):
     """Negative binomial: ``raw[0]`` moves the log mean, ``raw[1]`` the dispersion before softplus."""
 
     n_outputs = 2
-    _ranges = (_LOG_MEAN, _PRE_DISPERSION)
+    _ranges = _MEAN | _DISPERSION
 
     def _coordinates(self, raw_qo: Tensor, log_mean_q: Tensor, log_dispersion_q: Tensor) -> tuple[Tensor, ...]:
         return log_mean_q + raw_qo[..., 0], _inverse_softplus(log_dispersion_q.exp()) + raw_qo[..., 1]
@@ -107,7 +107,7 @@ class CountLogits(CountHead):
     """
 
     n_outputs = 2
-    _ranges = (_LOG_MEAN, _PRE_DISPERSION)
+    _ranges = _MEAN | _DISPERSION
 
     def _coordinates(self, raw_qo: Tensor, log_mean_q: Tensor, log_dispersion_q: Tensor) -> tuple[Tensor, ...]:
         pre_count = _inverse_softplus(log_dispersion_q.exp()) + raw_qo[..., 1]
@@ -131,7 +131,7 @@ class ClampedNP(CountHead):
     """
 
     n_outputs = 2
-    _ranges = (_LOG_MEAN, _PRE_DISPERSION)
+    _ranges = _MEAN | _DISPERSION
 
     def __init__(self, logit_clamp: float | None = 10.0, count_floor: float | None = -5.0) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class PoissonHead(CountHead):
     """Poisson: ``raw[0]`` moves the log mean. No dispersion."""
 
     n_outputs = 1
-    _ranges = (_LOG_MEAN,)
+    _ranges = _MEAN
 
     def _coordinates(self, raw_qo: Tensor, log_mean_q: Tensor, log_dispersion_q: Tensor) -> tuple[Tensor, ...]:
         return (log_mean_q + raw_qo[..., 0],)
@@ -181,7 +181,7 @@ class ZeroInflated(CountHead):
     """
 
     n_outputs = 3
-    _ranges = (_LOG_MEAN, _PRE_DISPERSION, _ZERO_LOGIT)
+    _ranges = _MEAN | _DISPERSION | {"zero_logit": (-16.0, 16.0)}
 
     def __init__(self, start_logit: float = -4.0) -> None:
         super().__init__()
@@ -198,27 +198,43 @@ class ZeroInflated(CountHead):
 
 
 class TwoState(CountHead):
-    """Prototype."""
+    """Background or peak, see :class:`TwoStateNegativeBinomial`, and the single negative binomial that fits best.
 
-    n_outputs = 4
-    _ranges = (_LOG_MEAN, _PRE_DISPERSION, (-8.0, 8.0), (-8.0, 8.0))
+    ``raw[0]`` moves the log mean, ``raw[1]`` the dispersion of the single one before softplus, ``raw[2]`` the total
+    dispersion before softplus, ``raw[3]`` the logit of the share of the overdispersion that lies between the states, and
+    ``raw[4]`` the logit of the background's mean as a share of the whole. The last two move neither mean nor variance.
 
-    def __init__(self, start_split: float = -2.0, start_background: float = 0.0) -> None:
+    Parameters
+    ----------
+    start_between_logit
+        To start from: -2 leaves 88 % of the overdispersion within the states. Far lower, the states would not be learnt.
+    """
+
+    n_outputs = 5
+    _ranges = (
+        _MEAN
+        | _DISPERSION
+        | {"total": _PRE_DISPERSION, "between_logit": (-8.0, 8.0), "background_logit": (-8.0, 8.0)}
+    )
+
+    def __init__(self, start_between_logit: float = -2.0) -> None:
         super().__init__()
-        self.start_split, self.start_background = start_split, start_background
+        self.start_between_logit = start_between_logit
 
     def _coordinates(self, raw_qo: Tensor, log_mean_q: Tensor, log_dispersion_q: Tensor) -> tuple[Tensor, ...]:
-        pre_dispersion = _inverse_softplus(log_dispersion_q.exp()) + raw_qo[..., 1]
+        pre_dispersion = _inverse_softplus(log_dispersion_q.exp())
         return (
             log_mean_q + raw_qo[..., 0],
-            pre_dispersion,
-            self.start_split + raw_qo[..., 2],
-            self.start_background + raw_qo[..., 3],
+            pre_dispersion + raw_qo[..., 1],
+            pre_dispersion + raw_qo[..., 2],
+            self.start_between_logit + raw_qo[..., 3],
+            raw_qo[..., 4],
         )
 
     def _distribution(self, *coordinates: Tensor) -> Distribution:
-        log_mean, pre_dispersion, split, background = coordinates
-        return TwoStateNB(torch.exp(log_mean), F.softplus(pre_dispersion), split, background)
+        log_mean, pre_dispersion, pre_total, *logits = coordinates
+        dispersion, log_total = F.softplus(pre_dispersion), torch.log(F.softplus(pre_total))
+        return TwoStateNegativeBinomial(torch.exp(log_mean), dispersion, log_total, *logits)
 
 
 class GaussianHead(nn.Module):
