@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import nbinom
 
 from chipvi.evaluate.track_scores import SCORES, score_counts
+from chipvi.metrics import NBMixture
 
 
 def test_scores_are_those_of_scipy_and_missing_entries_count_nowhere():
@@ -14,7 +15,7 @@ def test_scores_are_those_of_scipy_and_missing_entries_count_nowhere():
     dispersion = pd.DataFrame(random.gamma(3.0, 1.0, size=(70, 3)) + 0.5, columns=mean.columns)
     truth = pd.DataFrame(random.negative_binomial(2, 0.3, size=(70, 3)).astype(float), columns=mean.columns)
     truth.iloc[:9, 1], truth["c"] = np.nan, np.nan
-    scores = score_counts(truth, mean, dispersion)
+    scores = score_counts(truth, NBMixture.single(mean, dispersion))
     assert list(scores) == list(SCORES)
     assert scores.loc["c"].isna().all()
     for name in ("a", "b"):

@@ -27,9 +27,7 @@ def mixture(weight, mean, other_mean, dispersion, other_dispersion, n=1):
 def probabilities(weight, mean, other_mean, dispersion, other_dispersion):
     """P(X = k) by scipy."""
     k = np.arange(LAST)
-    one, other = (
-        stats.nbinom.pmf(k, d, d / (d + m)) for m, d in ((mean, dispersion), (other_mean, other_dispersion))
-    )
+    one, other = (stats.nbinom.pmf(k, d, d / (d + m)) for m, d in ((mean, dispersion), (other_mean, other_dispersion)))
     return (1 - weight) * one + weight * other
 
 
@@ -68,7 +66,9 @@ def test_crps_is_the_sum_of_squared_differences_of_the_cdfs(numbers):
 
 def test_crps_of_a_table_is_that_of_each_entry():
     numbers = np.array(MIXTURES)[:, :, None].repeat(1_000, axis=2)
-    table = NBMixture(np.log([1 - numbers[:, 0], numbers[:, 0]]), numbers[:, 1:3].swapaxes(0, 1), numbers[:, 3:].swapaxes(0, 1))
+    table = NBMixture(
+        np.log([1 - numbers[:, 0], numbers[:, 0]]), numbers[:, 1:3].swapaxes(0, 1), numbers[:, 3:].swapaxes(0, 1)
+    )
     found = table.crps(np.full((6, 1_000), 7.0))
     for row, each in zip(found, MIXTURES, strict=True):
         np.testing.assert_allclose(row, mixture(*each).crps([7.0])[0], rtol=1e-12)
@@ -85,7 +85,11 @@ def test_the_pit_of_counts_that_follow_the_mixture_is_flat(numbers):
 
 
 def test_of_one_component_it_is_the_negative_binomial():
-    counts, mean, dispersion = np.array([[0.0, 3.0], [9.0, np.nan]]), np.array([[0.2, 4.0], [5.0, 1.0]]), np.array([0.5, 30.0])
+    counts, mean, dispersion = (
+        np.array([[0.0, 3.0], [9.0, np.nan]]),
+        np.array([[0.2, 4.0], [5.0, 1.0]]),
+        np.array([0.5, 30.0]),
+    )
     one = NBMixture.single(mean, dispersion)
     np.testing.assert_array_equal(one.nll(counts), nb_nll(counts, mean, dispersion))
     np.testing.assert_array_equal(one.cdf(counts), nb_cdf(counts, mean, dispersion))

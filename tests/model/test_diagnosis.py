@@ -15,7 +15,7 @@ from chipvi.data.segments import Segments
 from chipvi.data.splits import MOST_DIAGNOSED, draw_blocks
 from chipvi.data.track_data import ViewKind
 from chipvi.evaluate.verdicts import Level, Spread, Standing, judge_track, standard_error
-from chipvi.metrics import fit_dispersion, leave_one_out_average, nb_nll, nb_pit
+from chipvi.metrics import NBMixture, fit_dispersion, leave_one_out_average, nb_nll, nb_pit
 from chipvi.predict.predictor import Predictor, ViewAnswer
 from chipvi.train.findings import Finding, Sign
 
@@ -57,8 +57,12 @@ def diagnose(monkeypatch, untaught, truth):
             nonlocal done
             rows = slice(done, done := done + visible.minibatch.n_regions)
             mean_rn, spread_rn = (torch.tensor(predicted[name][rows]) for name in ("mean", "dispersion"))
-            none_rn = torch.zeros_like(mean_rn)
-            return {ViewKind.COUNTS: ViewAnswer(mean_rn[None], spread_rn[None], mean_rn[None], none_rn, none_rn)}
+            none_rn, shape_rnp = torch.zeros_like(mean_rn), torch.empty(*mean_rn.shape, 0)
+            return {
+                ViewKind.COUNTS: ViewAnswer(
+                    mean_rn[None], spread_rn[None], shape_rnp[None], mean_rn[None], none_rn, none_rn
+                )
+            }
 
         monkeypatch.setattr(Predictor, "predict", predict)
         return untaught.diagnose()
@@ -136,6 +140,11 @@ def test_the_average_of_the_other_biosamples_does_not_beat_itself(diagnose, unta
     assert not beats.str.startswith("beats").any()
 
 
+def judge_counts(counts, mean, dispersion, average, is_imputable):
+    predicted = NBMixture.single(mean, dispersion)
+    return judge_track("counts", counts, mean, predicted, average, is_imputable)
+
+
 @pytest.mark.parametrize(
     ("own_noise", "standing"),
     [(0.0, Standing.BEATS_BOTH), (0.3, Standing.LEVEL_WITH_AVERAGE), (0.5, Standing.BELOW_AVERAGE)],
@@ -146,8 +155,8 @@ def test_a_prediction_is_held_against_the_average(own_noise, standing):
     counts = random.poisson(rate).astype(np.float64)
     average, mean = (rate * random.lognormal(-(s**2) / 2, s, size=rate.shape) for s in (0.3, own_noise))
     dispersion = np.full(rate.shape, fit_dispersion(counts[:, None], mean[:, None])[0])
-    assert judge_track("counts", counts, mean, dispersion, average, EVERYWHERE).verdict.standing is standing
-    without = judge_track("counts", counts, mean, dispersion, average * np.nan, EVERYWHERE).verdict
+    assert judge_counts(counts, mean, dispersion, average, EVERYWHERE).verdict.standing is standing
+    without = judge_counts(counts, mean, dispersion, average * np.nan, EVERYWHERE).verdict
     assert without.standing is Standing.BEATS_MARGINAL
 
 
@@ -155,7 +164,7 @@ def test_what_differs_too_much_between_stretches_of_the_genome_has_no_verdict():
     random = np.random.default_rng(3)
     clumped = random.poisson(np.repeat(random.gamma(0.1, 100.0, size=30), 100)).astype(np.float64)
     mean, dispersion, average = (np.full(3_000, value) for value in (clumped.mean(), 1.0, np.nan))
-    verdict = judge_track("counts", clumped, mean, dispersion, average, EVERYWHERE[:3_000]).verdict
+    verdict = judge_counts(clumped, mean, dispersion, average, EVERYWHERE[:3_000]).verdict
     assert (verdict.level, verdict.spread) == (Level.UNCERTAIN, Spread.UNCERTAIN)
     assert verdict.is_judged and not verdict.is_complete
 
@@ -180,7 +189,7 @@ def test_a_track_is_expected_to_be_learnt_only_where_there_is_something_to_imput
     dispersion = np.full(rate.shape, fit_dispersion(counts[:, None], mean[:, None])[0])
     is_imputable = np.zeros(5_000, dtype=bool)
     is_imputable[others] = True
-    found = judge_track("counts", counts, mean, dispersion, np.full_like(rate, np.nan), is_imputable).verdict
+    found = judge_counts(counts, mean, dispersion, np.full_like(rate, np.nan), is_imputable).verdict
     assert found.standing is standing
 
 
@@ -192,8 +201,8 @@ def test_what_is_learnt_where_it_can_be_is_not_outvoted_by_the_rest():
     mean = np.where(is_imputable, rate, counts.mean())
     dispersion = np.full(rate.shape, fit_dispersion(counts[:, None], mean[:, None])[0])
     none = np.full_like(rate, np.nan)
-    assert judge_track("counts", counts, mean, dispersion, none, EVERYWHERE).verdict.standing.is_unlearnt
-    found = judge_track("counts", counts, mean, dispersion, none, is_imputable).verdict
+    assert judge_counts(counts, mean, dispersion, none, EVERYWHERE).verdict.standing.is_unlearnt
+    found = judge_counts(counts, mean, dispersion, none, is_imputable).verdict
     assert found.standing is Standing.BEATS_MARGINAL
 
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
 from ..data.grid import Grid
 from ..data.splits import MOST_TRIED, draw_blocks
 from ..data.track_data import TrackData, ViewKind
-from ..metrics import nb_nll
 from ..module.vae import ChipVAE
 from ..predict.predictor import impute_measured, log_depths
+from ..predict.quantiles import mix_counts
 
 _LEAST_CURVE = 0.01  # below, the average and the network predict the same
 _PRIOR_TRIALS = 0.5  # with which the prior of no difference between assays, and between biosamples, counts
@@ -33,8 +34,9 @@ class Trial:
         Which view of it.
     measured_r, network_r, average_r
         The data, the mean that the network gives, and the average of the other biosamples; float64.
-    spread_r
-        Dispersion of the counts, or standard deviation of the signal, that the network gives.
+    spread_r, shape_rp
+        Dispersion of the counts, or standard deviation of the signal, that the network gives, and what else there is
+        to the distribution of counts.
     """
 
     biosample: int
@@ -44,6 +46,7 @@ class Trial:
     network_r: np.ndarray
     average_r: np.ndarray
     spread_r: np.ndarray
+    shape_rp: ArrayLike = ()
 
     @cached_property
     def slope_and_curve(self) -> tuple[float, float]:
@@ -59,7 +62,8 @@ class Trial:
             return float(0.5 * np.log(np.mean(((self.measured_r - mean_r) / self.spread_r) ** 2)))
 
         def loss(log_factor: float) -> float:
-            return float(nb_nll(self.measured_r, mean_r, self.spread_r * np.exp(log_factor)).mean())
+            counts = mix_counts(mean_r, self.spread_r, self.shape_rp, log_factor=log_factor)
+            return float(counts.nll(self.measured_r).mean())
 
         return float(minimize_scalar(loss, bounds=(-_LARGEST_LOG_FACTOR, _LARGEST_LOG_FACTOR), method="bounded").x)
 
@@ -89,6 +93,7 @@ def try_tracks(
             network_r=track.network_r,
             average_r=track.average_r,
             spread_r=track.spread_r,
+            shape_rp=track.shape_rp,
         )
         for track in imputed
         if track.measured_r.var() > 0

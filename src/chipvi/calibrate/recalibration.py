@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 
 from ..data.grid import Grid
 from ..data.splits import MOST_RECALIBRATED, draw_blocks
 from ..data.track_data import TrackData, ViewKind
-from ..metrics import nb_nll
 from ..module.vae import ChipVAE
 from ..predict.predictor import impute_measured
+from ..predict.quantiles import mix_counts
 
 _FEWEST_HELD_OUT = 2_000  # below, the regions of training are the better guide
 _PRIOR = 0.5  # standard deviation of the log factors: a track with hardly a read stays as it is
@@ -39,14 +40,25 @@ def recalibrate(module: ChipVAE, grid: Grid, data: TrackData, trained: np.ndarra
     for view in module.views:
         view.calibration.reset()
     for track in impute_measured(module, grid, data, rows):
-        fit = fit_factors if track.kind is ViewKind.COUNTS else fit_shift
-        level, log_spread = fit(track.measured_r, track.mean_r, track.spread_r)
+        if track.kind is ViewKind.COUNTS:
+            level, log_spread = fit_factors(track.measured_r, track.mean_r, track.spread_r, track.shape_rp)
+        else:
+            level, log_spread = fit_shift(track.measured_r, track.mean_r, track.spread_r)
         cell = (int(grid.biosample_t[track.column]), int(grid.assay_t[track.column]))
         module.view(track.kind).calibration.set(cell, level, log_spread if is_held_out else None)
 
 
-def fit_factors(counts: np.ndarray, mean: np.ndarray, dispersion: np.ndarray) -> tuple[float, float]:
+def fit_factors(
+    counts: np.ndarray, mean: np.ndarray, dispersion: np.ndarray, shape_rp: ArrayLike = ()
+) -> tuple[float, float]:
     """Logs of the factors of mean and dispersion under which the counts are most likely, with a weak prior at 0.
+
+    Parameters
+    ----------
+    counts
+        Of a track.
+    mean, dispersion, shape_rp
+        Their distribution, see :meth:`chipvi.nn.NegativeBinomial.with_shape`.
 
     >>> random = np.random.default_rng(0)
     >>> counts = random.negative_binomial(3, 0.5, 20_000)  # mean 3, dispersion 3
@@ -56,8 +68,7 @@ def fit_factors(counts: np.ndarray, mean: np.ndarray, dispersion: np.ndarray) ->
     """
 
     def loss(log_factors: np.ndarray) -> float:
-        mean_factor, dispersion_factor = np.exp(log_factors)
-        nll = nb_nll(counts, mean * mean_factor, dispersion * dispersion_factor).mean()
+        nll = mix_counts(mean, dispersion, shape_rp, *log_factors).nll(counts).mean()
         return float(nll + 0.5 * np.square(log_factors / _PRIOR).sum() / len(counts))
 
     log_mean_factor, log_dispersion_factor = minimize(loss, np.zeros(2), bounds=[(-3.0, 3.0)] * 2).x

@@ -176,12 +176,11 @@ def train(plan: ComparisonPlan, head: str, seed: int, watch: Watch) -> ChipVI:
 def judge(plan: ComparisonPlan, model: ChipVI) -> tuple[pd.DataFrame, Outcome]:
     """Impute every track without its own data on the held-out regions, and score it; no score if any is not finite."""
     predicted = model.get_likelihood_parameters(indices=plan.judged)
-    truth, mean, dispersion = plan.counts(plan.judged), predicted["mean"], predicted["dispersions"]
-    broken_rt = ~np.isfinite(mean.to_numpy()) | ~np.isfinite(dispersion.to_numpy())
+    broken_rt = ~np.all([np.isfinite(values) for values in predicted.values()], axis=0)
     if broken_rt.any():
         n_broken = int(broken_rt.sum())
         return _unscored(), Outcome(Ending.BROKEN, plan.steps, n_broken=n_broken, n_predicted=broken_rt.size)
-    scores = score_counts(truth, mean.set_axis(truth.index), dispersion.set_axis(truth.index))
+    scores = score_counts(plan.counts(plan.judged), metrics.NBMixture.from_parameters(predicted))
     return scores, Outcome(Ending.FINISHED, plan.steps)
 
 
@@ -224,11 +223,8 @@ def marginal(plan: ComparisonPlan) -> pd.DataFrame:
     dispersion_t = fit_marginal(fitted.to_numpy(), mean_t)
     judged = judged.loc[:, np.isfinite(mean_t) & np.isfinite(dispersion_t)]
     columns = fitted.columns.get_indexer(judged.columns)
-    mean, dispersion = (
-        pd.DataFrame(np.broadcast_to(x_t[columns], judged.shape), columns=judged.columns)
-        for x_t in (mean_t, dispersion_t)
-    )
-    return score_counts(judged, mean, dispersion).reindex(fitted.columns)
+    mean, dispersion = (np.broadcast_to(x_t[columns], judged.shape) for x_t in (mean_t, dispersion_t))
+    return score_counts(judged, metrics.NBMixture.single(mean, dispersion)).reindex(fitted.columns)
 
 
 def average(plan: ComparisonPlan) -> pd.DataFrame:

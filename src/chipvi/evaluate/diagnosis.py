@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,7 +57,7 @@ class Diagnosis:
     __repr__ = __str__
 
 
-def report(tracks: Iterable[tuple[str, str, np.ndarray]], intro: str, more_advice: Sequence[str]) -> Diagnosis:
+def report(tracks: Iterable[tuple[str, str, tuple[Any, ...]]], intro: str, more_advice: Sequence[str]) -> Diagnosis:
     """Judge tracks and write the report.
 
     Parameters

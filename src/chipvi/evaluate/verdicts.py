@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from itertools import pairwise
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from ..metrics import coverage, nb_coverage, nb_nll, nb_pit, pearson, r2
+from ..metrics import NBMixture, coverage, nb_nll, pearson, r2
 from .references import fit_marginal
 from .track_scores import LEVEL, TAIL, central_interval
 
@@ -155,7 +155,7 @@ class _Imputed(ABC):
 
     truth: np.ndarray
     mean: np.ndarray
-    spread: np.ndarray
+    spread: Any
     average: np.ndarray
     is_imputable: np.ndarray
 
@@ -190,26 +190,30 @@ class _Imputed(ABC):
 
 
 class _Counts(_Imputed):
-    """Counts, and a negative binomial for each."""
+    """Counts, and a mixture of negative binomials for each."""
+
+    spread: NBMixture
 
     def nll(self) -> np.ndarray:
-        return nb_nll(self.truth, self.mean, self.spread)
+        return self.spread.nll(self.truth)
 
     def marginal_nll(self) -> np.ndarray:
         mean = self.truth.mean(keepdims=True)
         return nb_nll(self.truth, mean, fit_marginal(self.truth[:, None], mean))
 
     def narrowness(self) -> np.ndarray:
-        spread = np.minimum(self.spread, _MOST_DISPERSION)
-        up, down = (nb_nll(self.truth, self.mean, spread * np.exp(step)) for step in (_STEP, -_STEP))
+        dispersion_m = np.minimum(self.spread.dispersion_m, _MOST_DISPERSION)
+        up, down = (
+            replace(self.spread, dispersion_m=dispersion_m * np.exp(step)).nll(self.truth) for step in (_STEP, -_STEP)
+        )
         return up - down
 
     def pit(self, part: slice) -> np.ndarray:
-        return nb_pit(self.truth[part], self.mean[part], self.spread[part], N_BARS)
+        return self.spread[part].pit(self.truth[part], N_BARS)
 
     def interval(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        lower, upper = central_interval(self.mean, self.spread)
-        return lower, upper, nb_coverage(self.mean, self.spread, lower, upper)
+        lower, upper = central_interval(self.spread)
+        return lower, upper, self.spread.coverage(lower, upper)
 
     def mean_error(self) -> tuple[float, float]:
         true = self.truth.mean()
@@ -224,6 +228,8 @@ class _Counts(_Imputed):
 
 class _Signal(_Imputed):
     """Signal, and a normal distribution for each."""
+
+    spread: np.ndarray
 
     def nll(self) -> np.ndarray:
         return -norm.logpdf(self.truth, self.mean, self.spread)
@@ -251,7 +257,7 @@ def judge_track(
     quantity: str,
     truth: np.ndarray,
     mean: np.ndarray,
-    spread: np.ndarray,
+    spread: NBMixture | np.ndarray,
     average: np.ndarray,
     is_imputable: np.ndarray,
 ) -> Judgement:
@@ -264,7 +270,7 @@ def judge_track(
     truth, mean
         What was measured, and what was imputed, in ascending order of the regions; at least one entry.
     spread
-        Width of the predicted distribution: dispersion of counts, standard deviation of signal.
+        Predicted distributions of counts, standard deviation of signal.
     average
         Average of the other biosamples at the track's depth; NaN where there is none.
     is_imputable

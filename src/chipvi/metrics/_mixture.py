@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -46,6 +47,17 @@ class NBMixture:
         """The negative binomials with this mean and dispersion, which broadcast."""
         mean, dispersion = np.broadcast_arrays(np.asarray(mean, np.float64), np.asarray(dispersion, np.float64))
         return cls(np.zeros((1, *mean.shape)), mean[None], dispersion[None])
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, ArrayLike]) -> NBMixture:
+        """What :meth:`chipvi.ChipVI.get_likelihood_parameters` returns, as a whole distribution."""
+        named = {name: np.asarray(values, dtype=np.float64) for name, values in parameters.items()}
+        if "peak_probs" not in named:
+            return cls.single(named["mean"], named["dispersions"])
+        means, dispersions = (named["background_mean"], named["peak_mean"]), (named["state_dispersions"],) * 2
+        with np.errstate(divide="ignore"):
+            log_weight_m = np.stack([np.log1p(-named["peak_probs"]), np.log(named["peak_probs"])])
+        return cls(log_weight_m, np.stack(means), np.stack(dispersions))
 
     def __getitem__(self, entries: slice | np.ndarray) -> NBMixture:
         """Those of some entries: a slice, or an index or a mask of the axes after the first."""

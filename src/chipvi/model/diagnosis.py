@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from anndata import AnnData
@@ -17,6 +17,7 @@ from ..evaluate.diagnosis import Diagnosis, report
 from ..evaluate.references import average_of_others, is_imputable
 from ..evaluate.words import describe_suspect
 from ..predict.predictor import ImputedTrack, impute_measured
+from ..predict.quantiles import mix_counts
 from ..predict.request import Indices, Request
 from .affinity import AffinityMixin
 from .parameters import documented
@@ -103,7 +104,7 @@ class DiagnosisMixin(AffinityMixin):
 
 def _beside_average(
     imputed: list[ImputedTrack], data: TrackData, block: Block, rows: np.ndarray, depth_t: np.ndarray
-) -> Iterator[tuple[str, str, np.ndarray]]:
+) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
     """Name, quantity, and the columns that :func:`chipvi.evaluate.verdicts.judge_track` takes, of each track."""
     average_rt = {}
     views = [entries for kind in ViewKind if (entries := block.view(kind)) is not None]
@@ -115,8 +116,10 @@ def _beside_average(
     for track in imputed:
         place = np.searchsorted(rows, track.rows), track.column
         average_r, imputable_r = average_rt[track.kind][place], imputable_rt[place]
-        columns = (track.measured_r, track.mean_r, track.spread_r, average_r, imputable_r)
-        yield data.tracks.names[track.column], str(track.kind), np.array(columns, dtype=np.float64)
+        is_counts = track.kind is ViewKind.COUNTS
+        spread = mix_counts(track.mean_r, track.spread_r, track.shape_rp) if is_counts else track.spread_r
+        columns = (track.measured_r, track.mean_r, spread, average_r.astype(np.float64), imputable_r)
+        yield data.tracks.names[track.column], str(track.kind), columns
 
 
 def _require_measured(request: Request, block: Block) -> None:

@@ -8,15 +8,16 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from anndata import AnnData
 from torch import Tensor
 
 from .. import _keys
 from .._arguments import checked
 from ..data.track_data import SCVI_COLUMNS, ViewKind
-from ..metrics import nb_quantile
 from ..module.inputs import Visible
-from ..predict.quantiles import tails
+from ..nn import NegativeBinomial, TwoStateNegativeBinomial
+from ..predict.quantiles import mix_draws, tails
 from ..predict.request import Indices, Request, TracksArgument, require_level
 from ..predict.stream import write_in_parts
 from .parameters import documented
@@ -56,8 +57,9 @@ class ImputationMixin(RequestMixin):
         Returns
         -------
         Regions x tracks, or with `out` the path written. X is the imputed count; the layers are `lower` and `upper`
-        (ends of the interval, counts), `dispersion`, `denoised` (expected count, own data used), and with signal `pval`
-        and `pval_std` (arcsinh(-log10 p)). Without counts X is the imputed signal.
+        (ends of the interval, counts), `dispersion` (of one negative binomial, see
+        :meth:`get_likelihood_parameters`), `denoised` (expected count, own data used), and with signal `pval` and
+        `pval_std` (arcsinh(-log10 p)). Without counts X is the imputed signal.
 
         Raises
         ------
@@ -84,7 +86,8 @@ class ImputationMixin(RequestMixin):
                 return {"X": found[_keys.PVAL]} | found
             counts = imputed[ViewKind.COUNTS]
             mean, dispersion = _only(counts.mean_srn), _only(counts.spread_srn)
-            lower, upper = (nb_quantile(q, mean, dispersion) for q in tails(level))
+            whole = mix_draws(counts.mean_srn, counts.spread_srn, counts.shape_srnp)
+            lower, upper = (whole.quantile(q) for q in tails(level))
             return {
                 "X": mean,
                 _keys.LOWER: lower.astype(np.float32),
@@ -231,7 +234,7 @@ class ImputationMixin(RequestMixin):
         batch_size: int | None = None,
         return_numpy: bool = False,
     ) -> dict[str, Any]:
-        """Negative binomial of the imputed count of each track.
+        """Distribution of the imputed count of each track.
 
         Parameters
         ----------
@@ -242,15 +245,31 @@ class ImputationMixin(RequestMixin):
 
         Returns
         -------
-        `mean`, equal to :meth:`get_imputed_counts`, and `dispersions` (variance = mean + mean^2 / dispersion), regions
-        x tracks each. For a head that is no negative binomial they match its mean and variance.
+        `mean`, equal to :meth:`get_imputed_counts`, and `dispersions` (variance = mean + mean^2 / dispersion) of a
+        negative binomial, regions x tracks each. It is that of the head, or for "poisson" and "zero_inflated" has the
+        same mean and variance.
+
+        With "two_state" it is the single one that fits best, and the distribution is a mixture of two: `peak_probs`,
+        the probability of a peak, `background_mean` and `peak_mean`, and the `state_dispersions` of either state.
+        :meth:`chipvi.metrics.NBMixture.from_parameters` takes all of it.
         """
         request = self._counts_request(adata, indices, tracks, depth)
-        mean, dispersion = _moments(request, ViewKind.COUNTS, batch_size)
-        return {
-            "mean": request.frame(mean, return_numpy),
-            "dispersions": request.frame(dispersion, return_numpy),
-        }
+        predictor, asked = request.predictor, request.predictor.without_own_data()
+        names = ["mean", "dispersions"]
+        if self.module.options.head == "two_state":
+            names += ["peak_probs", "background_mean", "peak_mean", "state_dispersions"]
+
+        def parameters(visible: Visible) -> np.ndarray:
+            answer = predictor.predict(visible, asked)[ViewKind.COUNTS]
+            counts = NegativeBinomial.with_shape(answer.mean_srn[0], answer.spread_srn[0], answer.shape_srnp[0])
+            found = [counts.mu, counts.theta]
+            if isinstance(counts, TwoStateNegativeBinomial):
+                log_odds, *others = counts.states
+                found += [torch.sigmoid(log_odds), *others]
+            return torch.stack([x.float() for x in found], dim=-1).cpu().numpy()
+
+        values = request.collect(parameters, batch_size)
+        return {name: request.frame(values[..., i], return_numpy) for i, name in enumerate(names)}
 
 
 def _moments(request: Request, kind: ViewKind, batch_size: int | None) -> tuple[np.ndarray, np.ndarray]:

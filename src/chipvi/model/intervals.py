@@ -14,7 +14,7 @@ from ..data.track_data import ViewKind
 from ..module.inputs import Visible
 from ..nn import NegativeBinomial
 from ..predict.predictor import independent_draws, shared_draws
-from ..predict.quantiles import latent_noise, nb_mixture_quantile, tails
+from ..predict.quantiles import latent_noise, mix_draws, tails
 from ..predict.request import Indices, Request, TracksArgument, require_level, require_samples
 from .parameters import documented
 from .requests import RequestMixin
@@ -91,7 +91,7 @@ class IntervalMixin(RequestMixin):
             An array in place of tables.
         n_samples
             None takes the latent at its posterior mean. A number, such as 16, integrates the latent by that many draws:
-            the count then follows the mixture of the draws' negative binomials, whose quantiles are exact. The draws
+            the count then follows the mixture of the draws' distributions, whose quantiles are exact. The draws
             are the same for all regions and tracks and in every call, so that, rounding aside, numbers depend neither
             on the batches nor on what else is asked for. Time grows with the draws.
 
@@ -151,8 +151,8 @@ class IntervalMixin(RequestMixin):
 
         def draws(visible: Visible) -> np.ndarray:
             answer = predictor.predict(visible, asked, independent_draws(n_samples, generator))[ViewKind.COUNTS]
-            both = zip(answer.mean_srn.cpu(), answer.spread_srn.cpu(), strict=True)
-            counts = [NegativeBinomial(mean, spread).sample(generator=_on_cpu(generator)) for mean, spread in both]
+            numbers = zip(*(x.cpu() for x in (answer.mean_srn, answer.spread_srn, answer.shape_srnp)), strict=True)
+            counts = [NegativeBinomial.with_shape(*one).sample(generator=_on_cpu(generator)) for one in numbers]
             return torch.stack(counts, dim=-1).float().numpy()
 
         return request.collect(draws, batch_size)
@@ -167,9 +167,8 @@ class IntervalMixin(RequestMixin):
 
         def found(visible: Visible) -> np.ndarray:
             answer = predictor.predict(visible, asked, shared_draws(noise_sk))[ViewKind.COUNTS]
-            mean_srn, dispersion_srn = answer.mean_srn.cpu().numpy(), answer.spread_srn.cpu().numpy()
-            parts = [nb_mixture_quantile(q, mean_srn, dispersion_srn) for q in quantiles]
-            return np.stack(parts, axis=-1).astype(np.float32)
+            counts = mix_draws(answer.mean_srn, answer.spread_srn, answer.shape_srnp)
+            return np.stack([counts.quantile(q) for q in quantiles], axis=-1).astype(np.float32)
 
         return request.collect(found, batch_size)
 

@@ -12,7 +12,15 @@ from torch.distributions import Distribution, Normal
 
 from ..data.grid import CellStart
 from ..data.track_data import ViewKind
-from ..nn import CountHead, GaussianHead, NegativeBinomial, TwoStateNegativeBinomial, log_ratio, log_update, window_means
+from ..nn import (
+    CountHead,
+    GaussianHead,
+    NegativeBinomial,
+    TwoStateNegativeBinomial,
+    log_ratio,
+    log_update,
+    window_means,
+)
 from .calibration import Calibration, CountCalibration, SignalCalibration
 from .features import AssayMeans, WindowMeans, WindowOffsets
 from .inputs import Average, HeadInputs, OwnCounts, Queries, Slots, Truth, ViewPrediction, Visible

@@ -127,6 +127,11 @@ class NegativeBinomial(_CountDistribution, scvi.distributions.NegativeBinomial):
         """What the distribution depends on beside mean and dispersion, in the last axis: nothing."""
         return self.mu.new_empty(*self.mu.shape, 0)
 
+    @property
+    def components(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Log weight, mean and dispersion of the negative binomials that it mixes, in the first axis."""
+        return torch.zeros_like(self.mu).unsqueeze(0), self.mu.unsqueeze(0), self.theta.unsqueeze(0)
+
     def scaled(self, log_mean: Tensor, log_dispersion: Tensor) -> NegativeBinomial:
         """Mean and all dispersions multiplied by factors of these logs."""
         shape_p = self.shape_p
@@ -267,6 +272,16 @@ class TwoStateNegativeBinomial(NegativeBinomial):
         return self._shape_p
 
     @property
+    def components(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Log weight, mean and dispersion of background and peak, in the first axis, float64."""
+        log_odds, background_mean, peak_mean, dispersion = self.states
+        return (
+            torch.stack([F.logsigmoid(-log_odds), F.logsigmoid(log_odds)]),
+            torch.stack([background_mean, peak_mean]),
+            torch.stack([dispersion, dispersion]),
+        )
+
+    @property
     def variance(self) -> Tensor:
         """Of the mixture."""
         return self.mu + self.mu.square() * torch.exp(-self.shape_p[..., 0])
@@ -291,11 +306,8 @@ class TwoStateNegativeBinomial(NegativeBinomial):
         )
 
     def _log_prob(self, counts: Tensor) -> Tensor:
-        log_odds, background_mean, peak_mean, dispersion = self.states
-        background, peak = NegativeBinomial(background_mean, dispersion), NegativeBinomial(peak_mean, dispersion)
-        return torch.logaddexp(
-            F.logsigmoid(-log_odds) + background.log_prob(counts), F.logsigmoid(log_odds) + peak.log_prob(counts)
-        )
+        log_weight_m, mean_m, dispersion_m = self.components
+        return torch.logsumexp(log_weight_m + NegativeBinomial(mean_m, dispersion_m).log_prob(counts), dim=0)
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         log_odds, background_mean, peak_mean, dispersion = self.states

@@ -16,7 +16,13 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
 from .._arguments import refuse_unknown, require_real
-from ._distributions import NegativeBinomial, Poisson, TwoStateNegativeBinomial, ZeroInflatedNegativeBinomial, _at_least_float32
+from ._distributions import (
+    NegativeBinomial,
+    Poisson,
+    TwoStateNegativeBinomial,
+    ZeroInflatedNegativeBinomial,
+    _at_least_float32,
+)
 
 _LOG_MEAN = (-16.0, 16.0)  # means from 1e-7 to 9e6
 _LOG_DISPERSION = (math.log(1e-3), math.log(1e4))
@@ -31,8 +37,8 @@ class CountHead(nn.Module):
     * ``raw = 0`` gives mean ``exp(log_mean)`` and, where there is one, dispersion ``exp(log_dispersion)``.
     * ``log_mean + log 2`` doubles the mean: depth enters there.
     * Whatever `raw`, parameters, log-probabilities and gradients are finite: beyond the working range (log mean within
-      +-16, dispersion 1e-3 to 1e4, zero-inflation logit within +-16, logits of states within +-8) a coordinate grows only logarithmically, with a
-      gradient that still leads back.
+      +-16, dispersions 1e-3 to 1e4, zero-inflation logit within +-16, logits of the states within +-8) a coordinate
+      grows only logarithmically, with a gradient that still leads back.
 
     A subclass gives the coordinates; this class bounds them and builds the distribution from them.
     """
@@ -200,21 +206,19 @@ class ZeroInflated(CountHead):
 class TwoState(CountHead):
     """Background or peak, see :class:`TwoStateNegativeBinomial`, and the single negative binomial that fits best.
 
-    ``raw[0]`` moves the log mean, ``raw[1]`` the dispersion of the single one before softplus, ``raw[2]`` the total
-    dispersion before softplus, ``raw[3]`` the logit of the share of the overdispersion that lies between the states, and
-    ``raw[4]`` the logit of the background's mean as a share of the whole. The last two move neither mean nor variance.
+    ``raw[0]`` moves the log mean, ``raw[1]`` the dispersion of the single one and ``raw[2]`` the total dispersion, both
+    before softplus, ``raw[3]`` the logit of the share of the overdispersion that lies between the states, and ``raw[4]``
+    the logit of the background's mean as a share of the whole. The last two move neither mean nor variance.
 
     Parameters
     ----------
     start_between_logit
-        To start from: -2 leaves 88 % of the overdispersion within the states. Far lower, the states would not be learnt.
+        To start from: -2 leaves 88 % of the overdispersion within the states. Far below, these would not be learnt.
     """
 
     n_outputs = 5
     _ranges = (
-        _MEAN
-        | _DISPERSION
-        | {"total": _PRE_DISPERSION, "between_logit": (-8.0, 8.0), "background_logit": (-8.0, 8.0)}
+        _MEAN | _DISPERSION | {"total": _PRE_DISPERSION, "between_logit": (-8.0, 8.0), "background_logit": (-8.0, 8.0)}
     )
 
     def __init__(self, start_between_logit: float = -2.0) -> None:

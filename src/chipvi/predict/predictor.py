@@ -79,6 +79,8 @@ class ViewAnswer:
     ----------
     mean_srn, spread_srn
         Mean, and dispersion of the counts or standard deviation of the signal.
+    shape_srnp
+        What else there is to the distribution of counts, see :meth:`chipvi.nn.NegativeBinomial.with_shape`.
     network_mean_srn
         Mean by the network alone, without the share of the average of the other biosamples.
     average_rn
@@ -89,6 +91,7 @@ class ViewAnswer:
 
     mean_srn: Tensor
     spread_srn: Tensor
+    shape_srnp: Tensor
     network_mean_srn: Tensor
     average_rn: Tensor
     may_blend_rn: Tensor
@@ -99,6 +102,7 @@ class ViewAnswer:
         return ViewAnswer(
             torch.cat([one.mean_srn for one in every], dim=2),
             torch.cat([one.spread_srn for one in every], dim=2),
+            torch.cat([one.shape_srnp for one in every], dim=2),
             torch.cat([one.network_mean_srn for one in every], dim=2),
             torch.cat([one.average_rn for one in every], dim=1),
             torch.cat([one.may_blend_rn for one in every], dim=1),
@@ -121,8 +125,8 @@ class ImputedTrack:
         The regions in which it was measured, ascending.
     measured_r
         The data.
-    mean_r, spread_r
-        Mean, and dispersion or standard deviation.
+    mean_r, spread_r, shape_rp
+        Mean, dispersion or standard deviation, and what else there is to the distribution of counts.
     network_r
         Mean by the network alone.
     average_r
@@ -135,6 +139,7 @@ class ImputedTrack:
     measured_r: np.ndarray
     mean_r: np.ndarray
     spread_r: np.ndarray
+    shape_rp: np.ndarray
     network_r: np.ndarray
     average_r: np.ndarray
 
@@ -264,6 +269,7 @@ class Predictor:
             answers[view.kind] = ViewAnswer(
                 mean_srn=torch.lerp(network_srn, average_rn.expand_as(network_srn), weight_rn.expand_as(network_srn)),
                 spread_srn=torch.stack([view.spread(one) for one in distributions]),
+                shape_srnp=torch.stack([view.shape_p(one) for one in distributions]),
                 network_mean_srn=network_srn,
                 average_rn=average_rn,
                 may_blend_rn=may_blend_rn,
@@ -343,6 +349,7 @@ def impute_measured(
             imputed = [answer[kind] for answer in answers]
             mean_rn = _stacked([one.mean_srn[0] for one in imputed])
             spread_rn = _stacked([one.spread_srn[0] for one in imputed])
+            shape_rnp = _stacked([one.shape_srnp[0] for one in imputed])
             network_rn = _stacked([one.network_mean_srn[0] for one in imputed])
             average_rn = _stacked(
                 [torch.lerp(one.network_mean_srn[0], one.average_rn, one.may_blend_rn) for one in imputed]
@@ -357,6 +364,7 @@ def impute_measured(
                             measured_r=entries.value_rt[present_r, t].astype(np.float64),
                             mean_r=mean_rn[present_r, n],
                             spread_r=spread_rn[present_r, n],
+                            shape_rp=shape_rnp[present_r, n],
                             network_r=network_rn[present_r, n],
                             average_r=average_rn[present_r, n],
                         )

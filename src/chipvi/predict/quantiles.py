@@ -1,40 +1,43 @@
-"""Draws of the latent, and quantiles of the mixture of negative binomials that counts follow once it is integrated."""
+"""Draws of the latent, and the mixture of negative binomials that counts follow, states and draws averaged."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
+from numpy.typing import ArrayLike
 from scipy.special import ndtri
+from torch import Tensor
 
-from ..metrics import nb_cdf, nb_quantile
+from ..metrics import NBMixture
+from ..nn import NegativeBinomial
 
 
-def nb_mixture_quantile(q: float, mean_s: np.ndarray, dispersion_s: np.ndarray) -> np.ndarray:
-    """Smallest count whose probability up to there, averaged over draws, is at least q.
+def mix_counts(
+    mean: ArrayLike, dispersion: ArrayLike, shape_p: ArrayLike = (), log_mean_factor: float = 0, log_factor: float = 0
+) -> NBMixture:
+    """Distribution of counts as a mixture of its states.
 
     Parameters
     ----------
-    q
-        Probability, from 0 up to but not including 1.
-    mean_s, dispersion_s
-        Of the negative binomials, equal shapes; the first axis is that of the draws, which weigh the same.
-
-    Returns
-    -------
-    int64, of the shape without the first axis. With one draw it is :func:`chipvi.metrics.nb_quantile`.
-
-    Examples
-    --------
-    >>> nb_mixture_quantile(0.9, np.array([[2.0, 1.0], [2.0, 30.0]]), np.array([[5.0, 5.0], [5.0, 5.0]]))
-    array([ 4, 41])
+    mean, dispersion, shape_p
+        Of :meth:`chipvi.nn.NegativeBinomial.with_shape`.
+    log_mean_factor, log_factor
+        Logs of the factors by which to multiply mean and dispersions.
     """
-    quantile_s = nb_quantile(q, mean_s, dispersion_s)
-    lower, upper = quantile_s.min(axis=0), quantile_s.max(axis=0)  # the answer is neither below all nor above all
-    while (unclear := lower < upper).any():
-        middle = (lower[unclear] + upper[unclear]) // 2
-        is_enough = nb_cdf(middle, mean_s[:, unclear], dispersion_s[:, unclear]).mean(axis=0) >= q
-        upper[unclear] = np.where(is_enough, middle, upper[unclear])
-        lower[unclear] = np.where(is_enough, lower[unclear], middle + 1)
-    return lower
+    counts = NegativeBinomial.with_shape(*(torch.as_tensor(x) for x in (mean, dispersion, shape_p)))
+    if log_mean_factor or log_factor:
+        counts = counts.scaled(*(torch.tensor(x, dtype=torch.float64) for x in (log_mean_factor, log_factor)))
+    components = counts.components
+    return NBMixture(*(x.double().cpu().numpy() for x in components))
+
+
+def mix_draws(mean_s: Tensor, dispersion_s: Tensor, shape_sp: Tensor) -> NBMixture:
+    """The same, with draws in the first axis, which weigh the same."""
+    mixture = mix_counts(mean_s, dispersion_s, shape_sp)
+    log_weight_m, mean_m, dispersion_m = (
+        x.reshape(-1, *x.shape[2:]) for x in (mixture.log_weight_m, mixture.mean_m, mixture.dispersion_m)
+    )
+    return NBMixture(log_weight_m - np.log(len(mean_s)), mean_m, dispersion_m)
 
 
 def latent_noise(n_samples: int | None, n_latent: int) -> np.ndarray:

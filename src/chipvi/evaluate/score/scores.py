@@ -115,7 +115,7 @@ def _score_interval(
 ) -> pd.DataFrame:
     if dispersion is None:
         return pd.DataFrame({"coverage": metrics.coverage(truth, lower, upper)}, index=truth.columns)
-    return score_intervals(truth, mean, dispersion, lower, upper)
+    return score_intervals(truth, metrics.NBMixture.single(mean, dispersion), lower, upper)
 
 
 def _score_fitted(task: Task, mean: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -132,7 +132,7 @@ def _score_fitted(task: Task, mean: pd.DataFrame, by: str) -> pd.DataFrame:
     dispersion = repeat(pd.Series(dispersion_t[fitted], mean.columns), mean)
     scores = _score_likelihood(truth, mean, dispersion)
     if _keys.LOWER in task.layers:
-        ends = central_interval(mean.fillna(0), dispersion.fillna(1))
+        ends = central_interval(metrics.NBMixture.single(mean.fillna(0), dispersion.fillna(1)))
         lower, upper = (pd.DataFrame(end, columns=mean.columns).where(mean.notna()) for end in ends)
         scores = scores.join(_score_interval(truth, mean, dispersion, lower, upper))
     return scores.reindex(task.truth.columns)
