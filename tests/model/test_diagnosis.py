@@ -58,11 +58,8 @@ def diagnose(monkeypatch, untaught, truth):
             rows = slice(done, done := done + visible.minibatch.n_regions)
             mean_rn, spread_rn = (torch.tensor(predicted[name][rows]) for name in ("mean", "dispersion"))
             none_rn, shape_rnp = torch.zeros_like(mean_rn), torch.empty(*mean_rn.shape, 0)
-            return {
-                ViewKind.COUNTS: ViewAnswer(
-                    mean_rn[None], spread_rn[None], shape_rnp[None], mean_rn[None], none_rn, none_rn
-                )
-            }
+            moments = mean_rn[None], spread_rn[None], shape_rnp[None], mean_rn[None]
+            return {ViewKind.COUNTS: ViewAnswer(*moments, none_rn, none_rn)}
 
         monkeypatch.setattr(Predictor, "predict", predict)
         return untaught.diagnose()

@@ -7,7 +7,7 @@ import pytest
 import scvi.distributions
 import torch
 
-from chipvi.nn import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+from chipvi.nn import NegativeBinomial, Poisson, TwoStateNegativeBinomial, ZeroInflatedNegativeBinomial
 
 MEANS = [1e-6, 1e-3, 0.3, 7.0, 300.0, 1e6]
 DISPERSIONS = [1e-4, 1e-2, 0.5, 3.0, 49.9, 50.1, 1e3, 1e4, 1e6]
@@ -102,6 +102,12 @@ def test_a_mean_of_zero_allows_only_zero():
     assert log_prob.tolist() == [0.0, float("-inf")]
 
 
+def two_states(mean, single=1.0, log_total=0.0, between_logit=0.0, background_logit=0.0):
+    return TwoStateNegativeBinomial(
+        torch.as_tensor(mean), *map(torch.tensor, (single, log_total, between_logit, background_logit))
+    )
+
+
 SUMMED = {
     "NegativeBinomial, scattered": NegativeBinomial(torch.tensor([1.5]), torch.tensor([0.02])),
     "NegativeBinomial, plain": NegativeBinomial(torch.tensor([20.0]), torch.tensor([5.0])),
@@ -111,6 +117,9 @@ SUMMED = {
     "ZeroInflated, nearly Poisson": ZeroInflatedNegativeBinomial(
         torch.tensor([300.0]), torch.tensor([1e6]), torch.tensor([2.0])
     ),
+    "TwoState, most within": two_states([20.0], 5.0, 0.5, -3.0, 1.0),
+    "TwoState, most between": two_states([3.0], 5.0, -1.0, 2.0, -1.0),
+    "TwoState, a rare peak": two_states([2.0], 5.0, -3.0, 3.0, 3.0),
 }
 
 
@@ -184,10 +193,53 @@ def test_zero_inflated_log_prob_is_that_of_the_mixture(logit):
     torch.testing.assert_close(log_prob, exact(mixture, counts, mean, dispersion), rtol=1e-10, atol=1e-10)
 
 
+def logistic(x):
+    return 1 / (1 + mpmath.exp(-mpmath.mpf(x)))
+
+
+@pytest.mark.parametrize("logits", [(-2.0, 0.0), (3.0, 3.0), (-8.0, 8.0), (8.0, -8.0)], ids=str)
+@pytest.mark.parametrize("log_total", [-4.0, 0.0, 6.0])
+def test_two_state_log_prob_is_that_of_the_mixture(logits, log_total):
+    mean, counts = (
+        x.flatten()
+        for x in torch.meshgrid(torch.tensor([1e-3, 0.3, 7.0, 300.0]), torch.tensor(COUNTS[:6]).float(), indexing="ij")
+    )
+
+    def mixture(k, m):
+        total, between, background = (mpmath.mpf(x) for x in (mpmath.exp(log_total), *map(logistic, logits)))
+        peak = (1 - background) ** 2 * total / between
+        peak = peak / (1 + peak)
+        dispersion = (total + between) / (1 - between)
+        parts = (1 - peak, background * m), (peak, (background + (1 - background) / peak) * m)
+        return mpmath.log(sum(w * mpmath.exp(exact_log_prob(k, part, dispersion)) for w, part in parts))
+
+    log_prob = two_states(mean, 1.0, log_total, *logits).log_prob(counts)
+    assert log_prob.dtype == torch.float64
+    torch.testing.assert_close(log_prob, exact(mixture, counts, mean), rtol=1e-6, atol=1e-6)
+
+
+def test_two_states_without_difference_are_one_negative_binomial():
+    mean, counts = torch.tensor([0.2, 7.0, 300.0])[:, None], torch.tensor([0.0, 3.0, 250.0])
+    found = two_states(mean, 1.0, 0.7, -40.0, 0.5)
+    expected = NegativeBinomial(mean, torch.tensor(0.7).exp())
+    torch.testing.assert_close(found.log_prob(counts), expected.log_prob(counts), rtol=1e-6, atol=1e-6)
+
+
+def test_factors_multiply_the_mean_and_every_dispersion():
+    log_factors = torch.tensor(0.4), torch.tensor(-0.3)
+    found = two_states([3.0], 5.0, -1.0, 2.0, -1.0).scaled(*log_factors)
+    assert found.mean.item() == pytest.approx(3.0 * 2.718281828**0.4, rel=1e-6)
+    assert found.theta.item() == pytest.approx(5.0 * 2.718281828**-0.3, rel=1e-6)
+    torch.testing.assert_close(found.variance - found.mean, found.mean**2 * torch.exp(torch.tensor([1.3])))
+    one = NegativeBinomial(torch.tensor([3.0]), torch.tensor([5.0])).scaled(*log_factors)
+    assert (one.mean, one.theta) == (found.mean, found.theta)
+
+
 SAMPLED = {
     "NegativeBinomial": lambda mean: NegativeBinomial(mean, torch.tensor(2.0)),
     "Poisson": Poisson,
     "ZeroInflated": lambda mean: ZeroInflatedNegativeBinomial(mean, torch.tensor(2.0), torch.tensor(-1.0)),
+    "TwoState": lambda mean: two_states(mean, 1.0, 0.3, 0.0, -1.0),
 }
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from chipvi.nn import COUNT_HEADS, ClampedNP, GaussianHead, make_count_head
+from chipvi.nn import COUNT_HEADS, ClampedNP, GaussianHead, NegativeBinomial, make_count_head
 
 MEANS = torch.tensor([1e-3, 0.2, 1.0, 30.0])
 DISPERSIONS = torch.tensor([0.02, 0.5, 5.0, 300.0, 1e4])
@@ -191,6 +191,25 @@ def test_zero_inflation_starts_low_and_follows_its_own_number():
     distribution = head(raw, torch.tensor(1.0), torch.tensor(1.0))
     torch.testing.assert_close(distribution.zi_probs, torch.tensor([1 / (1 + math.exp(3.0)), 0.5]))
     assert distribution.mu[0] == distribution.mu[1]
+
+
+def test_the_states_start_near_one_negative_binomial_and_follow_their_own_numbers():
+    head = make_count_head("two_state")
+    raw = torch.zeros(3, 5)
+    raw[1, 3], raw[2, 4] = 2.0, -1.0
+    log_mean, log_dispersion = torch.tensor(1.0), torch.tensor(0.5)
+    distribution = head(raw, log_mean, log_dispersion)
+    total = NegativeBinomial(log_mean.exp(), log_dispersion.exp())
+    torch.testing.assert_close(distribution.variance, total.variance.expand(3), rtol=1e-5, atol=0)
+    counts = torch.arange(12.0)[:, None]
+    assert (distribution.log_prob(counts)[:, 0] - total.log_prob(counts[:, 0])).abs().max() < 0.1
+    background = distribution.states.background_mean / distribution.mean
+    between = (distribution.states.peak_mean - distribution.mean) * (
+        distribution.mean - distribution.states.background_mean
+    )
+    torch.testing.assert_close(background.float(), torch.sigmoid(torch.tensor([0.0, 0.0, -1.0])))
+    share = between * log_dispersion.exp() / distribution.mean**2  # of the overdispersion
+    torch.testing.assert_close(share.float(), torch.sigmoid(torch.tensor([-2.0, 0.0, -2.0])), rtol=1e-5, atol=0)
 
 
 def test_an_unknown_head_is_an_error_that_lists_the_known():

@@ -344,6 +344,8 @@ class ChipVAE(BaseModuleClass):
                 loss = loss + self.options.denoise_weight * terms[view.names.denoised_loss]
                 weight_rqg = weight_rqg + self.options.denoise_weight * truth.thinned_rqg
             loss = loss + self.options.mean_weight * weighted_mean(mismatch_rqg, weight_rqg)
+            if (side_rqg := view.side_loss(generative_outputs[view.kind], truth)) is not None:
+                loss = loss + weighted_mean(side_rqg, weight_rqg)
         return LossOutput(loss=loss, kl_local={"kl": kl_rq.mean()}, extra_metrics=terms, n_obs_minibatch=kl_rq.shape[0])
 
     # --- a query's module ---

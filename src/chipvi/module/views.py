@@ -142,6 +142,10 @@ class View(nn.Module):
         """Negative log-likelihood of each entry, and how far its mean is off."""
         raise NotImplementedError
 
+    def side_loss(self, prediction: ViewPrediction, truth: Truth) -> Tensor | None:
+        """What is learnt beside the distribution, per entry; None if nothing."""
+        return None
+
     def collect(self, distribution: Distribution, query_n: Tensor, place_n: Tensor) -> Distribution:
         """Distribution of targets that stand at these queries and places, shape (r, n)."""
         raise NotImplementedError
@@ -240,9 +244,14 @@ class CountView(View):
         counts, target_rqg, cell = prediction.distribution, truth.value_rqg, queries.cell_qg
         excess_rqg = torch.exp(self.level_ba[cell] + log_depth_rqg - self.log_spread_ba[cell])
         mismatch_rqg = (counts.mean - target_rqg * torch.log(counts.mean)) / (1 + excess_rqg)
-        if isinstance(counts, TwoStateNegativeBinomial):
-            mismatch_rqg = mismatch_rqg - NegativeBinomial(counts.mu.detach(), counts.theta).log_prob(target_rqg)
         return -counts.log_prob(target_rqg), mismatch_rqg
+
+    def side_loss(self, prediction: ViewPrediction, truth: Truth) -> Tensor | None:
+        """Negative log-likelihood of the single negative binomial beside two states; it moves its dispersion only."""
+        counts = prediction.distribution
+        if not isinstance(counts, TwoStateNegativeBinomial):
+            return None
+        return -NegativeBinomial(counts.mu.detach(), counts.theta).log_prob(truth.value_rqg)
 
     def collect(self, distribution: Distribution, query_n: Tensor, place_n: Tensor) -> NegativeBinomial:
         """Those of the head, or where it has none, the negative binomials with the same moments."""

@@ -287,11 +287,6 @@ class TwoStateNegativeBinomial(NegativeBinomial):
         return self.mu + self.mu.square() * torch.exp(-self.shape_p[..., 0])
 
     @property
-    def single(self) -> NegativeBinomial:
-        """The single negative binomial that fits best."""
-        return NegativeBinomial(self.mu, self.theta)
-
-    @property
     def states(self) -> States:
         """The two states, float64."""
         mean = self.mu.double()
@@ -306,8 +301,11 @@ class TwoStateNegativeBinomial(NegativeBinomial):
         )
 
     def _log_prob(self, counts: Tensor) -> Tensor:
-        log_weight_m, mean_m, dispersion_m = self.components
-        return torch.logsumexp(log_weight_m + NegativeBinomial(mean_m, dispersion_m).log_prob(counts), dim=0)
+        background, peak = (
+            log_weight + NegativeBinomial(mean, dispersion).log_prob(counts)
+            for log_weight, mean, dispersion in zip(*self.components, strict=True)
+        )
+        return torch.logaddexp(background, peak)
 
     def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         log_odds, background_mean, peak_mean, dispersion = self.states

@@ -206,8 +206,8 @@ class ZeroInflated(CountHead):
 class TwoState(CountHead):
     """Background or peak, see :class:`TwoStateNegativeBinomial`, and the single negative binomial that fits best.
 
-    ``raw[0]`` moves the log mean, ``raw[1]`` the dispersion of the single one and ``raw[2]`` the total dispersion, both
-    before softplus, ``raw[3]`` the logit of the share of the overdispersion that lies between the states, and ``raw[4]``
+    ``raw[0]`` moves the log mean, ``raw[1]`` the dispersion of the single one, ``raw[2]`` the total dispersion, both
+    before softplus, ``raw[3]`` the logit of the share of the overdispersion that lies between the states, ``raw[4]``
     the logit of the background's mean as a share of the whole. The last two move neither mean nor variance.
 
     Parameters
