@@ -7,11 +7,13 @@ import copy
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 
 import chipvi
 from chipvi.calibrate.recalibration import fit_factors, fit_shift
 from chipvi.data.splits import draw_blocks
 from chipvi.data.track_data import ViewKind
+from chipvi.nn import NegativeBinomial
 
 HELD_OUT_KEYS = {"observed_layer": "observed", "depth_key": "depth"}
 
@@ -91,6 +93,15 @@ def test_counts_of_known_distribution_give_the_factors_back():
     counts = random.negative_binomial(dispersion, dispersion / (dispersion + mean))
     log_factors = fit_factors(counts, 1.6 * mean, np.full(len(mean), 1.0))
     np.testing.assert_allclose(np.exp(log_factors), [1 / 1.6, 4.0], rtol=0.05)
+
+
+def test_counts_of_two_states_give_the_factors_back():
+    mean, shape = torch.full((40_000,), 4.0), torch.tensor([-0.7, 1.0, -0.5]).expand(40_000, 3)
+    counts = NegativeBinomial.with_shape(mean, mean, shape).sample(generator=torch.Generator().manual_seed(0)).numpy()
+    started = shape.clone()
+    started[:, 0] += np.log(2.0)
+    log_factors = fit_factors(counts, mean.numpy() / 1.6, mean.numpy(), started.numpy())
+    np.testing.assert_allclose(np.exp(log_factors), [1.6, 0.5], rtol=0.05)
 
 
 def test_a_track_with_hardly_a_read_stays_nearly_as_it_is():

@@ -80,7 +80,7 @@ class ChipVI(
     dropout
         Share of hidden units dropped in training, 0 to below 1.
     head
-        Count head: "mean_dispersion", "count_logits", "clamped_np", "poisson" or "zero_inflated".
+        Count head: "mean_dispersion", "two_state", "count_logits", "clamped_np", "poisson" or "zero_inflated".
     head_options
         Options of the head's constructor, such as `{"logit_clamp": None}` of "clamped_np".
     kl_weight, mean_weight, denoise_weight

@@ -16,6 +16,7 @@ from ._style import BLUE, GREEN, GREY, LIGHT, ORANGE, PURPLE, WORST_R2, Path, le
 _COLOURS = {
     "mean_dispersion": BLUE,
     "count_logits": GREEN,
+    "two_state": "#16a0b0",
     "zero_inflated": PURPLE,
     "poisson": ORANGE,
     "clamped_np": "#c8322b",

@@ -24,11 +24,11 @@ def mix_counts(
     log_mean_factor, log_factor
         Logs of the factors by which to multiply mean and dispersions.
     """
-    counts = NegativeBinomial.with_shape(*(torch.as_tensor(x) for x in (mean, dispersion, shape_p)))
+    numbers = (torch.as_tensor(x, dtype=torch.float64) for x in (mean, dispersion, shape_p))
+    counts = NegativeBinomial.with_shape(*numbers)
     if log_mean_factor or log_factor:
         counts = counts.scaled(*(torch.tensor(x, dtype=torch.float64) for x in (log_mean_factor, log_factor)))
-    components = counts.components
-    return NBMixture(*(x.double().cpu().numpy() for x in components))
+    return NBMixture(*(x.cpu().numpy() for x in counts.components))
 
 
 def mix_draws(mean_s: Tensor, dispersion_s: Tensor, shape_sp: Tensor) -> NBMixture:
