@@ -255,21 +255,23 @@ class ImputationMixin(RequestMixin):
         """
         request = self._counts_request(adata, indices, tracks, depth)
         predictor, asked = request.predictor, request.predictor.without_own_data()
-        names = ["mean", "dispersions"]
-        if self.module.options.head == "two_state":
-            names += ["peak_probs", "background_mean", "peak_mean", "state_dispersions"]
 
-        def parameters(visible: Visible) -> np.ndarray:
+        def parameters(visible: Visible) -> dict[str, np.ndarray]:
             answer = predictor.predict(visible, asked)[ViewKind.COUNTS]
             counts = NegativeBinomial.with_shape(answer.mean_srn[0], answer.spread_srn[0], answer.shape_srnp[0])
-            found = [counts.mu, counts.theta]
+            found = {"mean": counts.mu, "dispersions": counts.theta}
             if isinstance(counts, TwoStateNegativeBinomial):
-                log_odds, *others = counts.states
-                found += [torch.sigmoid(log_odds), *others]
-            return torch.stack([x.float() for x in found], dim=-1).cpu().numpy()
+                states = counts.states
+                found["peak_probs"] = torch.sigmoid(states.log_odds)
+                found["background_mean"], found["peak_mean"] = states.background_mean, states.peak_mean
+                found["state_dispersions"] = states.dispersion
+            return {name: values.float().cpu().numpy() for name, values in found.items()}
 
-        values = request.collect(parameters, batch_size)
-        return {name: request.frame(values[..., i], return_numpy) for i, name in enumerate(names)}
+        batches = list(request.run(parameters, batch_size))
+        return {
+            name: request.frame(np.concatenate([batch[name] for batch in batches])[request.back], return_numpy)
+            for name in batches[0]
+        }
 
 
 def _moments(request: Request, kind: ViewKind, batch_size: int | None) -> tuple[np.ndarray, np.ndarray]:
