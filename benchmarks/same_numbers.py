@@ -87,7 +87,7 @@ def simulated() -> Iterator[tuple[str, np.ndarray]]:
     yield from ((f"query {name}", values) for name, values in predictions(query, rows))
     query.train(max_steps=10, seed=0, **QUIET)
     yield from ((f"trained query {name}", values) for name, values in predictions(query, rows))
-    for head in ("zero_inflated", "clamped_np", "poisson"):
+    for head in ("two_state", "zero_inflated", "clamped_np", "poisson"):
         model = trained(data[:, :6].copy(), setup, 20, head=head)
         yield from ((f"{head} {name}", values) for name, values in predictions(model, rows))
 
