@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 import socket
 import threading
 import warnings
@@ -23,6 +24,7 @@ from ._signals import deferred, raise_swallowed
 
 _PREFIX = ".chipvi-"  # of files that are not for users
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PAUSES = (0.0, 0.1, 0.5)  # seconds between attempts to remove a folder
 _SHOWN = 40  # letters of a name in that of its partial file: names may be as long as names can be
 _LONGEST_NAME = 255  # bytes, on most file systems
 _ENOUGH = 2**20  # bytes that a disk with space left takes
@@ -144,7 +146,11 @@ def _clear(path: Path) -> None:
 def remove(path: Path) -> None:
     """Remove a file, or a folder with all in it, if it is there."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+        for pause in _PAUSES:  # a thread of zarr that was cut off may still write to it
+            shutil.rmtree(path, ignore_errors=True)
+            if not path.exists():
+                break
+            time.sleep(pause)
     else:
         path.unlink(missing_ok=True)
 
