@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import time
 import socket
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
