@@ -85,9 +85,8 @@ class StudyModel(ChipVI):
         self._module_cls = partial(StudyVAE, suspects=tuple(suspects))  # type: ignore[assignment]
         super().__init__(adata, **({"mean_weight": 0.0, "kl_weight": 0.01, "denoise_weight": 0.5} | options))
 
-    def train(self, *args: Any, **options: Any) -> None:
-        """As :meth:`chipvi.ChipVI.train`, without boosted trees, which would learn what the network does not."""
-        super().train(*args, **({"boosted_trees": False} | options))
+    def _wants_trees(self, wish: bool | None) -> bool:
+        return bool(wish)  # unasked, trees would learn what the network does not
 
 
 class StudyVAE(ChipVAE):
