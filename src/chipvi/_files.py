@@ -24,7 +24,7 @@ from ._signals import deferred, raise_swallowed
 
 _PREFIX = ".chipvi-"  # of files that are not for users
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_PAUSES = (0.0, 0.1, 0.5)  # seconds between attempts to remove a folder
+_PAUSES = (0.0, 0.1, 0.5)  # seconds before each attempt to remove a folder
 _SHOWN = 40  # letters of a name in that of its partial file: names may be as long as names can be
 _LONGEST_NAME = 255  # bytes, on most file systems
 _ENOUGH = 2**20  # bytes that a disk with space left takes
@@ -147,10 +147,10 @@ def remove(path: Path) -> None:
     """Remove a file, or a folder with all in it, if it is there."""
     if path.is_dir() and not path.is_symlink():
         for pause in _PAUSES:  # a thread of zarr that was cut off may still write to it
+            time.sleep(pause)
             shutil.rmtree(path, ignore_errors=True)
             if not path.exists():
                 break
-            time.sleep(pause)
     else:
         path.unlink(missing_ok=True)
 

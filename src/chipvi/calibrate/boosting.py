@@ -48,15 +48,12 @@ def boost(module: ChipVAE, data: TrackData, trained: np.ndarray, seed: int) -> N
     if count_at_window_bin(len(trained), data.segments.bin_width) < _FEWEST_REGIONS:
         return
     rows = draw_blocks(trained, _MOST_REGIONS, bin_width=data.segments.bin_width)
-    relative_width_r = data.segments.relative_width_r
-    width_r = np.ones(len(rows)) if relative_width_r is None else relative_width_r[rows].astype(np.float64)
-    device = module.known_ba.device
-    feature_rf = np.concatenate(
-        [
-            module.tree_features(Visible.everything(minibatch.to(device), module.log_depth_t)).cpu().numpy()
-            for minibatch in FixedMinibatches(data, rows, module.half_widths, _REGIONS_AT_ONCE)
-        ]
-    )
+    features, widths = [], []
+    for minibatch in FixedMinibatches(data, rows, module.half_widths, _REGIONS_AT_ONCE):
+        visible = Visible.everything(minibatch.to(module.known_ba.device), module.log_depth_t)
+        features.append(module.tree_features(visible).cpu().numpy())
+        widths.append(minibatch.width_l[minibatch.own_row_r].double().numpy())
+    feature_rf, width_r = np.concatenate(features), np.concatenate(widths)
     block, sums = data.read_rows(rows), []
     columns = module.tracks.is_target_t.nonzero()[:, 0].tolist()
     bar = Console(stderr=True)

@@ -304,16 +304,22 @@ class Predictor:
         return (part.queries.leave_out_q[part.query_n] == self._assay_n[n]) | ~self._is_measured_n[n]
 
     def _ask_trees(self, visible: Visible, part: TargetQueries) -> dict[ViewKind, tuple[Tensor, Tensor]]:
-        """By view, what the boosted trees predict of the targets that have any, and their weight, both (r, n)."""
-        trees, shape = self._module.trees, (visible.minibatch.n_regions, len(part.target_n))
-        feature_rf = self._module.tree_features(visible) if len(trees.track_n) else None
-        is_imputed_n, found = self._is_imputed(part), {}
-        for kind, tree_n in self._trees.items():
+        """What the boosted trees predict, and its weight, both (r, n), of the views that have any to ask."""
+        shape, is_imputed_n = (visible.minibatch.n_regions, len(part.target_n)), self._is_imputed(part).tolist()
+        asked = {
+            kind: [tree_n[target] if is_imputed_n[n] else None for n, target in enumerate(part.target_n.tolist())]
+            for kind, tree_n in self._trees.items()
+        }
+        asked = {kind: tree_n for kind, tree_n in asked.items() if any(tree is not None for tree in tree_n)}
+        if not asked:
+            return {}
+        feature_rf, found = self._module.tree_features(visible), {}
+        for kind, tree_n in asked.items():
             value_rn = torch.zeros(shape, dtype=torch.float64, device=self._device)
             weight_rn = torch.zeros(shape, device=self._device)
-            for n, target in enumerate(part.target_n.tolist()):
-                if feature_rf is not None and (tree := tree_n[target]) is not None and is_imputed_n[n]:
-                    value_rn[:, n], may_believe_r = trees(feature_rf, tree)
+            for n, tree in enumerate(tree_n):
+                if tree is not None:
+                    value_rn[:, n], may_believe_r = self._module.trees(feature_rf, tree)
                     weight_rn[:, n] = TREES_WEIGHT * may_believe_r
             found[kind] = value_rn, weight_rn
         return found
@@ -332,7 +338,8 @@ class Predictor:
         log_exposure_rn = self._log_depth_n[n] + encoding.log_width_r[:, None]
         for view in self._module.views:
             distribution = view.collect(predicted[view.kind].distribution, q, g)
-            distribution = view.move(distribution, *trees[view.kind], log_exposure_rn)
+            if view.kind in trees:
+                distribution = view.move(distribution, *trees[view.kind], log_exposure_rn)
             found[view.kind] = view.calibration(distribution, cells_n, is_imputed_n)
         return found
 
