@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track as show_progress
 from sklearn.ensemble import HistGradientBoostingRegressor
 
+from .._workers import progress_bar
 from ..data.context import count_at_window_bin
 from ..data.loader import FixedMinibatches
 from ..data.splits import draw_blocks
@@ -56,20 +55,20 @@ def boost(module: ChipVAE, data: TrackData, trained: np.ndarray, seed: int) -> N
     feature_rf, width_r = np.concatenate(features), np.concatenate(widths)
     block, sums = data.read_rows(rows), []
     columns = module.tracks.is_target_t.nonzero()[:, 0].tolist()
-    bar = Console(stderr=True)
-    hidden = not bar.is_terminal or len(columns) < _LONG
-    for t in show_progress(columns, "Boosted trees", console=bar, disable=hidden, transient=True):
-        feature_f = module.tree_features_of(choose_tracks(module, t, data.measured_t))
-        for view in module.views:
-            entries = block.view(view.kind)
-            if entries is None or not (present_r := entries.present_rt[:, t]).any():
-                continue
-            value_r = entries.value_rt[present_r, t].astype(np.float64)
-            if view.kind is ViewKind.COUNTS:
-                value_r = value_r / (np.exp(module.log_depth_array_t[t]) * width_r[present_r])
-            if value_r.any():  # a track without a read has no rate to learn
-                model = _learn(feature_rf[np.ix_(present_r, feature_f)], value_r, view.kind, seed)
-                sums.append(_sum_of(model, feature_rf[present_r], feature_f, t, view.number))
+    with progress_bar("Boosted trees", len(columns), "tracks", shown=len(columns) >= _LONG) as show:
+        for number, t in enumerate(columns, start=1):
+            feature_f = module.tree_features_of(choose_tracks(module, t, data.measured_t))
+            for view in module.views:
+                entries = block.view(view.kind)
+                if entries is None or not (present_r := entries.present_rt[:, t]).any():
+                    continue
+                value_r = entries.value_rt[present_r, t].astype(np.float64)
+                if view.kind is ViewKind.COUNTS:
+                    value_r = value_r / (np.exp(module.log_depth_array_t[t]) * width_r[present_r])
+                if value_r.any():  # a track without a read has no rate to learn
+                    model = _learn(feature_rf[np.ix_(present_r, feature_f)], value_r, view.kind, seed)
+                    sums.append(_sum_of(model, feature_rf[present_r], feature_f, t, view.number))
+            show(number)
     module.trees.set(sums)
 
 

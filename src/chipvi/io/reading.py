@@ -141,7 +141,7 @@ class FileToRead:
         return _LARGE if is_url(self.source) else os.path.getsize(self.source)
 
     def key(self) -> str:
-        """A text that differs where what is read does, as far as size and time of the file tell."""
+        """A text that differs where what is read does, as far as size and time of the file show."""
         if is_url(self.source):
             return digest(self.asked, version("chipvi"), self.source)
         path, found = Path(self.source).resolve(), os.stat(self.source)

@@ -511,7 +511,7 @@ class ChipVI(
         `blend_weight` is that of the average of the other biosamples in the mean; `log_amplitude` the log of the factor
         by which the mean departs more from the level of its assay than the network has it; `log_spread` that of the
         dispersion of counts, or of the standard deviation of signal. Beside each stands its standard deviation, over
-        which predictions are integrated; 0 where no trial tells.
+        which predictions are integrated; 0 without a trial.
         """
         unknowns = ("blend_weight", "log_amplitude", "log_spread")
         columns = [name for unknown in unknowns for name in (unknown, f"{unknown}_std")]

@@ -98,7 +98,7 @@ class SignalCalibration(Calibration):
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What trials tell of the unknowns (u) of their cells (i), as deviations from the defaults.
+    """What trials show of the unknowns (u) of their cells (i), as deviations from the defaults.
 
     Parameters
     ----------
@@ -162,12 +162,12 @@ class Unseen(nn.Module):
 
     @torch.no_grad()
     def record(self, cell: tuple[int, int], deviation_u: np.ndarray, variance_u: np.ndarray) -> None:
-        """Note what a trial in a cell tells, as deviation from the default."""
+        """Note what a trial in a cell shows, as deviation from the default."""
         self.evidence_bau[cell] = torch.as_tensor(deviation_u).to(self.evidence_bau)
         self.precision_bau[cell] = torch.as_tensor(1 / variance_u).to(self.precision_bau)
 
     def evidence(self) -> Evidence:
-        """What all trials tell."""
+        """What all trials show."""
         evidence_bau, precision_bau = (x.double().cpu().numpy() for x in (self.evidence_bau, self.precision_bau))
         b, a = np.nonzero(precision_bau.any(axis=-1))
         return Evidence(b, a, evidence_bau[b, a], 1 / precision_bau[b, a])
