@@ -5,6 +5,8 @@ import os
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -14,17 +16,18 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 TUTORIALS = Path(__file__).resolve().parent.parent / "tutorials"
 
 
-def run(notebook: Path, out: Path) -> str | None:
-    """Execute one notebook and write it, with its outputs, to `out`; what went wrong, or None."""
+def run(notebook: Path, out: Path) -> tuple[float, str | None]:
+    """Execute one notebook and write it, with its outputs, to `out`; the seconds, and what went wrong or None."""
+    start = time.monotonic()
     book = nbformat.read(notebook, as_version=4)
     client = NotebookClient(book, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(out)}})
     try:
         client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        return str(error)
+        return time.monotonic() - start, str(error)
     finally:
         nbformat.write(book, out / notebook.name)
-    return None
+    return time.monotonic() - start, None
 
 
 def main() -> int:
@@ -43,13 +46,11 @@ def main() -> int:
         print(f"no notebooks found in {TUTORIALS.name}/")
         return 1
     failed = []
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(os.cpu_count()) as pool:
         out = options.out or Path(scratch)
         out.mkdir(parents=True, exist_ok=True)
-        for notebook in notebooks:
-            start = time.monotonic()
-            error = run(notebook, out)
-            print(f"{notebook.name}: {'FAILED' if error else 'ok'}, {time.monotonic() - start:.0f} s", flush=True)
+        for notebook, (seconds, error) in zip(notebooks, pool.map(partial(run, out=out), notebooks), strict=True):
+            print(f"{notebook.name}: {'FAILED' if error else 'ok'}, {seconds:.0f} s", flush=True)
             if error:
                 failed.append(notebook.name)
                 print(error, file=sys.stderr)
