@@ -8,6 +8,8 @@ import re
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -18,8 +20,9 @@ from PIL import Image
 TUTORIALS = Path(__file__).resolve().parent.parent / "tutorials"
 
 
-def run(notebook: Path, out: Path) -> str | None:
-    """Execute one notebook and write it, with its outputs, to `out`; what went wrong, or None."""
+def run(notebook: Path, out: Path) -> tuple[float, str | None]:
+    """Execute one notebook and write it, with its outputs, to `out`; the seconds, and what went wrong or None."""
+    start = time.monotonic()
     book = nbformat.read(notebook, as_version=4)
     client = NotebookClient(
         book,
@@ -31,10 +34,10 @@ def run(notebook: Path, out: Path) -> str | None:
     try:
         client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        return str(error)
+        return time.monotonic() - start, str(error)
     finally:
         nbformat.write(book, out / notebook.name)
-    return None
+    return time.monotonic() - start, None
 
 
 def shrink(png: str) -> str:
@@ -61,9 +64,7 @@ def tidy(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="folder to keep the executed notebooks in (default: a temporary one)")
-    parser.add_argument(
-        "--keep", action="store_true", help="write outputs into the notebooks, with all steps of training"
-    )
+    parser.add_argument("--keep", action="store_true", help="train in full, and write the outputs into the notebooks")
     parser.add_argument("notebooks", nargs="*", type=Path, help="notebooks to run (default: all tutorials)")
     options = parser.parse_args()
     if not options.keep:
@@ -78,13 +79,11 @@ def main() -> int:
         print(f"no notebooks found in {TUTORIALS.name}/")
         return 1
     failed = []
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(os.cpu_count()) as pool:
         out = options.out or Path(scratch)
         out.mkdir(parents=True, exist_ok=True)
-        for notebook in notebooks:
-            start = time.monotonic()
-            error = run(notebook, out)
-            print(f"{notebook.name}: {'FAILED' if error else 'ok'}, {time.monotonic() - start:.0f} s", flush=True)
+        for notebook, (seconds, error) in zip(notebooks, pool.map(partial(run, out=out), notebooks), strict=True):
+            print(f"{notebook.name}: {'FAILED' if error else 'ok'}, {seconds:.0f} s", flush=True)
             if options.keep and not error:
                 nbformat.write(tidy(nbformat.read(out / notebook.name, as_version=4)), notebook)
             if error:

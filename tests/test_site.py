@@ -25,13 +25,17 @@ LARGEST = 1_500_000  # bytes of a notebook with its pictures
 def pages() -> set[str]:
     """Names in tables of functions that make a page of each."""
     tables = re.findall(r"^```\{eval-rst\}\n(.*?)^```", API, flags=re.M | re.S)
-    return {f"chipvi.{name}" for text in tables if ":toctree:" in text for name in re.findall(r"^   (\w\S*)$", text, re.M)}
+    return {
+        f"chipvi.{name}" for text in tables if ":toctree:" in text for name in re.findall(r"^   (\w\S*)$", text, re.M)
+    }
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_public_class_and_function_has_a_page_of_the_api(module):
     home = importlib.import_module(module)
-    public = {name for name in home.__all__ if inspect.isclass(found := getattr(home, name)) or inspect.isroutine(found)}
+    public = {
+        name for name in home.__all__ if inspect.isclass(found := getattr(home, name)) or inspect.isroutine(found)
+    }
     assert {f"{module}.{name}" for name in public} - pages() == set()
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from .._files import written_whole
 from .._messages import counted
 
-_DPI = 130
+_DPI = 240  # so that figures are sharp on screens of two pixels to one
 
 
 @dataclass(frozen=True)
