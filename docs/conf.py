@@ -106,6 +106,7 @@ def visit_math(self: HTML5Translator, node: nodes.math | nodes.math_block) -> No
 
 
 def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
     app.connect("source-read", link_to_repository)
     app.connect("autodoc-skip-member", keep_ours)
     app.add_html_math_renderer("mathml", inline_renderers=(visit_math, None), block_renderers=(visit_math, None))
