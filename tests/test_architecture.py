@@ -272,6 +272,8 @@ def test_an_example_of_style_is_code_of_this_repository(path, passage):
     assert any(lines[start : start + len(wanted)] == wanted for start in range(len(lines)))
 
 
-def test_the_citation_has_the_version_of_the_package():
-    version = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]["version"]
-    assert re.findall(r"^version: (.*)$", read(ROOT / "CITATION.cff"), flags=re.M) == [version]
+def test_the_citation_has_the_version_of_the_last_release_or_of_the_first_to_come():
+    released = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", read(ROOT / "CHANGELOG.md"), flags=re.M)
+    fallback = tomllib.loads(read(ROOT / "pyproject.toml"))["tool"]["hatch"]["version"]["fallback-version"]
+    expected = released[0] if released else fallback.removesuffix(".dev0")
+    assert re.findall(r"^version: (.*)$", read(ROOT / "CITATION.cff"), flags=re.M) == [expected]
