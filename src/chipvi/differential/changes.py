@@ -54,7 +54,7 @@ class ChangePrior:
         return cls(spread_j, weight_j)
 
     def probability_beyond(self, found: ModeratedDifference, bound: float) -> tuple[np.ndarray, np.ndarray]:
-        """Posterior probabilities that the log2 fold change is below -bound, and above bound; NaN where not measured."""
+        """Probabilities that the log2 fold change is below -bound, and above bound; NaN where not measured."""
         error_r = found.normal_error_r
         member_rj = _density(found.mean_r, error_r, self.spread_j) * self.weight_j
         member_rj /= member_rj.sum(axis=1, keepdims=True)

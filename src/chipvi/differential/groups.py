@@ -93,8 +93,8 @@ def find_contrasts(
         elif asked is not None:
             lacking = listed(first if not len(columns[0]) else second)
             raise ValueError(
-                f"{assay} must be measured in both groups; it has no counts in {lacking}. What is imputed is no evidence "
-                "of a change: look at get_imputed_counts, or name another assay."
+                f"{assay} must be measured in both groups; it has no counts in {lacking}. What is imputed is no "
+                "evidence of a change: look at get_imputed_counts, or name another assay."
             )
     if not found:
         raise ValueError(f"no assay was measured in both groups, {listed(first)} and {listed(second)}.")

@@ -18,11 +18,11 @@ def merge_regions(table: pd.DataFrame, gap: int = 0, fdr_target: float = 0.05) -
     """Merge neighbouring regions whose rate changes in the same direction, and test the intervals.
 
     Runs of neighbours of one assay are made by the sign of their fold change alone, whatever their p-values, and each
-    has one p-value (Simes, Biometrika 73:751, 1986): that nothing in it changes. False discovery rates are over runs, so
-    that of the intervals returned a share of `fdr_target` at most should be false; merging regions that were called one
-    by one would not do, for false ones stand alone and true ones are many in one interval (Lun & Smyth, Nucleic Acids
-    Research 42:e95, 2014). An interval reaches from the first to the last region in the run whose own p-value is as small
-    as Simes' bound.
+    has one p-value (Simes, Biometrika 73:751, 1986): that nothing in it changes. False discovery rates are over runs,
+    so that of the intervals returned a share of `fdr_target` at most should be false. To merge regions that were called
+    one by one would not do, for false ones stand alone and true ones are many in one interval (Lun & Smyth, Nucleic
+    Acids Research 42:e95, 2014). An interval reaches from the first to the last region of the run whose own p-value is
+    at most `fdr_target`.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def merge_regions(table: pd.DataFrame, gap: int = 0, fdr_target: float = 0.05) -
     for column in columns:
         if column not in table:
             raise ValueError(
-                f"{unknown('column', column, list(table.columns), 'the table')} Intervals need regions with coordinates."
+                f"{unknown('column', column, list(table.columns), 'table')} Intervals need regions with coordinates."
             )
     parts = [_merge_assay(part, gap, fdr_target) for _, part in table.groupby(_keys.ASSAY, sort=False, observed=True)]
     return pd.concat(parts, ignore_index=True)
@@ -82,7 +82,7 @@ def _merge_assay(table: pd.DataFrame, gap: int, fdr_target: float) -> pd.DataFra
     p_m = np.minimum.reduceat(bound_r, first_m) if n_runs else np.zeros(0)
     fdr_m = adjusted(p_m)
 
-    called_r = (fdr_m <= fdr_target)[run_r] & (p_r <= p_m[run_r])
+    called_r = (fdr_m <= fdr_target)[run_r] & (p_r <= fdr_target)
     rows = np.flatnonzero(called_r)
     runs, inverse = np.unique(run_r[rows], return_inverse=True)
     low_m, high_m = np.full(len(runs), len(table)), np.zeros(len(runs), dtype=np.int64)

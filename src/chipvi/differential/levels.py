@@ -65,4 +65,6 @@ class LevelTrend:
     def remove(self, log_rate_rt: np.ndarray) -> np.ndarray:
         """Log2 rates without it; in between levels, what is in between is taken."""
         level_r = mean_by_row(log_rate_rt)
-        return log_rate_rt - np.stack([np.interp(level_r, self.level_m, shift_m) for shift_m in self.shift_mt.T], axis=1)
+        return log_rate_rt - np.stack(
+            [np.interp(level_r, self.level_m, shift_m) for shift_m in self.shift_mt.T], axis=1
+        )

@@ -133,7 +133,9 @@ class ModeratedDifference:
     def normal_error_r(self) -> np.ndarray:
         """Standard error with which a normal distribution has the same p-value of no change."""
         score_r = -ndtri(np.maximum(stdtr(self.degrees_r, -np.abs(self.mean_r) / self.error_r), 1e-300))
-        return np.maximum(np.divide(np.abs(self.mean_r), score_r, out=self.error_r.copy(), where=score_r > 0), self.error_r)
+        return np.maximum(
+            np.divide(np.abs(self.mean_r), score_r, out=self.error_r.copy(), where=score_r > 0), self.error_r
+        )
 
 
 def _inverse_trigamma(value: float) -> float:

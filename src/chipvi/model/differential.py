@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,6 @@ from .. import _keys
 from .._arguments import checked, require_real
 from .._messages import levels_to_caller, listed, unknown
 from .._workers import progress_bar
-from ..data.track_data import SCVI_COLUMNS
 from ..differential.changes import ChangePrior
 from ..differential.discovery import adjusted
 from ..differential.groups import Contrast, find_contrasts
@@ -27,6 +26,9 @@ from ..predict.request import LONG, Indices, asked_rows
 from .parameters import documented
 from .requests import RequestMixin
 
+if TYPE_CHECKING:
+    from ..data.setup_keys import SetupKeys
+
 _MOST_LEARNT = 200_000  # regions that what they share is estimated from
 _STRETCH = 256  # neighbouring regions of these
 _EPSILON = 1e-8  # of scvi-tools, in the log odds of probabilities
@@ -34,6 +36,11 @@ _EPSILON = 1e-8  # of scvi-tools, in the log odds of probabilities
 
 class DifferentialMixin(RequestMixin):
     """Comparisons of :class:`chipvi.ChipVI` between groups of biosamples."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def setup_keys(self) -> SetupKeys: ...  # noqa: D102
 
     @documented
     @checked
@@ -56,8 +63,8 @@ class DifferentialMixin(RequestMixin):
         other biosamples would carry the noise of one into the next). Log rates are freed of what depends on a region's
         level alone (depth, enrichment), and compared by a moderated t test: the variance between replicates of each
         region is drawn towards that of regions of its level, as far as the data say that these agree. So all that
-        replicates differ by is in the spread. A change of most regions in one direction cannot be told from a difference
-        of depth or enrichment, and is not seen.
+        replicates differ by is in the spread. A change of most regions in one direction cannot be told from a
+        difference of depth or enrichment, and is not seen.
 
         **Without replicates** nothing tells a difference between conditions from one between any two biosamples. The
         spread is then estimated as if most regions did not change, and those called stand out from the bulk; whether
@@ -72,10 +79,10 @@ class DifferentialMixin(RequestMixin):
         groupby
             Column of `var` whose values are shared by replicates; None: the biosample itself.
         mode
-            "change" tests whether the log2 fold change is beyond `delta` either way; "vanilla" whether there is any, and
-            in which direction.
+            "change" tests whether the log2 fold change is beyond `delta` either way; "vanilla" whether there is any,
+            and in which direction.
         delta
-            Log2 fold change, 0 or above, that does not matter; of no account in the mode "vanilla".
+            Log2 fold change that does not matter, above 0; of no account in the mode "vanilla".
         fdr_target
             Share of false discoveries to allow, above 0 and below 1.
         %(adata)s
@@ -126,6 +133,8 @@ class DifferentialMixin(RequestMixin):
         if mode not in ("change", "vanilla"):
             raise ValueError(f"mode must be 'change' or 'vanilla'; it is {mode!r}.")
         require_real("delta", delta, least=0)
+        if mode == "change" and delta == 0:
+            raise ValueError("delta must be above 0 in the mode 'change'; with mode='vanilla' any change counts.")
         require_real("fdr_target", fdr_target, least=0, below=1)
         require_batch_size(batch_size)
         self._require_counts()
