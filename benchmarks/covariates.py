@@ -30,7 +30,7 @@ def biased(n_regions: int, steepness: float, seed: int) -> tuple[AnnData, np.nda
     gc_r = (slow_r + rng.standard_normal(n_regions)) / np.sqrt(2)
     slope_t = rng.normal(0, steepness, adata.n_vars)
     keep_rt = np.clip(0.5 * np.exp(slope_t * gc_r[:, None]), 0.02, 1)
-    counts_rt = adata.X.toarray() if hasattr(adata.X, "toarray") else np.asarray(adata.X)
+    counts_rt = (adata.X.toarray() if hasattr(adata.X, "toarray") else np.asarray(adata.X)).astype(np.int64)
     adata.X = rng.binomial(counts_rt, keep_rt)
     adata.obs["gc"] = 0.42 + 0.06 * gc_r
     adata.var["depth"] = adata.X.sum(axis=0)
