@@ -60,7 +60,8 @@ RANGES: dict[str, list[Any]] = {
     "kind": ["nonsense"], "splits": ["nonsense", []], "quantiles": [[], [0.0], [NAN]], "seed": [-1],
     "accelerator": ["nonsense"], "split_key": ["nonsense"], "layer": ["nonsense"], "covariate_keys": [["nonsense"]],
     "plan_kwargs": [{"nonsense": 1}, {"lr": NAN}], "mode": ["nonsense"], "delta": [0.0, -1.0, NAN], "n_loci": [0],
-    "fdr_target": [1.0, -0.1, NAN], "gap": [-1], "groupby": ["nonsense"], "group1": ["nonsense"], "group2": ["nonsense"],
+    "fdr_target": [1.0, -0.1, NAN], "gap": [-1], "groupby": ["nonsense"], "group1": ["nonsense"],
+    "group2": ["nonsense"],
     "head_options": [{"nonsense": 1}], "heads": [["nonsense"]],
 }  # fmt: skip
 NOT_RANGED = {("pl.tracks", "layer"), ("compare_heads", "seed"), ("io.write_bigwigs", "layer")}
