@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -109,11 +109,10 @@ class LoneDenoiser:
         """Rates in ascending rows, minibatch by minibatch."""
         first = self._biosamples[0].predictor
         for minibatch in first.minibatches(self._data, rows, self._batch_size):
-            visible = first.see(minibatch)
             log_rate_rn = np.empty((minibatch.n_regions, len(self._columns)))
             for one in self._biosamples:
-                alone = replace(visible, visible_rt=visible.visible_rt & one.is_own_t)
-                mean_rn = only(one.predictor.predict(alone, one.asked)[ViewKind.COUNTS].mean_srn)
+                around = one.predictor.see(minibatch, one.is_own_t)
+                mean_rn = only(one.predictor.predict(around, one.asked)[ViewKind.COUNTS].mean_srn)
                 log_rate_rn[:, one.place_n] = np.log2(mean_rn.astype(np.float64))
             own_r = minibatch.own_row_r.numpy()
             counts = minibatch.counts
