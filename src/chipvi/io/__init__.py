@@ -10,6 +10,7 @@ from .genomes import chrom_sizes, make_bins, read_blacklist
 from .matrix import from_matrix
 from .sheets.assemble import count_sheet
 from .sheets.sheet import read_sheet
+from .states import write_states
 
 __all__ = [
     "bigwig_sizes",
@@ -24,6 +25,7 @@ __all__ = [
     "region_covariates",
     "write_bigwigs",
     "write_igv_session",
+    "write_states",
     "write_track_hub",
     "write_tracks",
 ]

@@ -47,7 +47,7 @@ def states(model_or_adata: Model | AnnData, region: str | None = None, save: Pat
     Returns
     -------
     The figure. Enrichment is in means of the track, on a log scale: white is average, orange above it, blue below. The
-    share is that of all regions in all biosamples. The strip has a row for each biosample, in the colours of the states.
+    share is that of all regions in all biosamples. The strip has a row for each biosample, in their colours.
 
     Raises
     ------
@@ -62,9 +62,10 @@ def states(model_or_adata: Model | AnnData, region: str | None = None, save: Pat
     n_states, n_biosamples = len(table), state_rb.shape[1]
     enrichment_ka = table.drop(columns=_NOT_ASSAYS).to_numpy(dtype=np.float64)
     widths = [0.42 * enrichment_ka.shape[1], 1.5]
-    heights = [0.3 * n_states, 0.26 * n_biosamples]
-    figure = Figure(figsize=(max(7.5, 3.4 + sum(widths)), 1.9 + sum(heights)), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=[heights[0] + 1.0, heights[1] + 0.7])
+    ratios = [1.0 + 0.3 * n_states, 0.7 + 0.26 * n_biosamples]  # in inches
+    figure = Figure(figsize=(max(7.5, 3.4 + sum(widths)), 0.2 + sum(ratios)), layout="constrained")
+    grid = figure.add_gridspec(2, 1, height_ratios=ratios)
+    upper, lower = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     heat, shares = upper.subplots(1, 2, sharey=True, width_ratios=widths)
     _draw_enrichment(heat, table, enrichment_ka)
     _draw_shares(shares, table)
