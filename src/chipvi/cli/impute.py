@@ -166,13 +166,13 @@ def _require_places(obs: pd.DataFrame) -> None:
 
 def _open(folder: Path, path: Path | None, accelerator: str) -> tuple[ChipVI, list[str]]:
     """The model on the data to impute in, and what to print about it."""
-    from ..io.inputs import read_anndata
+    from ..io.inputs import open_anndata
     from ..model.chipvi import ChipVI
 
     saved = find_saved(folder)
     if path is None:
         return load_saved(saved, None, accelerator), []
-    adata = read_anndata(path)
+    adata = open_anndata(path)
     new = [name for name in adata.var_names if name not in saved.tracks]
     if not new:
         return load_saved(saved, adata, accelerator), []
@@ -186,7 +186,7 @@ def _open(folder: Path, path: Path | None, accelerator: str) -> tuple[ChipVI, li
     reference = load_saved(saved, None, accelerator)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        query = ChipVI.load_query_data(adata[:, new].copy(), reference)
+        query = ChipVI.load_query_data(adata[:, new].to_memory(), reference)
     lines = [
         f"New to the model: {listed(new)}. They are input and may be imputed; what the model knows was not changed."
     ]

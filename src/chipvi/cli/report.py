@@ -51,22 +51,23 @@ def run(options: Options) -> None:
     with --split-key for an honest judgement.
     """
     from .._files import claimed
+    from ..data.check import surveyed_once
     from ..report.contents import require_path
 
     require_path(options.out)
-    with claimed(options.out):
+    with claimed(options.out), surveyed_once():
         _report(options, open_console())
 
 
 def _report(options: Options, console: Console) -> None:
-    from ..io.inputs import read_anndata
+    from ..io.inputs import open_anndata
     from ..report.contents import make_page
     from ..report.page import write_whole
 
     folder = options.model
     print_line(f"Opening {folder}.", console)
     saved = find_saved(folder)
-    model = load_saved(saved, None if options.data is None else read_anndata(options.data), accelerator="cpu")
+    model = load_saved(saved, None if options.data is None else open_anndata(options.data), accelerator="cpu")
     if options.split_key is None:
         rows = find_validated(saved, model)
         where = None if rows is None else "held out from training, which only calibrated the spread on them"

@@ -11,10 +11,16 @@ if TYPE_CHECKING:
 
 def fingerprint(data: TrackData) -> str:
     """Short text that differs for data of other regions, tracks, reads or signal."""
+    from .annotation import PlaceNames  # which takes time to import
+
     digest = hashlib.sha256()
     counts, signal = data.summary.counts, data.summary.signal
-    for names in (data.tracks.names, data.region_names):
-        digest.update("\n".join(map(str, names)).encode())
+    digest.update("\n".join(data.tracks.names).encode())
+    if isinstance(data.region_names, PlaceNames):
+        for part in data.region_names.parts:
+            digest.update(part.tobytes())
+    else:
+        digest.update("\n".join(map(str, data.region_names)).encode())
     digest.update(data.segments.offsets.tobytes())
     for numbers in (counts.number_t, counts.total_t, counts.squares_t, signal.number_t):
         digest.update(" ".join(f"{value:.0f}" for value in numbers).encode())

@@ -134,6 +134,14 @@ class Initialisation:
         )
         return cls(log_center, log_depth_t.astype(np.float32), known_ba, counts, signal)
 
+    @classmethod
+    def blank(cls, grid: Grid) -> Initialisation:
+        """Of no data: for a module whose numbers are about to be loaded."""
+        shape = len(grid.biosamples), len(grid.assays)
+        zeros_ba = np.zeros(shape, dtype=np.float32)
+        start, log_depth_t = CellStart(zeros_ba, zeros_ba), np.zeros(len(grid.biosample_t), dtype=np.float32)
+        return cls(0.0, log_depth_t, np.zeros(shape, dtype=bool), start, start)
+
     def view(self, kind: ViewKind) -> CellStart:
         """Where the head of one view starts."""
         return self.counts if kind is ViewKind.COUNTS else self.signal
