@@ -6,17 +6,15 @@ import warnings
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
-import zarr
 
 import chipvi
-from chipvi.data.annotation import region_names
+from chipvi.data.annotation import find_rows, region_names
+from chipvi.data.track_data import Matrix
 from chipvi.io import inputs
 from chipvi.io.inputs import open_anndata
-
-MATRICES = ("X", "layers/observed", "layers/signal")
-
 
 def as_zarr(adata, folder):
     path = folder / "data.zarr"
@@ -64,21 +62,95 @@ def all_is_large(monkeypatch):
     monkeypatch.setattr(inputs, "_IN_MEMORY", 0)
 
 
+def trained(kit, adata):
+    return kit.train(kit.model(adata), max_steps=3, calibrate_unseen=False)
+
+
 def answers(model):
-    result = model.impute()
-    return {"X": result.X, **result.layers, "quality": model.diagnose().table.to_numpy(dtype=object)}
+    return model.impute(indices=np.arange(40, 110)), model.diagnose().table
 
 
 @pytest.fixture(scope="module")
 def expected(kit):
-    return answers(kit.train(kit.model(kit.data())))
+    return answers(trained(kit, kit.data()))
 
 
 @pytest.mark.parametrize("store", STORES.values(), ids=STORES)
 def test_a_store_trains_imputes_and_is_judged_as_memory_is_to_the_last_bit(kit, expected, tmp_path, store):
     adata = store(kit.data(), tmp_path)
-    found = answers(kit.train(kit.model(adata)))
-    assert list(found) == list(expected)
-    for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], values, err_msg=name)
-    assert not isinstance(adata.layers["signal"], np.ndarray) or adata.isbacked  # it was not read as a whole
+    imputed, quality = answers(trained(kit, adata))
+    for name in (None, *expected[0].layers):
+        np.testing.assert_array_equal(imputed.layers.get(name, imputed.X), expected[0].layers.get(name, expected[0].X))
+    pd.testing.assert_frame_equal(quality, expected[1])
+    pd.testing.assert_frame_equal(imputed.obs, expected[0].obs, check_categorical=False)
+    assert not isinstance(adata.X, np.ndarray)  # it was not read as a whole
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Rows of each read of a matrix in a file, in their order."""
+    found = []
+    read = Matrix.read
+
+    def noting(self, start, stop):
+        if not self.in_memory:
+            found.append((self.label, start, stop))
+        return read(self, start, stop)
+
+    monkeypatch.setattr(Matrix, "read", noting)
+    return found
+
+
+def rows_read(reads, label="adata.X"):
+    return sorted({row for name, start, stop in reads if name == label for row in range(start, stop)})
+
+
+def test_files_are_surveyed_once_and_training_reads_blocks_with_their_halo(kit, tmp_path, reads):
+    adata = open_anndata(as_zarr(kit.data(), tmp_path))
+    model = kit.model(adata)
+    assert sum(stop - start for name, start, stop in reads if name == "adata.X") < 2 * 280  # and the inputs' scale
+    reads.clear()
+    kit.train(model, max_steps=1, batch_size=32, validation_size=0.0, calibrate_unseen=False, boosted_trees=False)
+    first = next((start, stop) for name, start, stop in reads if name == "adata.X")
+    assert first[1] - first[0] <= 32 + 2 * 30 * 5  # a block, and what windows reach
+    reads.clear()
+    kit.model(adata)
+    assert len(rows_read(reads)) <= 280 and max(stop - start for _, start, stop in reads) <= 280
+    assert not reads or reads[0][2] - reads[0][1] < 280 or len(reads) < 4
+
+
+def test_a_saved_model_is_loaded_and_asked_without_reading_other_regions(kit, model, tmp_path, reads):
+    model.save(tmp_path / "model")
+    loaded = chipvi.ChipVI.load(tmp_path / "model", open_anndata(as_zarr(kit.data(), tmp_path)))
+    assert reads == []
+    found = loaded.get_imputed_counts(indices=np.arange(75, 90), return_numpy=True)
+    np.testing.assert_array_equal(found, model.get_imputed_counts(indices=np.arange(75, 90), return_numpy=True))
+    assert rows_read(reads)[0] >= 70 or loaded.data.measured_t.all()  # those of its chromosome
+
+
+def test_what_breaks_the_contract_in_a_file_is_refused_where_it_is_read(kit, model, tmp_path):
+    adata = kit.data()
+    adata.X[17, 2] = 0.5
+    model.save(tmp_path / "model")
+    loaded = chipvi.ChipVI.load(tmp_path / "model", open_anndata(as_zarr(adata, tmp_path)))
+    with pytest.raises(ValueError, match=r"adata.X must hold whole counts; region .*, track cell1.H3K36me3 is 0.5"):
+        loaded.get_imputed_counts(indices=[17])
+    with pytest.raises(ValueError, match=r"must hold whole counts; region .*, track cell1.H3K36me3 is 0.5"):
+        kit.model(open_anndata(tmp_path / "data.zarr"))
+
+
+def test_a_damaged_chunk_is_an_error_in_one_line(kit, tmp_path):
+    path = as_zarr(kit.data(), tmp_path)
+    chunk = next(file for file in (path / "X").rglob("*") if file.is_file() and file.name[0] not in ".z")
+    chunk.write_bytes(b"no chunk")
+    with pytest.raises(ValueError, match=r"adata.X cannot be read at region [\d,]+ and after: [^\n]+$"):
+        kit.model(open_anndata(path))
+
+
+def test_regions_without_names_have_those_of_their_places():
+    obs = pd.DataFrame({"chrom": pd.Categorical(["chr1", "chr1", "chr2"]), "start": [0, 200, 0], "end": [200, 400, 50]})
+    names = region_names(obs)
+    assert (len(names), names[2], list(names[1:])) == (3, "chr2:0-50", ["chr1:200-400", "chr2:0-50"])
+    assert list(region_names(obs.set_axis(["a", "b", "c"]))) == ["a", "b", "c"]
+    part = pd.DataFrame({"chrom": ["chr2", "chr1", "chr3", "chr1"], "start": [0, 200, 0, 100], "end": [50, 400, 9, 200]})
+    assert find_rows(obs, part).tolist() == [2, 1, -1, -1]

@@ -13,7 +13,6 @@ from .._quiet import quiet_lightning
 from .console import open_console, print_line
 from .options import Model
 from .saved import Saved, find_saved, load_saved
-from .settings import fingerprint
 from .train import draw_validation
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def find_validated(saved: Saved, model: ChipVI) -> np.ndarray | None:
     Of other data than those of training nothing was held out.
     """
     size, seed = saved.settings.get("validation_size"), saved.settings.get("seed")
-    if not size or seed is None or saved.made is None or saved.made.fingerprint != fingerprint(model.data):
+    if not size or seed is None or saved.made is None or not saved.made.is_of(model.data):
         return None
     rows = draw_validation(model, size, seed)
     return rows if len(rows) else None

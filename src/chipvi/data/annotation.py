@@ -67,6 +67,28 @@ def named(obs: pd.DataFrame) -> pd.DataFrame:
     return obs.set_axis(names[:]) if isinstance(names, PlaceNames) else obs
 
 
+def take_rows(obs: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+    """Some regions; those that are only numbered are numbered anew."""
+    part = obs.iloc[rows]
+    return part.set_axis(pd.RangeIndex(len(part))) if isinstance(obs.index, pd.RangeIndex) else part
+
+
+def find_rows(obs: pd.DataFrame, part: pd.DataFrame) -> np.ndarray:
+    """Row of each region of a part, found by name, or in numbered regions by place; -1 where there is none."""
+    names = region_names(obs)
+    if not isinstance(names, PlaceNames):
+        return names.get_indexer(part.index)
+    (_, code_r, start_r, end_r), row_n = names.parts, np.full(len(part), -1)
+    known = list(pd.factorize(obs[_keys.CHROM])[1])
+    for name, places in part.groupby(part[_keys.CHROM].astype(str), sort=False).indices.items():
+        rows = np.flatnonzero(code_r == (known.index(name) if name in known else -1))
+        starts, ends = (part[key].to_numpy()[places] for key in (_keys.START, _keys.END))
+        if len(rows):
+            at = rows[np.minimum(np.searchsorted(start_r[rows], starts), len(rows) - 1)]
+            row_n[places] = np.where((start_r[at] == starts) & (end_r[at] == ends), at, -1)
+    return row_n
+
+
 def load_annotation(adata: AnnData) -> None:
     """Read `obs` and `var` of a lazily opened AnnData into memory, in place; its matrices stay where they are."""
     for name in ("_obs", "_var"):  # anndata's own setters would make a text of every row number

@@ -14,6 +14,7 @@ from anndata import AnnData
 
 from .._arguments import checked, require_processes, require_shard
 from .._files import require_writable
+from ..data.annotation import named, take_rows
 from ..data.track_data import SCVI_COLUMNS, ViewKind
 from ..module.inputs import Visible
 from ..predict.imputation import Imputation, Imputer, choose_workers, only
@@ -96,7 +97,7 @@ class ImputationMixin(RequestMixin):
             return work.write(Path(out), shard)
         arrays, back = work.compute(), work.request.back
         arrays = {name: values[back] for name, values in arrays.items()}
-        return AnnData(X=arrays.pop("X"), obs=work.obs.iloc[back].copy(), var=work.var, layers=arrays)
+        return AnnData(X=arrays.pop("X"), obs=named(work.obs).iloc[back].copy(), var=work.var, layers=arrays)
 
     @documented
     def plan_imputation(
@@ -133,7 +134,7 @@ class ImputationMixin(RequestMixin):
             request,
             Imputer(request.predictor, level, self.grid.views),
             batch_size,
-            regions.iloc[request.rows],
+            take_rows(regions, request.rows),
             request.target_table(with_depth=self.grid.has_counts),
             choose_workers(processes, executor, request, is_on_cpu),
         )

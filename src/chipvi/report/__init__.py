@@ -62,6 +62,7 @@ def report(model: ChipVI, path: str | PathLike, adata: AnnData | None = None, in
     >>> chipvi.report(model, "report.html")  # doctest: +SKIP
     """
     from .._files import claimed
+    from ..data.check import surveyed_once
     from ..model import ChipVI
     from .contents import make_page, require_path
     from .page import write_whole
@@ -69,5 +70,5 @@ def report(model: ChipVI, path: str | PathLike, adata: AnnData | None = None, in
     require_type("model", model, ChipVI)
     path = require_path(Path(path))
     where = None if adata is None and indices is None else "regions chosen to judge on"
-    with claimed(path):
+    with claimed(path), surveyed_once():
         return write_whole(make_page(model, path.stem, adata, indices, where), path)
