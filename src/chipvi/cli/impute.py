@@ -257,6 +257,7 @@ def find_regions(asked: str, obs: pd.DataFrame) -> np.ndarray:
         If a place cannot be read, or no region lies there.
     """
     import numpy as np
+    import pandas as pd
 
     from ..io.inputs import read_bed
 
@@ -271,11 +272,12 @@ def find_regions(asked: str, obs: pd.DataFrame) -> np.ndarray:
         places = [_read_place(one) for one in asked.split()]
     if not places:
         raise ValueError("regions name no place; leave the option out for all.")
-    chrom, start, end = obs[_keys.CHROM].astype(str).to_numpy(), obs[_keys.START], obs[_keys.END]
-    known = list(dict.fromkeys(chrom))
+    code_r, names = pd.factorize(obs[_keys.CHROM])
+    known, start_r, end_r = list(map(str, names)), obs[_keys.START].to_numpy(), obs[_keys.END].to_numpy()
     is_chosen_r = np.zeros(len(obs), dtype=bool)
-    rows_of = {name: np.flatnonzero(chrom == name) for name in known}
-    start_r, end_r = start.to_numpy(), end.to_numpy()
+    rows_of = {
+        name: np.flatnonzero(code_r == known.index(name)) for name in {name for name, _, _ in places} & set(known)
+    }
     for name, low, high in places:
         rows = rows_of.get(name, np.arange(0))
         is_chosen_r[rows[(end_r[rows] > low) & (start_r[rows] < high)]] = True

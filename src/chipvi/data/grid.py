@@ -138,9 +138,10 @@ class Initialisation:
     def blank(cls, grid: Grid) -> Initialisation:
         """Of no data: for a module whose numbers are about to be loaded."""
         shape = len(grid.biosamples), len(grid.assays)
-        zeros_ba = np.zeros(shape, dtype=np.float32)
-        start, log_depth_t = CellStart(zeros_ba, zeros_ba), np.zeros(len(grid.biosample_t), dtype=np.float32)
-        return cls(0.0, log_depth_t, np.zeros(shape, dtype=bool), start, start)
+        # modules keep these arrays, so that none may be another's
+        starts = (CellStart(*(np.zeros(shape, dtype=np.float32) for _ in range(2))) for _ in range(2))
+        log_depth_t = np.zeros(len(grid.biosample_t), dtype=np.float32)
+        return cls(0.0, log_depth_t, np.zeros(shape, dtype=bool), *starts)
 
     def view(self, kind: ViewKind) -> CellStart:
         """Where the head of one view starts."""

@@ -13,6 +13,7 @@ import zarr
 
 from .._files import new_h5ad, new_zarr, require_writable, written_whole
 from ..io.inputs import without_pickles
+from ..io.stores import write_regions
 
 _ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
 _CHUNK_ROWS = 8_192
@@ -40,7 +41,7 @@ def new_store(
         Rows of a chunk: who writes whole chunks meets no other writer.
     """
     group = new_zarr(path)
-    anndata.io.write_elem(group, "/", anndata.AnnData(obs=obs, var=var))
+    _write_annotation(group, obs, var)
     for name in names:
         _create(group, name, (len(obs), len(var)), dtype, chunk_rows)
 
@@ -90,7 +91,7 @@ def write_h5ad(path: Path, obs: pd.DataFrame, var: pd.DataFrame, parts: Iterable
     """
     require_writable(path)
     with written_whole(path) as partial, new_h5ad(partial) as (file, require_written):
-        anndata.io.write_elem(file, "/", anndata.AnnData(obs=obs, var=var))
+        _write_annotation(file, obs, var)
         start = 0
         for part in parts:
             for name, values in part.items():
@@ -110,6 +111,12 @@ def _open(path: Path, mode: Any, names: Iterable[str]) -> dict[str, Any]:
             return {name: group[_place(name)] for name in names}
     except (LookupError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}). Remove {path.parent}.") from error
+
+
+def _write_annotation(group: Any, obs: pd.DataFrame, var: pd.DataFrame) -> None:
+    anndata.io.write_elem(group, "/", anndata.AnnData(var=var))
+    del group["obs"]
+    write_regions(group, obs)
 
 
 def _place(name: str) -> str:
