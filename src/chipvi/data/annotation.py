@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from pandas.api.types import is_integer_dtype
 
 from .. import _keys
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 _PLACE = (_keys.CHROM, _keys.START, _keys.END)
 
@@ -87,6 +86,13 @@ def find_rows(obs: pd.DataFrame, part: pd.DataFrame) -> np.ndarray:
             at = rows[np.minimum(np.searchsorted(start_r[rows], starts), len(rows) - 1)]
             row_n[places] = np.where((start_r[at] == starts) & (end_r[at] == ends), at, -1)
     return row_n
+
+
+def without_matrices(obs: pd.DataFrame, var: pd.DataFrame, uns: Mapping[str, Any]) -> AnnData:
+    """An AnnData of regions and tracks alone, of whose numbers of regions no texts are made."""
+    adata = AnnData(var=var, uns=dict(uns))
+    adata._obs = obs
+    return adata
 
 
 def load_annotation(adata: AnnData) -> None:

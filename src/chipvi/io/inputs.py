@@ -17,7 +17,7 @@ from anndata import AnnData
 from anndata.io import read_elem, sparse_dataset
 
 from .. import _keys
-from ..data.annotation import number_rows
+from ..data.annotation import number_rows, without_matrices
 from .text import as_whole, is_header, read_rows
 
 _READERS = {".h5ad": anndata.read_h5ad, ".zarr": anndata.read_zarr}
@@ -93,9 +93,8 @@ def _open_lazily(path: Path) -> AnnData:
     layers = group["layers"] if "layers" in group else {}
     elements = {name: layers[name] for name in layers} | ({None: group["X"]} if "X" in group else {})
     is_small = sum(map(_size, elements.values())) <= _IN_MEMORY
-    adata = AnnData(var=read_elem(group["var"]), uns=read_elem(group["uns"]) if "uns" in group else {})
-    # of numbered rows anndata would make texts
-    adata._obs = number_rows(read_elem(group["obs"]))
+    obs, var = (read_elem(group[name]) for name in ("obs", "var"))
+    adata = without_matrices(number_rows(obs), var, read_elem(group["uns"]) if "uns" in group else {})
     for name, element in elements.items():
         matrix = read_elem(element) if is_small else element
         if hasattr(matrix, "attrs") and "csr" in matrix.attrs.get("encoding-type", ""):

@@ -43,6 +43,7 @@ from ..train.runner import FitOptions, choose_accelerator, fit, take_patience
 from ..train.trainable import TrainableMask
 from ..train.words import describe
 from .diagnosis import DiagnosisMixin
+from .differential import DifferentialMixin
 from .field import (
     TRACKS_FIELD,
     OneBatch,
@@ -73,6 +74,7 @@ class ChipVI(
     IntervalMixin,
     LikelihoodMixin,
     DiagnosisMixin,
+    DifferentialMixin,
     QueryMixin,
     SaveMixin,
     BaseModelClass,

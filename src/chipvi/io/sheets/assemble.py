@@ -31,6 +31,7 @@ from ..counting.count import (
     describe_tracks,
     require_strands,
 )
+from ..counting.covariates import region_covariates, require_files_of
 from ..counting.formats import Source, find_source
 from ..counting.rules import CountingRule
 from ..genomes import chrom_sizes, cut_regions, is_genome_name, make_bins
@@ -101,6 +102,8 @@ def plan_sheet(
     blacklist: pd.DataFrame | str | Path | None,
     merge_replicates: bool,
     rule: CountingRule,
+    fasta: str | Path | None = None,
+    mappability: str | Path | None = None,
 ) -> SheetPlan:
     """Check all that can be checked before a read is counted; arguments and errors as :func:`count_sheet`."""
     table = check_sheet(sheet) if isinstance(sheet, pd.DataFrame) else read_sheet(sheet)
@@ -113,6 +116,7 @@ def plan_sheet(
     }
     require_strands((source for of_track in sources.values() for source in of_track), rule)
     require_assembly([file for track in tracks for file in track.files], places, genome)
+    require_files_of(places, fasta, mappability)
     kept = leave_out(places, blacklist)
     return SheetPlan(tracks, sources, replace(kept, regions=kept.regions.reset_index(drop=True)))
 
@@ -135,6 +139,8 @@ def count_sheet(
     secondary: bool = False,
     supplementary: bool = False,
     strand_shift: tuple[int, int] = (0, 0),
+    fasta: str | Path | None = None,
+    mappability: str | Path | None = None,
     processes: int | None = None,
     executor: Executor | None = None,
     progress: bool = True,
@@ -160,6 +166,9 @@ def count_sheet(
         such as ``K562_rep1``, in every biosample that has more than one.
     uncovered
         What regions are that a bigWig file does not cover, as in :func:`read_bigwigs`.
+    fasta, mappability
+        Sequence of the genome, and a bigWig of its mappability, for covariates of the regions, as in
+        :func:`region_covariates`.
     processes, executor
         Files to read at the same time, or who reads them, as in :func:`count_reads`.
     progress
@@ -185,6 +194,7 @@ def count_sheet(
     - ``X``: counts; 0 where the layer ``observed`` is 0, which marks tracks without alignments.
     - layer ``signal``: arcsinh(-log10 p), NaN where missing; only if the sheet has p-values.
     - layer ``fold_change``: NaN where missing; only if the sheet has any.
+    - ``obs``: ``chrom``, ``start``, ``end``, and the covariates of `fasta` and `mappability`.
     - ``var``: ``biosample``, ``assay``, ``is_control``, ``depth`` (reads that passed the filters, over the whole file;
       NaN without alignments), the other columns of :func:`count_reads`, and the sheet's covariates.
 
@@ -213,8 +223,11 @@ def count_sheet(
         raise ValueError("a shard is kept beside the file that it becomes part of; name the file with out.")
     if append and (out is None or Path(out).suffix != ".zarr"):
         raise ValueError("tracks are appended to a .zarr store; name it with out.")
-    if append and not (regions is None and bin_size is None and chromosomes is None):
-        raise ValueError("the store has its regions; leave out regions, bin_size and chromosomes to append to it.")
+    of_regions = (regions, bin_size, chromosomes, fasta, mappability)
+    if append and any(one is not None for one in of_regions):
+        raise ValueError(
+            "the store has its regions; leave out regions, bin_size, chromosomes, fasta and mappability to append."
+        )
     reading = Reading(processes, executor, progress, shard=shard)
     with ExitStack() as stack:
         store = None
@@ -235,7 +248,15 @@ def count_sheet(
             blacklist=blacklist,
             merge_replicates=merge_replicates,
             rule=counting,
+            fasta=fasta,
+            mappability=mappability,
         )
+
+        def add_covariates(obs: pd.DataFrame) -> pd.DataFrame:
+            if fasta is None and mappability is None:
+                return obs
+            return obs.join(region_covariates(obs, fasta=fasta, mappability=mappability, progress=progress))
+
         if store is not None:
             plan = leave_known(plan, store, describe_counting(counting, filters, plan.kept))
         if out is not None:
@@ -263,7 +284,8 @@ def count_sheet(
                 uns[COUNTING] = describe_counting(counting, filters, plan.kept)
             var = describe(plan.tracks, describe_tracks(plan.sources, columns) if columns else None, files)
             layers = {name: dict(zip(files[name], found or (), strict=True)) for name, found in means.items()}
-            Pieces(list(var.index), columns, layers).write(out, plan.regions[PLACE], var, uns, store)
+            obs = plan.regions[PLACE] if append else add_covariates(plan.regions[PLACE])
+            Pieces(list(var.index), columns, layers).write(out, obs, var, uns, store)
             return open_anndata(out)
         counts = None
         if plan.sources:
@@ -277,6 +299,7 @@ def count_sheet(
         if shard is not None:
             return None
         adata = assemble(plan.tracks, counts, signal)
+        adata.obs = add_covariates(adata.obs)
         adata.uns.update(uns)
         if out is not None:
             write_whole(adata, out)
