@@ -129,6 +129,37 @@ def test_bigwig_files_hold_what_was_imputed_and_leave_nothing_else(folder, tmp_p
             np.testing.assert_allclose(values, written.X[row, 0], rtol=1e-3)
 
 
+def test_hub_and_session_have_the_measured_tracks_and_are_as_asked_for(folder, tmp_path):
+    options = (
+        "--genome",
+        "hg19",
+        "--email",
+        "a@b.org",
+        "--locus",
+        "chr2:1-9,000",
+        "--tracks",
+        f"cell1.H3K4me3,{UNSEEN}",
+    )
+    result = call("impute", folder / "model", "--bigwig", tmp_path / "bw", "--regions", "chr2", *options)
+    assert result.exit_code == 0, result.output
+    found = {
+        kind: sorted(path.name for path in (tmp_path / "bw").glob(f"*.{kind}.bw")) for kind in ("observed", "imputed")
+    }
+    assert found == {
+        "observed": ["cell1.H3K4me3.observed.bw"],
+        "imputed": ["cell1.H3K4me3.imputed.bw", f"{UNSEEN}.imputed.bw"],
+    }
+    adata = make_data()
+    with pybigtools.open(str(tmp_path / "bw" / "cell1.H3K4me3.observed.bw")) as file:
+        row = adata.obs[adata.obs["chrom"] == "chr2"].iloc[7]
+        values = file.values("chr2", int(row["start"]), int(row["end"]), fillna=None)
+        np.testing.assert_allclose(values, adata[row.name, "cell1.H3K4me3"].X.item(), rtol=1e-3)
+    assert "email a@b.org" in (tmp_path / "bw" / "hub.txt").read_text()
+    assert 'locus="chr2:1-9,000"' in (tmp_path / "bw" / "igv_session.xml").read_text()
+    wrong = call("impute", folder / "model", "--bigwig", tmp_path / "no", "--genome", "hg19", "--locus", "chr2:9-1")
+    assert "a place counts from 1 and ends where it starts or later; got 'chr2:9-1'" in one_line(wrong)
+
+
 def test_overlapping_regions_are_refused_for_bigwig_files_before_anything_is_imputed(folder, tmp_path):
     overlapping = make_data()
     overlapping.obs.iloc[3, 1] -= 1

@@ -41,6 +41,12 @@ class Options:
     ] = None
     bigwig: Annotated[Path | None, typer.Option(help="Folder for a bigWig file of each track.")] = None
     genome: Genome = None
+    email: Annotated[
+        str, typer.Option(help="Whom to ask about the track hub, which UCSC demands to know.", metavar="ADDRESS")
+    ] = "nobody@example.org"
+    locus: Annotated[
+        str | None, typer.Option(help="Where the session of IGV opens, chr1:1,001-2,000; by default the whole genome.")
+    ] = None
     data: Annotated[Path | None, typer.Option(help="Regions x tracks to impute in; by default those of training.")] = (
         None
     )
@@ -110,25 +116,42 @@ def _impute(options: Options, shard: tuple[int, int] | None, console: Console) -
             executor=executor,
         )
         with quiet_lightning():
-            _write(work, shard, options, console)
+            _write(model, work, shard, options, console)
 
 
-def _write(work: Imputation, shard: tuple[int, int] | None, options: Options, console: Console) -> None:
-    from .. import io
-
+def _write(model: ChipVI, work: Imputation, shard: tuple[int, int] | None, options: Options, console: Console) -> None:
     if options.out is not None:
         path = work.write(options.out, shard)
         if shard is None:
             print_line(f"Wrote: {path}, imputed counts, intervals and denoised counts.", console)
             if options.bigwig is not None:
-                _print_bigwigs(io.write_tracks(path, options.bigwig, genome=options.genome), options.bigwig, console)
+                _write_bigwigs(path, model, options, options.bigwig, console)
     elif options.bigwig is not None:
         with work.computed(options.bigwig, shard) as store:
             if store is not None:
-                _print_bigwigs(io.write_tracks(store, options.bigwig, genome=options.genome), options.bigwig, console)
+                _write_bigwigs(store, model, options, options.bigwig, console)
     if shard is not None:
         what = options.out or options.bigwig
         print_line(f"Shard {options.shard} of {what} is done. Once all are, run the same without --shard.", console)
+
+
+def _write_bigwigs(result: Path, model: ChipVI, options: Options, folder: Path, console: Console) -> None:
+    from .. import io
+    from ..io.genomes import is_genome_name
+
+    keys = model.setup_keys
+    files = io.write_tracks(
+        result,
+        folder,
+        genome=options.genome,
+        measured=model.adata if is_genome_name(options.genome) else None,  # which hub and session show
+        layer=keys.layer,
+        observed_layer=keys.observed_layer,
+        signal_layer=keys.signal_layer,
+        email=options.email,
+        locus=options.locus,
+    )
+    _print_bigwigs(files, folder, console)
 
 
 def _print_bigwigs(files: pd.DataFrame, folder: Path, console: Console) -> None:
@@ -147,6 +170,8 @@ def _require_writable(options: Options) -> None:
         )
     if options.genome is not None and options.bigwig is None:
         raise ValueError("--genome is for bigWig files; name their folder with --bigwig.")
+    if options.locus is not None:
+        _read_place(options.locus)
     if options.out is not None:
         require_new(options.out)
         require_folder(options.out.parent)
