@@ -15,7 +15,7 @@ from anndata import AnnData
 from .._arguments import checked, require_processes, require_shard
 from .._files import require_writable
 from ..data.track_data import SCVI_COLUMNS, ViewKind
-from ..module.inputs import Visible
+from ..module.features import Surroundings
 from ..predict.imputation import Imputation, Imputer, choose_workers, only
 from ..predict.request import Indices, Request, TracksArgument, require_level
 from .parameters import documented
@@ -251,7 +251,7 @@ class ImputationMixin(RequestMixin):
 
         predictor, asked = request.predictor, request.predictor.with_own_data()
         denoised = request.collect(
-            lambda visible: only(predictor.predict(visible, asked)[ViewKind.COUNTS].mean_srn), batch_size
+            lambda around: only(predictor.predict(around, asked)[ViewKind.COUNTS].mean_srn), batch_size
         )
         return request.frame(denoised, return_numpy)
 
@@ -292,8 +292,8 @@ def _moments(request: Request, kind: ViewKind, batch_size: int | None) -> tuple[
     """Mean and spread of one view of the targets without their own data, regions x targets each."""
     predictor, asked = request.predictor, request.predictor.without_own_data()
 
-    def moments(visible: Visible) -> np.ndarray:
-        answer = predictor.predict(visible, asked)[kind]
+    def moments(around: Surroundings) -> np.ndarray:
+        answer = predictor.predict(around, asked)[kind]
         return np.stack([only(answer.mean_srn), only(answer.spread_srn)], axis=-1)
 
     mean, spread = np.moveaxis(request.collect(moments, batch_size), -1, 0)
