@@ -1,4 +1,4 @@
-"""Check the wheel and the sdist in dist before they are uploaded: what is in them, and that they are the release of a tag."""
+"""Check the wheel and the sdist in dist before they are uploaded: are they whole, and the release of the tag?"""
 
 import argparse
 import re
@@ -46,7 +46,9 @@ def faults(folder: Path, tag: str | None, citation: str, changelog: str) -> list
     if tag is not None:
         version = tag.removeprefix("v")
         if versions != {version}:
-            found.append(f"the tag is {tag}, the files are {sorted(versions)}: is the tag at this commit, and no file changed?")
+            found.append(
+                f"the tag is {tag}, the files are {sorted(versions)}: is the tag at this commit, and no file changed?"
+            )
         if not re.search(rf"^version: {re.escape(version)}$", citation, flags=re.M):
             found.append(f"CITATION.cff is not of version {version}")
         if not re.search(rf"^## \[{re.escape(version)}\]", changelog, flags=re.M):
@@ -60,7 +62,9 @@ def try_out(archive: Path) -> None:
         subprocess.run([sys.executable, "-m", "venv", f"{scratch}/env"], check=True)
         bins = Path(scratch, "env", "bin")
         subprocess.run([bins / "python", "-m", "pip", "install", "--quiet", archive.resolve()], check=True)
-        printed = subprocess.run([bins / "chipvi", "--version"], check=True, cwd=scratch, capture_output=True, text=True)
+        printed = subprocess.run(
+            [bins / "chipvi", "--version"], check=True, cwd=scratch, capture_output=True, text=True
+        )
         if printed.stdout.split() != ["chipvi", version_of(archive)]:
             raise SystemExit(f"{archive.name} calls itself {printed.stdout!r}")
         subprocess.run([bins / "chipvi", "demo", "--steps", "50"], check=True, cwd=scratch)
