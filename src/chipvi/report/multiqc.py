@@ -10,9 +10,9 @@ import pandas as pd
 from ..evaluate.diagnosis import Diagnosis
 
 _END = "_mqc.json"
-_SHARE = {"min": 0, "max": 1, "scale": "RdYlGn"}
+_SHARE: dict[str, object] = {"min": 0, "max": 1, "scale": "RdYlGn"}
 # columns of Diagnosis.table: title, what it is, and how MultiQC draws it
-_HEADERS = {
+_HEADERS: dict[str, tuple[str, str, dict[str, object]]] = {
     "reads": ("Reads", "Reads judged on", {"min": 0, "scale": "Blues", "format": "{:,.0f}"}),
     "ratio": ("Imputed / measured", "Mean imputed over mean measured: 1 is right", {"min": 0, "scale": False}),
     "r2": ("R2", "Share of the ups and downs that is imputed", _SHARE),
