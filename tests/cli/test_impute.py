@@ -160,6 +160,20 @@ def test_hub_and_session_have_the_measured_tracks_and_are_as_asked_for(folder, t
     assert "a place counts from 1 and ends where it starts or later; got 'chr2:9-1'" in one_line(wrong)
 
 
+def test_hub_and_session_are_of_the_assembly_that_the_data_name_or_else_their_lack_is_told(folder, tmp_path):
+    adata = make_data()
+    adata.uns["assembly"] = "hg19"
+    adata.write_h5ad(tmp_path / "named.h5ad")
+    options = ["--tracks", UNSEEN, "--regions", "chr2"]
+    named = call("impute", folder / "model", "--data", tmp_path / "named.h5ad", "--bigwig", tmp_path / "bw", *options)
+    assert named.exit_code == 0, named.output
+    assert "hub.txt: a track hub" in named.stdout and "No track hub" not in named.stdout
+    assert "genome hg19" in (tmp_path / "bw" / "genomes.txt").read_text()
+    plain = call("impute", folder / "model", "--bigwig", tmp_path / "plain", *options)
+    assert "No track hub, no session: the data name no assembly" in plain.stdout.replace("\n", " ")
+    assert {path.suffix for path in (tmp_path / "plain").iterdir()} == {".bw"}
+
+
 def test_overlapping_regions_are_refused_for_bigwig_files_before_anything_is_imputed(folder, tmp_path):
     overlapping = make_data()
     overlapping.obs.iloc[3, 1] -= 1

@@ -68,7 +68,8 @@ class Options:
 def run(options: Options) -> None:
     """Impute tracks with a model: expected counts, intervals and denoised counts, to a file, bigWig files or both.
 
-    With --genome hg19, hg38, mm10 or mm39 the bigWig files come with a track hub and a session of IGV.
+    With --genome hg19, hg38, mm10 or mm39, or where the data name such an assembly, the bigWig files come with a track
+    hub and a session of IGV.
 
     Tracks in --data that the model has not seen are taken as input, and imputed too.
     """
@@ -137,14 +138,15 @@ def _write(model: ChipVI, work: Imputation, shard: tuple[int, int] | None, optio
 
 def _write_bigwigs(result: Path, model: ChipVI, options: Options, folder: Path, console: Console) -> None:
     from .. import io
-    from ..io.genomes import is_genome_name
+    from ..io.genomes import assembly_of, is_genome_name
 
     keys = model.setup_keys
+    has_hub = is_genome_name(options.genome or assembly_of(model.adata.uns))
     files = io.write_tracks(
         result,
         folder,
         genome=options.genome,
-        measured=model.adata if is_genome_name(options.genome) else None,  # which hub and session show
+        measured=model.adata if has_hub else None,
         layer=keys.layer,
         observed_layer=keys.observed_layer,
         signal_layer=keys.signal_layer,
@@ -158,6 +160,8 @@ def _print_bigwigs(files: pd.DataFrame, folder: Path, console: Console) -> None:
     names = {f"*.{kind}.bw": counted(len(part), "track") for kind, part in files.groupby("kind", sort=False)}
     more = {"hub.txt": "a track hub for UCSC", "igv_session.xml": "a session for IGV"}
     print_files(folder, names | {name: what for name, what in more.items() if (folder / name).exists()}, console)
+    if not any((folder / name).exists() for name in more):
+        print_line("No track hub, no session: the data name no assembly of UCSC. Name it by --genome.", console)
 
 
 def _require_writable(options: Options) -> None:

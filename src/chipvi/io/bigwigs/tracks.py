@@ -17,7 +17,7 @@ from ... import _keys
 from ..._arguments import checked
 from ..._files import claimed
 from ..._messages import counted, levels_to_caller, listed
-from ..genomes import is_genome_name
+from ..genomes import assembly_of, is_genome_name
 from .browsers import COLUMNS, write_igv_session, write_track_hub
 from .colors import IMPUTED, OBSERVED, OBSERVED_PVAL
 from .matrices import Matrices, open_matrices
@@ -46,9 +46,9 @@ def write_tracks(
 
     One bigWig file per track of each of: `imputed` (X), the ends of the interval `lower` and `upper`, `denoised` counts
     and, as -log10 p, `pval`, as far as the result has them; with `measured` also `observed` counts and `observed_pval`.
-    Lower ends that are 0 everywhere are logged. For a genome of a known name also a track hub
-    (`hub.txt`) and a session of IGV (`igv_session.xml`), which show the interval behind the imputed counts and the
-    measured tracks beside them.
+    Lower ends that are 0 everywhere are logged. For a genome of a known name also a track hub (`hub.txt`) and a session
+    of IGV (`igv_session.xml`), which show the interval behind the imputed counts and the measured tracks above them.
+    Without `genome` it is the assembly that the result names in `uns`, if it names one.
 
     Parameters
     ----------
@@ -83,6 +83,7 @@ def write_tracks(
     """
     folder = Path(folder)
     with claimed(folder), open_matrices(result) as matrices:  # for the hub and the session list all files of one result
+        genome = assembly_of(matrices.uns) if genome is None else genome
         labels = _labels(matrices.var)
         rows = []
         for part in _plan(matrices, tracks, measured, (layer, observed_layer, signal_layer)):
