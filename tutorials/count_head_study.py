@@ -123,12 +123,12 @@ class StudyVAE(ChipVAE):
         }
         return replace(encoding, views=views)
 
-    def _decode(self, encoding: Encoding, queries: Queries) -> Tensor:
+    def decode(self, encoding: Encoding, queries: Queries) -> Tensor:
         if "assay_norm" not in self._suspects:
-            return super()._decode(encoding, queries)
+            return super().decode(encoding, queries)
         n_assays = self.tracks.track_ba.shape[1]
         every_qa = torch.arange(n_assays, device=queries.assay_qg.device).expand(len(queries.assay_qg), -1)
-        raw_rqoa = super()._decode(encoding, replace(queries, assay_qg=every_qa)).transpose(2, 3)
+        raw_rqoa = super().decode(encoding, replace(queries, assay_qg=every_qa)).transpose(2, 3)
         normed_rqao = F.layer_norm(raw_rqoa, (n_assays,)).transpose(2, 3)
         n_regions, n_outputs = len(normed_rqao), normed_rqao.shape[-1]
         index_rqgo = queries.assay_qg[None, :, :, None].expand(n_regions, -1, -1, n_outputs)

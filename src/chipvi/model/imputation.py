@@ -15,7 +15,7 @@ from anndata import AnnData
 from .._arguments import checked, require_processes, require_shard
 from .._files import require_writable
 from ..data.track_data import SCVI_COLUMNS, ViewKind
-from ..module.features import Surroundings
+from ..module.inputs import Surroundings
 from ..predict.imputation import Imputation, Imputer, choose_workers, only
 from ..predict.request import Indices, Request, TracksArgument, require_level
 from .parameters import documented

@@ -14,8 +14,8 @@ from ..data.grid import CellStart
 from ..data.track_data import ViewKind
 from ..nn import CountHead, GaussianHead, NegativeBinomial, log_ratio, log_update, window_means, window_sums
 from .calibration import Calibration, CountCalibration, SignalCalibration, Unseen
-from .features import AssayMeans, WindowMeans, WindowOffsets
-from .inputs import Average, HeadInputs, OwnCounts, Queries, Slots, Truth, ViewPrediction, Visible
+from .features import AssayMeans, WindowOffsets
+from .inputs import Average, HeadInputs, OwnCounts, Queries, Slots, Truth, ViewPrediction, Visible, WindowMeans
 
 _CAUTION = 2.0  # log of how much narrower the prior of a rate starts than its track: own reads are noise at first
 _LEAST_SCALE = 0.05  # of a standardised input

@@ -68,7 +68,7 @@ class Imputer:
         return ["X", *counts, *signal]
 
     @cached_property
-    def _asked(self) -> tuple[list[TargetQueries], list[TargetQueries]]:
+    def _asked(self) -> tuple[TargetQueries, TargetQueries]:
         return self.predictor.without_own_data(), self.predictor.with_own_data()
 
     def impute(self, minibatch: Minibatch) -> Part:
