@@ -133,10 +133,9 @@ class View(nn.Module):
     def means(self, visible: Visible) -> WindowMeans:
         """Window means of all tracks, and whether any of it is visible."""
         minibatch = visible.minibatch
-        rows, width_l1 = minibatch.view(self.kind), minibatch.width_l[:, None]
-        value_rts, any_rt = window_means(
-            self.total(rows.value_lt, width_l1), rows.present_lt * width_l1, minibatch.low_rs, minibatch.high_rs
-        )
+        rows, width_l = minibatch.view(self.kind), minibatch.width_l
+        total_lt = self.total(rows.value_lt, width_l[:, None])
+        value_rts, any_rt = window_means(total_lt, rows.present_lt, width_l, minibatch.low_rs, minibatch.high_rs)
         return WindowMeans(value_rts, (any_rt & visible.visible_rt).float())
 
     @torch.no_grad()
