@@ -295,9 +295,9 @@ class Predictor:
         for kind, trees in asked.items():
             value_rn = torch.zeros(shape, dtype=torch.float64, device=self._device)
             weight_rn = torch.zeros(shape, device=self._device)
-            for n, tree in trees.items():
-                value_rn[:, n], may_believe_r = self._module.trees(feature_rf, tree)
-                weight_rn[:, n] = TREES_WEIGHT * may_believe_r
+            if trees:
+                value_rn[:, list(trees)], may_believe_rn = self._module.trees(feature_rf, list(trees.values()))
+                weight_rn[:, list(trees)] = TREES_WEIGHT * may_believe_rn.float()
             found[kind] = value_rn, weight_rn
         return found
 
