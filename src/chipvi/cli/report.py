@@ -48,8 +48,8 @@ class Options:
 def run(options: Options) -> None:
     """Write a page for a lab meeting: data, training, quality by track, best and worst loci, what to beware of.
 
-    It is one file with all pictures inside, and opens in any browser. Name regions that were held out from training
-    with --split-key for an honest judgement.
+    It is one file with all that it shows inside, a genome browser too, and opens anywhere. Name regions that were held
+    out from training with --split-key for an honest judgement.
     """
     from .._files import claimed
     from ..report.contents import require_path

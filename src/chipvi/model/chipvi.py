@@ -43,6 +43,7 @@ from ..train.runner import FitOptions, choose_accelerator, fit, take_patience
 from ..train.trainable import TrainableMask
 from ..train.words import describe
 from .diagnosis import DiagnosisMixin
+from .differential import DifferentialMixin
 from .field import TRACKS_FIELD, TracksField, registered_grid, registered_tracks, registered_widths
 from .imputation import ImputationMixin
 from .intervals import IntervalMixin
@@ -65,6 +66,7 @@ class ChipVI(
     IntervalMixin,
     LikelihoodMixin,
     DiagnosisMixin,
+    DifferentialMixin,
     QueryMixin,
     SaveMixin,
     BaseModelClass,

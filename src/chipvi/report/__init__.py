@@ -28,12 +28,16 @@ def report(
     indices: Indices = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a page about a model for a lab meeting: one HTML file that opens anywhere, pictures inside.
+    """Write a page about a model for a lab meeting: one HTML file that opens anywhere, with all that it shows inside.
 
     It shows what was measured and can be imputed, how training went, how good the imputation of each track is beside
     the average of the other biosamples and what the noise of the reads allows, the stretches with signal where
     imputation is best and worst (none are named so among fewer than 20), and what to beware of. It judges on at most
     some 8,000 regions, in stretches from all over.
+
+    With igv-notebook installed (``pip install 'chipvi[browser]'``) the page has a genome browser, igv.js, in which a
+    reader can move along the loci shown and what is around them; nothing is fetched from elsewhere. Loci link to the
+    UCSC browser where ``adata.uns["assembly"]`` is a name that UCSC knows.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ from ..model.chipvi import ChipVI
 from ..pl._calibration import draw_calibration
 from ..predict.request import Indices, asked_rows
 from . import loci, words
+from .browser import LACKING, embed, find_library, has_places, link_to_ucsc, locus_of
 from .overview import Kind, describe_tracks, fill_matrix, short
 from .page import Picture, render
 
@@ -81,7 +82,11 @@ def make_page(
     values = (truth_rn, result.X, result.layers[_keys.AVERAGE])
     judged = loci.judge_stretches(*values, [len(part) for part in stretches], model.grid.has_counts)
     shown = loci.choose_shown(judged, len(stretches))
-    draw = _LocusDrawer(model, source, result, truth_rn, is_scattered)
+    drawer = _LocusDrawer(model, source, result, truth_rn, is_scattered)
+    drawn = [drawer.draw(heading, number, stretch) for heading, number, stretch in _numbered(shown)]
+    browser = embed(model, adata, data, [rows[one.rows] for one in drawn], _all_tracks(drawn))
+    if find_library() is None:
+        progress(f"No genome browser in the page: {LACKING}.")
     settings = settings or {}
     n_steps, is_exact = _count_steps(model, settings)
     assessments = [words.assess(verdict) for verdict in diagnosis.verdicts]
@@ -105,7 +110,8 @@ def make_page(
         "quality": _quality(diagnosis, order),
         "rows": [(names[i], diagnosis.table.iloc[i], assessments[i]) for i in order],
         "judged": {"n_regions": len(rows), "where": where or "regions that the model may have been trained on"},
-        "loci": [(heading, number, draw(stretch, heading), stretch) for heading, number, stretch in _numbered(shown)],
+        "loci": drawn,
+        "browser": browser,
         "n_stretches": len(stretches),
         "n_judged": len(judged),
         "fewest": loci.FEWEST,
@@ -119,6 +125,12 @@ def _numbered(shown: Mapping[str, list[loci.Stretch]]) -> Iterator[tuple[str, in
     for heading, some in shown.items():
         for number, stretch in enumerate(some, start=1):
             yield heading, number, stretch
+
+
+def _all_tracks(drawn: Sequence[Locus]) -> list[str]:
+    """Tracks of all loci, those first that are first in any."""
+    ranks = [(rank, name) for one in drawn for rank, name in enumerate(one.tracks)]
+    return list(dict.fromkeys(name for _, name in sorted(ranks, key=lambda pair: pair[0])))
 
 
 def _choose_rows(source: AnnData, data: TrackData, indices: Indices) -> tuple[np.ndarray, list[np.ndarray], bool]:
@@ -222,6 +234,38 @@ def _quality(diagnosis: Diagnosis, order: list[int]) -> list[Picture]:
     ]
 
 
+@dataclass(frozen=True, eq=False)
+class Locus:
+    """A stretch that is shown.
+
+    Parameters
+    ----------
+    heading, place
+        What it is, and where, in words.
+    stretch
+        How well it is imputed.
+    tracks
+        Those drawn.
+    picture
+        Of them.
+    locus, ucsc
+        As browsers name the place, and its address in the UCSC browser; None without places or a known assembly.
+    """
+
+    heading: str
+    place: str
+    stretch: loci.Stretch
+    tracks: list[str]
+    picture: Picture
+    locus: str | None
+    ucsc: str | None
+
+    @property
+    def rows(self) -> slice:
+        """Of the regions judged."""
+        return slice(self.stretch.start, self.stretch.stop)
+
+
 class _LocusDrawer:
     """Draws stretches of a result."""
 
@@ -231,18 +275,27 @@ class _LocusDrawer:
         self._keys, self._source, self._result = model.setup_keys, source, result
         self._is_measured_n, self._is_scattered = ~np.isnan(truth_rn).all(axis=0), is_scattered
 
-    def __call__(self, stretch: loci.Stretch, heading: str) -> tuple[str, Picture]:
+    def draw(self, heading: str, number: int, stretch: loci.Stretch) -> Locus:
         part = self._result[stretch.start : stretch.stop].copy()
-        place = loci.name_place(part.obs, self._keys.segment_key)
+        place, obs = loci.name_place(part.obs, self._keys.segment_key), part.obs
         if self._is_scattered:  # far apart on the genome, so they are drawn side by side
             part.obs = part.obs[[]].copy()
         columns = loci.choose_tracks(stretch, self._is_measured_n, is_worst=heading == loci.WORST)
+        tracks = [str(part.var_names[n]) for n in columns]
         figure = pl.tracks(
             self._source,
             part,
-            [str(part.var_names[n]) for n in columns],
+            tracks,
             layer=self._keys.layer,
             observed_layer=self._keys.observed_layer or "",  # no layer is called so
             signal_layer=self._keys.signal_layer,
         )
-        return place, Picture.of(figure, f"Tracks along {place}: measured, imputed and denoised.")
+        return Locus(
+            heading=f"{heading} {number}",
+            place=place,
+            stretch=stretch,
+            tracks=tracks,
+            picture=Picture.of(figure, f"Tracks along {place}: measured, imputed and denoised."),
+            locus=locus_of(obs) if has_places(obs) else None,
+            ucsc=link_to_ucsc(self._source.uns.get("assembly"), obs),
+        )
