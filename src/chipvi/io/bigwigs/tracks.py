@@ -153,7 +153,7 @@ def _labels(var: pd.DataFrame) -> dict[str, list[str]]:
 def _predicted(matrices: Matrices) -> dict[str, Source]:
     """What to write of a result, by kind."""
     kinds = {}
-    if matrices.x is not None and (_keys.LOWER in matrices.layers or _keys.PVAL not in matrices.layers):
+    if matrices.x is not None and (_keys.DISPERSION in matrices.layers or _keys.PVAL not in matrices.layers):
         kinds[IMPUTED] = Source()  # of a model without counts X is the signal again
     for kind in (_keys.LOWER, _keys.UPPER, _keys.DENOISED):
         if kind in matrices.layers:
