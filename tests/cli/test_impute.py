@@ -88,6 +88,16 @@ def test_the_file_is_what_python_imputes_of_all_tracks_but_the_controls(folder, 
     assert not written.var_names.str.contains("input", case=False).any()
 
 
+def test_what_is_not_asked_for_is_left_out_and_the_rest_is_the_same(folder, tmp_path):
+    whole = load(folder).impute()
+    without = impute(folder, tmp_path / "no.h5ad", "--no-intervals", "--no-denoised")
+    assert set(whole.layers) - set(without.layers) == {"lower", "upper", "denoised"}
+    assert "level" in whole.uns["chipvi"] and "level" not in without.uns["chipvi"]
+    for name in [None, *without.layers]:
+        first, second = (a.X if name is None else a.layers[name] for a in (whole, without))
+        np.testing.assert_array_equal(first, second)
+
+
 def test_tracks_depth_level_and_regions_are_those_asked_for(folder, tmp_path):
     options = ["--tracks", "cell3.H3K4me3, cell2:H3K4me3", "--depth", "5e4", "--level", "0.5"]
     written = impute(folder, tmp_path / "out.h5ad", *options, "--regions", "chr2")

@@ -52,6 +52,8 @@ class Options:
     ] = None
     depth: Annotated[float | None, typer.Option(help="Reads to impute at; by default each track's own.", min=1)] = None
     level: Annotated[float, typer.Option(help="Probability of the interval.")] = 0.95
+    intervals: Annotated[bool, typer.Option(help="Intervals as well.")] = True
+    denoised: Annotated[bool, typer.Option(help="Denoised counts as well.")] = True
     accelerator: Accelerator = "auto"
     workers: Workers = None
     scheduler: Scheduler = None
@@ -109,6 +111,8 @@ def _impute(options: Options, shard: tuple[int, int] | None, console: Console) -
             options.level,
             processes=options.workers,
             executor=executor,
+            intervals=options.intervals,
+            denoised=options.denoised,
         )
         with quiet_lightning():
             _write(work, shard, options, console)
@@ -120,7 +124,8 @@ def _write(work: Imputation, shard: tuple[int, int] | None, options: Options, co
     if options.out is not None:
         path = work.write(options.out, shard)
         if shard is None:
-            print_line(f"Wrote: {path}, imputed counts, intervals and denoised counts.", console)
+            more = ["intervals"] * options.intervals + ["denoised counts"] * options.denoised
+            print_line(f"Wrote: {path}, {listed(['imputed counts', *more])}.", console)
             if options.bigwig is not None:
                 _print_bigwigs(io.write_tracks(path, options.bigwig, genome=options.genome), options.bigwig, console)
     elif options.bigwig is not None:

@@ -95,7 +95,7 @@ def _write_tracks(
 def _kinds(matrices: Matrices) -> dict[str, dict[str, Any]]:
     """What to write, and how."""
     kinds: dict[str, dict[str, Any]] = {}
-    if matrices.x is not None and (_keys.LOWER in matrices.layers or _keys.PVAL not in matrices.layers):
+    if matrices.x is not None and (_keys.DISPERSION in matrices.layers or _keys.PVAL not in matrices.layers):
         kinds[IMPUTED] = {}  # of a model without counts X is the signal again
     for layer in (_keys.LOWER, _keys.UPPER, _keys.DENOISED):
         if layer in matrices.layers:
