@@ -41,6 +41,12 @@ class Options:
     ] = None
     bigwig: Annotated[Path | None, typer.Option(help="Folder for a bigWig file of each track.")] = None
     genome: Genome = None
+    email: Annotated[
+        str, typer.Option(help="Whom to ask about the track hub, which UCSC demands to know.", metavar="ADDRESS")
+    ] = "nobody@example.org"
+    locus: Annotated[
+        str | None, typer.Option(help="Where the session of IGV opens, chr1:1,001-2,000; by default the whole genome.")
+    ] = None
     data: Annotated[Path | None, typer.Option(help="Regions x tracks to impute in; by default those of training.")] = (
         None
     )
@@ -52,6 +58,8 @@ class Options:
     ] = None
     depth: Annotated[float | None, typer.Option(help="Reads to impute at; by default each track's own.", min=1)] = None
     level: Annotated[float, typer.Option(help="Probability of the interval.")] = 0.95
+    intervals: Annotated[bool, typer.Option(help="Intervals as well.")] = True
+    denoised: Annotated[bool, typer.Option(help="Denoised counts as well.")] = True
     accelerator: Accelerator = "auto"
     workers: Workers = None
     scheduler: Scheduler = None
@@ -109,27 +117,48 @@ def _impute(options: Options, shard: tuple[int, int] | None, console: Console) -
             options.level,
             processes=options.workers,
             executor=executor,
+            intervals=options.intervals,
+            denoised=options.denoised,
         )
         with quiet_lightning():
-            _write(work, shard, options, console)
+            _write(model, work, shard, options, console)
 
 
-def _write(work: Imputation, shard: tuple[int, int] | None, options: Options, console: Console) -> None:
-    from .. import io
-
+def _write(model: ChipVI, work: Imputation, shard: tuple[int, int] | None, options: Options, console: Console) -> None:
     if options.out is not None:
         path = work.write(options.out, shard)
         if shard is None:
-            print_line(f"Wrote: {path}, imputed counts, intervals and denoised counts.", console)
+            more = ["intervals"] * options.intervals + ["denoised counts"] * options.denoised
+            print_line(f"Wrote: {path}, {listed(['imputed counts', *more])}.", console)
             if options.bigwig is not None:
-                _print_bigwigs(io.write_tracks(path, options.bigwig, genome=options.genome), options.bigwig, console)
+                _write_bigwigs(path, model, options, options.bigwig, console)
     elif options.bigwig is not None:
         with work.computed(options.bigwig, shard) as store:
             if store is not None:
-                _print_bigwigs(io.write_tracks(store, options.bigwig, genome=options.genome), options.bigwig, console)
+                _write_bigwigs(store, model, options, options.bigwig, console)
     if shard is not None:
         what = options.out or options.bigwig
         print_line(f"Shard {options.shard} of {what} is done. Once all are, run the same without --shard.", console)
+
+
+def _write_bigwigs(result: Path, model: ChipVI, options: Options, folder: Path, console: Console) -> None:
+    from .. import io
+    from ..io.genomes import assembly_of, is_genome_name
+
+    keys = model.setup_keys
+    has_hub = is_genome_name(options.genome or assembly_of(model.adata.uns))
+    files = io.write_tracks(
+        result,
+        folder,
+        genome=options.genome,
+        measured=model.adata if has_hub else None,
+        layer=keys.layer,
+        observed_layer=keys.observed_layer,
+        signal_layer=keys.signal_layer,
+        email=options.email,
+        locus=options.locus,
+    )
+    _print_bigwigs(files, folder, console)
 
 
 def _print_bigwigs(files: pd.DataFrame, folder: Path, console: Console) -> None:
@@ -150,6 +179,8 @@ def _require_writable(options: Options) -> None:
         )
     if options.genome is not None and options.bigwig is None:
         raise ValueError("--genome is for bigWig files; name their folder with --bigwig.")
+    if options.locus is not None:
+        _read_place(options.locus)
     if options.out is not None:
         require_new(options.out)
         require_folder(options.out.parent)

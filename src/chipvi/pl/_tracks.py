@@ -79,7 +79,7 @@ def tracks(
     edges, places, x_label = _axis(result.obs.iloc[chosen], chosen)
     part = result[chosen, names].to_memory()
     labels = _labels(part)
-    has_counts = _keys.PVAL not in part.layers or _keys.LOWER in part.layers
+    has_counts = _keys.PVAL not in part.layers or _keys.DISPERSION in part.layers
     counts = _counts_panels(adata, part, labels, layer, observed_layer) if has_counts else [None] * len(labels)
     signal = _signal_panels(adata, part, labels, signal_layer, has_counts)
     panels = [panel for row in zip(counts, signal, strict=True) for panel in row if panel is not None]
