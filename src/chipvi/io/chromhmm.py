@@ -93,7 +93,7 @@ def write_chromhmm(
         raise ValueError("poisson must be above 0; it is 0.")
     folder = Path(folder)
     with claimed(folder), open_matrices(result) as matrices:
-        if _keys.PVAL in matrices.layers and _keys.LOWER not in matrices.layers:
+        if _keys.PVAL in matrices.layers and _keys.DEPTH not in matrices.var:
             raise ValueError("ChromHMM needs counts, and the result is of a model of signal only.")
         genome = assembly_of(matrices.uns) if genome is None else genome
         bins = _Bins.of(matrices.obs, None if genome is None else chrom_sizes(genome))

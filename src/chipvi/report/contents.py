@@ -18,6 +18,7 @@ from .._arguments import checked
 from .._messages import counted
 from ..data.track_data import TrackData
 from ..evaluate.diagnosis import Diagnosis
+from ..io.genomes import assembly_of
 from ..model.chipvi import ChipVI
 from ..pl._calibration import draw_calibration
 from ..predict.request import Indices, asked_rows
@@ -27,6 +28,14 @@ from .overview import Kind, describe_tracks, fill_matrix, short
 from .page import Picture, render
 
 _MOST_DRAWN = 40  # tracks in a picture of quality or calibration
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """A page as text, and the diagnosis that it shows."""
+
+    text: str
+    diagnosis: Diagnosis
 
 
 def require_path(path: Path, overwrite: bool, how: str) -> Path:
@@ -51,8 +60,8 @@ def make_page(
     where: str | None,
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] = lambda _: None,
-) -> str:
-    """The page as text.
+) -> Page:
+    """The page, not written yet.
 
     Parameters
     ----------
@@ -118,7 +127,7 @@ def make_page(
         "length": loci.LENGTH,
         "has_counts": model.grid.has_counts,
     }
-    return render(content)
+    return Page(render(content), diagnosis)
 
 
 def _numbered(shown: Mapping[str, list[loci.Stretch]]) -> Iterator[tuple[str, int, loci.Stretch]]:
@@ -297,5 +306,5 @@ class _LocusDrawer:
             tracks=tracks,
             picture=Picture.of(figure, f"Tracks along {place}: measured, imputed and denoised."),
             locus=locus_of(obs) if has_places(obs) else None,
-            ucsc=link_to_ucsc(self._source.uns.get("assembly"), obs),
+            ucsc=link_to_ucsc(assembly_of(self._source.uns), obs),
         )
