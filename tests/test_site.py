@@ -15,7 +15,16 @@ import chipvi
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "docs" / "site"
 API = (SITE / "api.md").read_text("utf-8")
-MODULES = ("chipvi", "chipvi.datasets", "chipvi.io", "chipvi.metrics", "chipvi.nn", "chipvi.pl", "chipvi.train")
+MODULES = (
+    "chipvi",
+    "chipvi.datasets",
+    "chipvi.io",
+    "chipvi.metrics",
+    "chipvi.nn",
+    "chipvi.pl",
+    "chipvi.tl",
+    "chipvi.train",
+)
 TUTORIALS = sorted(ROOT.glob("tutorials/*.ipynb"))
 
 
