@@ -1,5 +1,6 @@
 """The command that imputes: what it asks of a model, where it writes, and what it refuses."""
 
+import gzip
 from pathlib import Path
 
 import anndata
@@ -11,7 +12,7 @@ from anndata import AnnData
 from click.testing import Result
 from typer.testing import CliRunner
 
-from chipvi import ChipVI, datasets
+from chipvi import ChipVI, datasets, io
 from chipvi.cli.app import app
 from chipvi.cli.impute import find_regions
 from chipvi.data import check
@@ -139,6 +140,37 @@ def test_bigwig_files_hold_what_was_imputed_and_leave_nothing_else(folder, tmp_p
             np.testing.assert_allclose(values, written.X[row, 0], rtol=1e-3)
 
 
+def test_hub_and_session_have_the_measured_tracks_and_are_as_asked_for(folder, tmp_path):
+    options = (
+        "--genome",
+        "hg19",
+        "--email",
+        "a@b.org",
+        "--locus",
+        "chr2:1-9,000",
+        "--tracks",
+        f"cell1.H3K4me3,{UNSEEN}",
+    )
+    result = call("impute", folder / "model", "--bigwig", tmp_path / "bw", "--regions", "chr2", *options)
+    assert result.exit_code == 0, result.output
+    found = {
+        kind: sorted(path.name for path in (tmp_path / "bw").glob(f"*.{kind}.bw")) for kind in ("observed", "imputed")
+    }
+    assert found == {
+        "observed": ["cell1.H3K4me3.observed.bw"],
+        "imputed": ["cell1.H3K4me3.imputed.bw", f"{UNSEEN}.imputed.bw"],
+    }
+    adata = make_data()
+    with pybigtools.open(str(tmp_path / "bw" / "cell1.H3K4me3.observed.bw")) as file:
+        row = adata.obs[adata.obs["chrom"] == "chr2"].iloc[7]
+        values = file.values("chr2", int(row["start"]), int(row["end"]), fillna=None)
+        np.testing.assert_allclose(values, adata[row.name, "cell1.H3K4me3"].X.item(), rtol=1e-3)
+    assert "email a@b.org" in (tmp_path / "bw" / "hub.txt").read_text()
+    assert 'locus="chr2:1-9,000"' in (tmp_path / "bw" / "igv_session.xml").read_text()
+    wrong = call("impute", folder / "model", "--bigwig", tmp_path / "no", "--genome", "hg19", "--locus", "chr2:9-1")
+    assert "a place counts from 1 and ends where it starts or later; got 'chr2:9-1'" in one_line(wrong)
+
+
 def test_hub_and_session_are_of_the_assembly_that_the_data_name_or_else_their_lack_is_told(folder, tmp_path):
     adata = make_data()
     adata.uns["assembly"] = "hg19"
@@ -151,6 +183,21 @@ def test_hub_and_session_are_of_the_assembly_that_the_data_name_or_else_their_la
     plain = call("impute", folder / "model", "--bigwig", tmp_path / "plain", *options)
     assert "No track hub, no session: the data name no assembly" in plain.stdout.replace("\n", " ")
     assert {path.suffix for path in (tmp_path / "plain").iterdir()} == {".bw"}
+
+
+def test_chromhmm_gets_what_was_measured_and_what_was_imputed_alone_or_beside_a_file(folder, tmp_path):
+    both = call("impute", folder / "model", "-o", tmp_path / "out.h5ad", "--chromhmm", tmp_path / "both")
+    alone = call("impute", folder / "model", "--chromhmm", tmp_path / "alone")
+    assert both.exit_code == alone.exit_code == 0, both.output + alone.output
+    adata, result = make_data(), anndata.read_h5ad(tmp_path / "out.h5ad")
+    io.write_chromhmm(result, tmp_path / "python", adata, observed_layer="observed")
+    for path in sorted((tmp_path / "python").rglob("*.gz")):
+        for name in ("both", "alone"):
+            other = tmp_path / name / path.relative_to(tmp_path / "python")
+            assert gzip.open(other).read() == gzip.open(path).read()
+    signal = pd.read_csv(tmp_path / "alone" / "signal" / "cell2_chr1_signal.txt.gz", sep="\t", skiprows=1)
+    np.testing.assert_array_equal(signal["H3K4me1"], adata.to_df()["cell2.H3K4me1"][:80])
+    np.testing.assert_allclose(signal["H3K4me3"], result.to_df()[UNSEEN][:80], rtol=1e-4)
 
 
 def test_overlapping_regions_are_refused_for_bigwig_files_before_anything_is_imputed(folder, tmp_path):
