@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 
 import numpy as np
 
@@ -11,6 +15,7 @@ from .minibatch import Minibatch, take_regions
 from .track_data import TrackData
 
 BLOCK = 32  # regions; longer blocks read less context per region, shorter ones mix better
+_AHEAD = 4  # minibatches that are read from files while the ones before are computed with
 
 
 class RegionLoader:
@@ -54,15 +59,20 @@ class RegionLoader:
         return self._n_steps
 
     def __iter__(self) -> Iterator[Minibatch]:
-        blocks: list[np.ndarray] = []
-        for step in range(self._n_steps):
-            while len(blocks) < self._n_blocks:
-                blocks += self._draw_pass()
-            chosen, blocks = blocks[self._rank : self._n_blocks : self._n_ranks], blocks[self._n_blocks :]
-            if step < self._first:
-                continue
+        for step, minibatch in enumerate(taken(self._data, self._half_widths, self._draw_steps()), start=self._first):
             self._n_given = step + 1
-            yield take_regions(self._data, np.unique(np.concatenate(chosen)), self._half_widths)
+            yield minibatch
+
+    def _draw_steps(self) -> Iterator[np.ndarray]:
+        """Rows of each step that is to be given."""
+        blocks: Iterator[np.ndarray] = iter(())
+        for step in range(self._n_steps):
+            chosen = list(islice(blocks, self._n_blocks))
+            while len(chosen) < self._n_blocks:
+                blocks = self._draw_pass()
+                chosen += islice(blocks, self._n_blocks - len(chosen))
+            if step >= self._first:
+                yield np.unique(np.concatenate(chosen[self._rank :: self._n_ranks]))
 
     def state_dict(self) -> dict[str, int]:
         """How many minibatches were given, for a checkpoint of Lightning."""
@@ -72,13 +82,17 @@ class RegionLoader:
         """Begin after as many minibatches: those before are drawn, for the order's sake, and not read."""
         self._first = state["n_given"]
 
-    def _draw_pass(self) -> list[np.ndarray]:
+    def _draw_pass(self) -> Iterator[np.ndarray]:
         """All rows once, in blocks that begin elsewhere in every pass; of narrow bins a block takes one in so many."""
         n_rows = BLOCK * self._stride
-        edges = np.arange(self._random.integers(1, n_rows + 1), len(self._rows), n_rows)
-        stretches = np.split(self._rows, edges)
-        blocks = [rows[n :: self._stride] for rows in stretches for n in range(min(self._stride, len(rows)))]
-        return [blocks[i] for i in self._random.permutation(len(blocks))]
+        first = int(self._random.integers(1, n_rows + 1))
+        edges = np.r_[0, np.arange(first, len(self._rows), n_rows), len(self._rows)]
+        n_blocks = np.minimum(self._stride, np.diff(edges))
+        stops = np.cumsum(n_blocks)
+        for block in self._random.permutation(stops[-1]):
+            stretch = int(np.searchsorted(stops, block, side="right"))
+            start = edges[stretch] + block - (stops[stretch] - n_blocks[stretch])
+            yield self._rows[start : edges[stretch + 1] : self._stride]
 
 
 class FixedMinibatches:
@@ -101,6 +115,33 @@ class FixedMinibatches:
         return -(-len(self._rows) // self._batch_size)
 
     def __iter__(self) -> Iterator[Minibatch]:
-        for start in range(0, len(self._rows), self._batch_size):
-            rows = self._rows[start : start + self._batch_size]
-            yield take_regions(self._data, rows, self._half_widths)
+        starts = range(0, len(self._rows), self._batch_size)
+        chosen = (self._rows[start : start + self._batch_size] for start in starts)
+        return taken(self._data, self._half_widths, chosen)
+
+
+def taken(data: TrackData, half_widths: tuple[int, ...], chosen: Iterator[np.ndarray]) -> Iterator[Minibatch]:
+    """The minibatches of these rows, in this order; from files a thread reads some ahead of who takes them.
+
+    Parameters
+    ----------
+    data, half_widths
+        As for :func:`chipvi.data.minibatch.take_regions`.
+    chosen
+        Rows of each minibatch.
+    """
+    calls = (partial(take_regions, data, rows, half_widths) for rows in chosen)
+    return (call() for call in calls) if data.in_memory else _ahead(calls)
+
+
+def _ahead(calls: Iterator[Callable[[], Minibatch]]) -> Iterator[Minibatch]:
+    """Results of calls, in their order, which a thread makes some ahead; an error comes where its result would."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = deque(pool.submit(call) for call in islice(calls, _AHEAD))
+        try:
+            while waiting:
+                minibatch = waiting.popleft().result()
+                waiting.extend(pool.submit(call) for call in islice(calls, 1))
+                yield minibatch
+        finally:
+            pool.shutdown(cancel_futures=True)

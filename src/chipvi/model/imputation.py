@@ -17,6 +17,7 @@ from anndata import AnnData
 from .. import _keys
 from .._arguments import checked, require_processes, require_shard
 from .._files import digest, require_writable
+from ..data.annotation import named, take_rows, without_matrices
 from ..data.track_data import SCVI_COLUMNS, ViewKind
 from ..io.genomes import assembly_of
 from ..module.inputs import Surroundings
@@ -108,7 +109,7 @@ class ImputationMixin(RequestMixin):
             return work.write(Path(out), shard)
         frame, back = work.frame, work.request.back
         arrays = {name: values[back] for name, values in work.compute().items()}
-        obs = frame.obs.iloc[back].copy()
+        obs = named(frame.obs).iloc[back].copy()
         return AnnData(X=arrays.pop("X"), obs=obs, var=frame.var, uns=frame.uns, layers=arrays)
 
     @documented
@@ -146,8 +147,8 @@ class ImputationMixin(RequestMixin):
         request = self._request(adata, indices, tracks, depth, module)
         request.require_others()
         source = self.adata if adata is None else adata
-        frame = AnnData(
-            obs=source.obs.drop(columns=list(SCVI_COLUMNS), errors="ignore").iloc[request.rows],
+        frame = without_matrices(
+            obs=take_rows(source.obs.drop(columns=list(SCVI_COLUMNS), errors="ignore"), request.rows),
             var=request.target_table(with_depth=self.grid.has_counts),
             uns={_keys.PROVENANCE: self._provenance(request, source.uns, level if intervals else None, depth)},
         )

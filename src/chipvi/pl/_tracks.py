@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from .. import _keys
 from .._arguments import checked
 from .._messages import unknown
+from ..data.annotation import find_rows
 from ..data.track_data import Matrix, find_present, names_of_layers
 from ..io.genes import Gene, find_gene
 from ._panels import LEGEND, Panel, draw
@@ -276,7 +277,7 @@ def _has_coordinates(obs: pd.DataFrame) -> bool:
 
 def _entries(adata: AnnData, layer: str | None, part: AnnData, observed_layer: str | None = None) -> np.ndarray:
     """Entries of adata for the regions and tracks of a result; NaN where missing, or where adata has no such track."""
-    rows, columns = adata.obs_names.get_indexer(part.obs_names), adata.var_names.get_indexer(part.var_names)
+    rows, columns = find_rows(adata.obs, part.obs), adata.var_names.get_indexer(part.var_names)
     if (rows < 0).any():
         raise ValueError(f"region {part.obs_names[rows < 0][0]} of the result is not in adata. Pass what was imputed.")
     if layer is not None and layer not in adata.layers:

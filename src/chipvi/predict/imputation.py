@@ -24,7 +24,7 @@ from .. import _keys
 from .._files import claimed, digest, naming, remove, require_writable, shard_of, unfinished_of, written_whole
 from .._messages import counted, levels_to_caller
 from .._workers import Task, Workers, choose_processes, progress_bar, report, require_shared
-from ..data.fingerprint import fingerprint
+from ..data.fingerprint import identify
 from ..data.minibatch import Minibatch
 from ..data.track_data import ViewKind
 from ..metrics import nb_quantile
@@ -269,7 +269,7 @@ class Imputation:
 
     def _digest(self) -> str:
         request = self.request
-        data = (fingerprint(request.data), request.data.covariates_rc)
+        data = (identify(request.data), request.data.covariates_rc)
         options = repr(
             (
                 version("chipvi"),
