@@ -78,7 +78,8 @@ def test_without_options_all_that_chipvi_count_writes_is_found_and_used(trained)
     assert found == "Found and used: layer observed, layer signal, column depth, column is_control."
     assert context == "Context: 6 kb to either side of a region, within its stretch."
     assert third.startswith("To train: head mean_dispersion, ") and third.endswith(
-        " parameters, 4 steps, seed 2; then held-out-track calibration."
+        " parameters, seed 2; 4 steps; then held-out-track calibration: 2 trainings of 4 steps without some of the "
+        "tracks."
     )
 
 
@@ -164,7 +165,7 @@ def test_flags_win_over_the_config_and_the_config_over_defaults(data, tmp_path):
     config.write_text("steps = 7\nseed = 5\nvalidation_size = 0.2\nearly-stopping = true\n")
     result = call("train", data, "-o", tmp_path / "model", "--config", config, "--seed", 6, "--dry-run")
     assert result.exit_code == 0, result.output
-    assert "7 steps, 20% of the regions held out, seed 6; then held-out-track calibration." in result.stdout
+    assert ", 20% of the regions held out, seed 6; 7 steps; then held-out-track calibration" in result.stdout
 
 
 @pytest.mark.filterwarnings("default:regions that overlap:UserWarning")

@@ -109,6 +109,7 @@ def _run(options: Options, console: Console) -> None:
     from .. import pl
     from .._files import new_h5ad, written_whole
     from ..model.chipvi import ChipVI
+    from ..train.words import describe_length
 
     out = options.out
     example = _simulated(options.seed) if options.data == "simulated" else _roadmap_tss()
@@ -119,9 +120,9 @@ def _run(options: Options, console: Console) -> None:
     with quiet_lightning():
         ChipVI.setup_anndata(adata, **example.setup)
         model = ChipVI(adata)
-        if model.has_gaps:
-            print_line("Held-out-track calibration follows: two short trainings without some of the tracks.", console)
-        model.train(max_steps=options.steps or _STEPS, split_key=_SPLIT, seed=options.seed)
+        steps = options.steps or _STEPS
+        print_line(f"To train: {describe_length(steps, model.plan_calibration(steps))}", console)
+        model.train(max_steps=steps, split_key=_SPLIT, seed=options.seed)
         result = model.impute(indices=example.test)
     assert isinstance(result, AnnData)  # without `out`
     scores = score(example, result)

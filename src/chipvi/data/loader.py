@@ -16,6 +16,8 @@ BLOCK = 32  # regions; longer blocks read less context per region, shorter ones 
 class RegionLoader:
     """Minibatches for a number of steps, pass after pass over the rows, each pass in another order.
 
+    Who iterates once more gets those that follow, as many again: an epoch is a number of steps.
+
     Parameters
     ----------
     data, rows
@@ -25,7 +27,7 @@ class RegionLoader:
     batch_size
         Regions in a minibatch, at most.
     n_steps
-        Length.
+        Length: steps of an epoch.
     random
         Order of the blocks.
     rank, n_ranks
@@ -48,21 +50,27 @@ class RegionLoader:
         self._stride = count_per_window_bin(data.segments.bin_width)
         self._n_blocks = n_ranks * max(1, min(batch_size, len(rows) // n_ranks) // BLOCK)  # in a step of all ranks
         self._rank, self._n_ranks, self._n_steps = rank, n_ranks, n_steps
-        self._n_given = self._first = 0
+        self._n_given = self._n_drawn = 0
+        self._blocks: list[np.ndarray] = []
 
     def __len__(self) -> int:
         return self._n_steps
 
     def __iter__(self) -> Iterator[Minibatch]:
-        blocks: list[np.ndarray] = []
-        for step in range(self._n_steps):
-            while len(blocks) < self._n_blocks:
-                blocks += self._draw_pass()
-            chosen, blocks = blocks[self._rank : self._n_blocks : self._n_ranks], blocks[self._n_blocks :]
-            if step < self._first:
-                continue
-            self._n_given = step + 1
-            yield take_regions(self._data, np.unique(np.concatenate(chosen)), self._half_widths)
+        while self._n_drawn < self._n_given:  # those before a checkpoint
+            self._draw()
+        for _ in range(self._n_drawn % self._n_steps, self._n_steps):
+            rows = self._draw()
+            self._n_given = self._n_drawn
+            yield take_regions(self._data, rows, self._half_widths)
+
+    def _draw(self) -> np.ndarray:
+        """Rows of the next minibatch."""
+        while len(self._blocks) < self._n_blocks:
+            self._blocks += self._draw_pass()
+        chosen = self._blocks[self._rank : self._n_blocks : self._n_ranks]
+        self._blocks, self._n_drawn = self._blocks[self._n_blocks :], self._n_drawn + 1
+        return np.unique(np.concatenate(chosen))
 
     def state_dict(self) -> dict[str, int]:
         """How many minibatches were given, for a checkpoint of Lightning."""
@@ -70,7 +78,7 @@ class RegionLoader:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Begin after as many minibatches: those before are drawn, for the order's sake, and not read."""
-        self._first = state["n_given"]
+        self._n_given = state["n_given"]
 
     def _draw_pass(self) -> list[np.ndarray]:
         """All rows once, in blocks that begin elsewhere in every pass; of narrow bins a block takes one in so many."""

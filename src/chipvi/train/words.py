@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .._messages import Place, listed
+from collections.abc import Sequence
+
+from .._messages import Place, counted, listed
 from .findings import Finding, Sign
 
 _WRONG = {
@@ -105,6 +107,21 @@ _UNCLAMP = {
         "zero_logit": "use --head mean_dispersion, for zeros are not inflated here",
     },
 }
+
+
+def describe_length(n_steps: int, rounds: Sequence[int]) -> str:
+    """How long a training takes, with the steps of each round of the held-out-track calibration that follows.
+
+    >>> print(describe_length(300, [200, 200]))
+    300 steps; then held-out-track calibration: 2 trainings of 200 steps without some of the tracks.
+    """
+    text = counted(n_steps, "step")
+    if rounds:
+        text += (
+            f"; then held-out-track calibration: {counted(len(rounds), 'training')} of {counted(rounds[0], 'step')} "
+            "without some of the tracks"
+        )
+    return f"{text}."
 
 
 def describe(finding: Finding, place: Place) -> str:
