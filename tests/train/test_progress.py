@@ -130,7 +130,6 @@ def silence_scvi():
 
 
 WAYS = {
-    "enable_progress_bar": lambda: {"enable_progress_bar": False},
     "logger": lambda: logging.getLogger("chipvi").setLevel(logging.WARNING),
     "scvi.settings": silence_scvi,
     "logging": lambda: logging.disable(logging.INFO),
@@ -138,20 +137,34 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_training_can_be_silenced(kit, screen, way, monkeypatch, capsys):
+def test_bars_and_lines_can_be_silenced(screen, way, monkeypatch, caplog, capsys):
     import scvi
 
     verbosity = scvi.settings.verbosity
     monkeypatch.setattr(logging.getLogger("chipvi"), "level", logging.NOTSET)
-    heard = []
-    monkeypatch.setattr(_quiet._LOGGER, "handle", heard.append)
+
+    def work():
+        _quiet.announce("work ahead")
+        with _workers.progress_bar("Work", 10, "steps") as show:
+            show(5)
+
     try:
-        options = WAYS[way]() or {}
-        kit.model(kit.data()).train(**({"max_steps": 2, "seed": 0, "batch_size": 64, "accelerator": "cpu"} | options))
+        WAYS[way]()
+        work()
+        assert (screen.getvalue(), caplog.records, capsys.readouterr()) == ("", [], ("", ""))
     finally:
         scvi.settings.verbosity = verbosity
         logging.disable(logging.NOTSET)
-    assert (screen.getvalue(), heard, capsys.readouterr()) == ("", [], ("", ""))
+        logging.getLogger("chipvi").setLevel(logging.NOTSET)
+    work()
+    assert "5 of 10 steps" in screen.getvalue() and [one.getMessage() for one in caplog.records] == ["work ahead"]
+
+
+def test_without_a_progress_bar_nothing_is_printed(kit, screen, caplog, capsys):
+    kit.model(kit.data(n_regions=140)).train(
+        max_steps=1, seed=0, batch_size=64, accelerator="cpu", enable_progress_bar=False
+    )
+    assert (screen.getvalue(), caplog.records, capsys.readouterr()) == ("", [], ("", ""))
 
 
 def test_a_bar_of_the_users_own_takes_the_place_of_ours(kit, screen):
@@ -165,25 +178,16 @@ def test_a_bar_of_the_users_own_takes_the_place_of_ours(kit, screen):
     assert Own.n_steps == 5 and screen.getvalue() == ""
 
 
-def test_levels_that_are_set_before_chipvi_needs_its_hosts_stay():
+def test_a_script_that_trains_prints_one_line_and_levels_that_it_set_first_stay(tmp_path):
     code = (
         "import logging, chipvi\n"
-        "names = ['scvi', 'lightning.pytorch', 'chipvi']\n"
-        "for name in names: logging.getLogger(name).setLevel(logging.ERROR)\n"
-        "chipvi.ChipVI\n"
-        "print([logging.getLogger(name).level for name in names])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[0] == "[40, 40, 40]"
-
-
-def test_a_script_that_trains_prints_one_line(tmp_path):
-    code = (
-        "import chipvi\n"
+        "names = ['scvi', 'lightning.pytorch', 'lightning.fabric']\n"
+        "for name in names: logging.getLogger(name).setLevel(logging.ERROR)\n"  # before chipvi imports them
         "adata = chipvi.datasets.simulate(n_regions=300, missing=['cell2.H3K4me3'])\n"
         "chipvi.ChipVI.setup_anndata(adata, observed_layer='observed', depth_key='depth')\n"
-        "chipvi.ChipVI(adata, n_hidden=24).train(max_steps=2, seed=0, accelerator='cpu')\n"
+        "chipvi.ChipVI(adata, n_hidden=24).train(max_steps=1, seed=0, accelerator='cpu')\n"
+        "print([logging.getLogger(name).level for name in names])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert done.stdout == ""
+    assert done.stdout == "[40, 40, 40]\n"
     assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["To train"]

@@ -43,6 +43,7 @@ from ..train.recorder import extend_history
 from ..train.runner import FitOptions, choose_accelerator, fit, take_patience
 from ..train.trainable import TrainableMask
 from ..train.words import describe, describe_length
+from .card import CardMixin
 from .diagnosis import DiagnosisMixin
 from .field import TRACKS_FIELD, TracksField, registered_grid, registered_tracks, registered_widths
 from .habits import HabitsMixin
@@ -69,6 +70,7 @@ class ChipVI(
     DiagnosisMixin,
     QueryMixin,
     SaveMixin,
+    CardMixin,
     HabitsMixin,
     BaseModelClass,
 ):
