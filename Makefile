@@ -8,7 +8,7 @@ STAMP := .venv/.complete
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-crash lint notebooks clean distclean
+.PHONY: help env demo test test-crash lint notebooks tutorials docs clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -32,8 +32,14 @@ lint: $(STAMP) ## check format, style and types
 notebooks: $(STAMP) ## run the tutorials from top to bottom
 	$(BIN)/python .ci/notebooks.py
 
+tutorials: $(STAMP) ## run the tutorials and keep what they print and draw in them
+	$(BIN)/python .ci/notebooks.py --keep
+
+docs: $(STAMP) ## build the site, without network, in build/site
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs -d build/doctrees . build/site
+
 clean: ## remove caches, builds and what the demo wrote
-	rm -rf build dist chipvi-demo .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist docs/site/generated chipvi-demo .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## remove the environment too
@@ -45,5 +51,5 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	@echo "Installing into .venv: some minutes the first time."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(addprefix -c ,$(CONSTRAINTS)) torch
-	$(BIN)/python -m pip install --quiet $(addprefix -c ,$(CONSTRAINTS)) -e '.[dev]'
+	$(BIN)/python -m pip install --quiet $(addprefix -c ,$(CONSTRAINTS)) -e '.[dev,docs]'
 	@touch $@

@@ -1,38 +1,74 @@
-"""Run every tutorial from top to bottom in another folder, and fail if one of them does; the files do not change."""
+"""Run every tutorial from top to bottom in another folder, and fail if one does; with --keep, keep their outputs."""
 
 import argparse
+import base64
+import io
 import os
+import re
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from PIL import Image
 
 TUTORIALS = Path(__file__).resolve().parent.parent / "tutorials"
 
 
-def run(notebook: Path, out: Path) -> str | None:
-    """Execute one notebook and write it, with its outputs, to `out`; what went wrong, or None."""
+def run(notebook: Path, out: Path) -> tuple[float, str | None]:
+    """Execute one notebook and write it, with its outputs, to `out`; the seconds, and what went wrong or None."""
+    start = time.monotonic()
     book = nbformat.read(notebook, as_version=4)
-    client = NotebookClient(book, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(out)}})
+    client = NotebookClient(
+        book,
+        timeout=None,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(out)}},
+        extra_arguments=["--InlineBackend.figure_formats=retina"],
+    )
     try:
         client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        return str(error)
+        return time.monotonic() - start, str(error)
     finally:
         nbformat.write(book, out / notebook.name)
-    return None
+    return time.monotonic() - start, None
+
+
+def shrink(png: str) -> str:
+    """A picture with 128 colours, as notebooks hold it."""
+    small = io.BytesIO()
+    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(128).save(small, "png", optimize=True)
+    return base64.b64encode(small.getvalue()).decode()
+
+
+def tidy(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook with what readers look at: no messages to stderr, no times, one line of a bar, small pictures."""
+    book.metadata.language_info = {"name": "python"}
+    for cell in (cell for cell in book.cells if cell.cell_type == "code"):
+        cell.metadata.pop("execution", None)
+        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        for output in cell.outputs:
+            if "text" in output:
+                output.text = re.sub(r".*\r(?!\n)", "", output.text)
+            if "image/png" in (data := output.get("data", {})):
+                data["image/png"] = shrink(data["image/png"])
+    return book
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="folder to keep the executed notebooks in (default: a temporary one)")
+    parser.add_argument("--keep", action="store_true", help="train in full, and write the outputs into the notebooks")
     parser.add_argument("notebooks", nargs="*", type=Path, help="notebooks to run (default: all tutorials)")
     options = parser.parse_args()
-    os.environ.setdefault("CHIPVI_TUTORIAL_STEPS", "250")  # of tutorials that train many models
+    if not options.keep:
+        os.environ.setdefault("CHIPVI_TUTORIAL_STEPS", "250")  # of tutorials that train many models
     os.environ.setdefault("CHIPVI_SHARED_DATA", str(TUTORIALS.parents[1] / "shared" / "data"))  # may be absent
     # modules beside the notebooks are found as if they ran where they lie
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TUTORIALS), os.environ.get("PYTHONPATH")]))
@@ -43,13 +79,13 @@ def main() -> int:
         print(f"no notebooks found in {TUTORIALS.name}/")
         return 1
     failed = []
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(os.cpu_count()) as pool:
         out = options.out or Path(scratch)
         out.mkdir(parents=True, exist_ok=True)
-        for notebook in notebooks:
-            start = time.monotonic()
-            error = run(notebook, out)
-            print(f"{notebook.name}: {'FAILED' if error else 'ok'}, {time.monotonic() - start:.0f} s", flush=True)
+        for notebook, (seconds, error) in zip(notebooks, pool.map(partial(run, out=out), notebooks), strict=True):
+            print(f"{notebook.name}: {'FAILED' if error else 'ok'}, {seconds:.0f} s", flush=True)
+            if options.keep and not error:
+                nbformat.write(tidy(nbformat.read(out / notebook.name, as_version=4)), notebook)
             if error:
                 failed.append(notebook.name)
                 print(error, file=sys.stderr)

@@ -257,7 +257,7 @@ def test_every_target_of_make_that_a_page_names_exists(page):
     targets = set(re.findall(r"^([a-z]+):", read(ROOT / "Makefile"), flags=re.M))
     named = set(re.findall(r"(?:^|`)make ([a-z]+)", read(page), flags=re.M))
     assert named <= targets
-    assert page != RULES or named == {"env", "test", "lint", "notebooks", "distclean"}
+    assert page != RULES or named == {"env", "test", "lint", "docs", "notebooks", "tutorials", "distclean"}
 
 
 def examples(page: Path) -> list[tuple[str, str]]:
@@ -272,6 +272,8 @@ def test_an_example_of_style_is_code_of_this_repository(path, passage):
     assert any(lines[start : start + len(wanted)] == wanted for start in range(len(lines)))
 
 
-def test_the_citation_has_the_version_of_the_package():
-    version = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]["version"]
-    assert re.findall(r"^version: (.*)$", read(ROOT / "CITATION.cff"), flags=re.M) == [version]
+def test_the_citation_has_the_version_of_the_last_release_or_of_the_first_to_come():
+    released = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", read(ROOT / "CHANGELOG.md"), flags=re.M)
+    fallback = tomllib.loads(read(ROOT / "pyproject.toml"))["tool"]["hatch"]["version"]["fallback-version"]
+    expected = released[0] if released else fallback.removesuffix(".dev0")
+    assert re.findall(r"^version: (.*)$", read(ROOT / "CITATION.cff"), flags=re.M) == [expected]

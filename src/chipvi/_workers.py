@@ -27,6 +27,7 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Task as Shown
@@ -41,6 +42,7 @@ _AT_ONCE = 128  # tasks that an executor is given before one of them is done: th
 _SECONDS = 0.2  # between two looks at how far the processes are
 _LINE_SECONDS = 30.0  # between two lines on progress where there is no terminal
 _BAR_WIDTH = 40
+_LARGEST_KEPT = 2**25 - 2**16  # bytes: just below the largest block that glibc may keep
 _MEMORY_FILE = Path("/proc/meminfo")
 _GROUP_FILE = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
@@ -126,6 +128,15 @@ def report(done: int) -> None:
 def choose_processes(n_tasks: int, memory: int) -> int:
     """How many processes there are cores and memory for, each of which needs so many bytes."""
     return max(1, min(n_tasks, n_cores(), free_memory() // memory))
+
+
+def keep_freed_memory() -> None:
+    """Let the memory of freed arrays be used again in this process.
+
+    glibc gives it back to the system, and takes it anew page by page, until a block as large was freed once (see
+    M_MMAP_THRESHOLD in mallopt(3)); that can take a third of the time.
+    """
+    np.empty(_LARGEST_KEPT, dtype=np.uint8)
 
 
 def n_cores() -> int:

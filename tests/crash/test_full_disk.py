@@ -32,7 +32,7 @@ CASES = {
     "impute to h5ad": ((*IMPUTE, "-o", "out.h5ad"), "out.h5ad"),
     "impute to zarr": ((*IMPUTE, "-o", "out.zarr"), "out.zarr"),
     "impute to bigWig": ((*IMPUTE, "--bigwig", "out"), "out"),
-    "report": (("report", "{in}/model", "-o", "out.html"), "out.html"),
+    "report": (("report", "{in}/model", "-o", "out.html", "--overwrite"), "out.html"),
     "score": (("score", "{in}/imputed.h5ad", "{in}/data.h5ad", "--out", "out.csv"), "out.csv"),
     "train": (("train", "{in}/data.h5ad", "-o", "out", "--steps", 3, "--overwrite"), "out"),
 }

@@ -27,7 +27,7 @@ COMMANDS = {
     "count": ("count", "{in}/sheet.csv", *PLACES, "-o", "out.h5ad"),
     "impute": ("impute", "{in}/model", "-o", "out.h5ad", "--depth", "30000"),
     "impute --bigwig": ("impute", "{in}/model", "--bigwig", "out", "--depth", "30000"),
-    "report": ("report", "{in}/model", "-o", "out.html"),
+    "report": ("report", "{in}/model", "-o", "out.html", "--overwrite"),
 }
 REPLACES = ("train", "impute --bigwig", "report")
 OLD = "old"

@@ -9,7 +9,7 @@ COMMANDS = {
     "count": (("count", "{in}/sheet.csv", "--genome", "{in}/chrom.sizes", "--bin", 20, "-o", "out.h5ad"),),
     "impute": (("impute", "{in}/model", "-o", "out.h5ad"), ("impute", "{in}/model", "-o", "./out.h5ad")),
     "impute --bigwig": (("impute", "{in}/model", "--bigwig", "out"),),
-    "report": (("report", "{in}/model", "-o", "out.html"),),
+    "report": (("report", "{in}/model", "-o", "out.html", "--overwrite"),),
 }
 
 

@@ -54,6 +54,14 @@ def test_smoothing_weighs_the_measured_neighbours_of_the_same_segment_by_a_gauss
         assert smooth_rt[r, t] == pytest.approx(expected, nan_ok=True)
 
 
+def test_an_empty_segment_changes_no_smoothed_count():
+    counts_rt = np.random.default_rng(9).poisson(4.0, size=(12, 2)).astype(float)
+    np.testing.assert_array_equal(
+        gaussian_smoothing(counts_rt, np.array([0, 0, 5, 5, 12, 12]), 1.3),
+        gaussian_smoothing(counts_rt, np.array([0, 5, 12]), 1.3),
+    )
+
+
 def test_smoothing_far_from_the_ends_is_the_usual_filter():
     counts_rt = np.random.default_rng(8).poisson(4.0, size=(60, 2)).astype(float)
     smooth_rt = gaussian_smoothing(counts_rt, np.array([0, 60]), 2.0)

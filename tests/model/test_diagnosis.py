@@ -233,6 +233,19 @@ def test_too_few_reads_or_regions_are_reported_and_not_judged(kit, truth, monkey
     assert any("In 2 of 12 tracks some verdict cannot be given" in one for one in diagnosis.advice)
 
 
+def test_the_highest_r2_that_noise_allows_is_that_of_the_true_rate():
+    random = np.random.default_rng(6)
+    rate = random.gamma(0.8, 3.0, 60_000)
+    counts, dispersion, none = random.poisson(rate).astype(float), np.full(60_000, 1e6), np.full(60_000, np.nan)
+    judged = judge_track("counts", counts, rate, dispersion, none, np.ones(60_000))
+    assert judged.numbers["r2_ceiling"] == pytest.approx(r2_score(counts, rate), abs=0.01)
+    assert judged.verdict.explained == pytest.approx(1, abs=0.02)
+    half = judge_track("signal", counts, rate, np.ones(60_000), none, np.ones(60_000))
+    assert np.isnan(half.numbers["r2_ceiling"]) and half.verdict.explained == half.numbers["r2"]
+    dead = judge_track("counts", np.tile([1.0, 2.0], 100), *(np.ones(200) for _ in range(4)))
+    assert dead.numbers["r2_ceiling"] == 0 and np.isnan(dead.verdict.explained)
+
+
 def test_the_standard_error_is_right_also_where_neighbours_are_alike():
     random = np.random.default_rng(0)
     for n_alike in (1, 20):

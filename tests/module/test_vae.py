@@ -110,6 +110,29 @@ def test_a_track_is_imputed_without_its_own_counts_and_signal_to_the_last_bit(ki
             np.testing.assert_array_equal(other.layers[layer], plain.layers[layer])
 
 
+@pytest.mark.parametrize("how", ["others", "huge", "hidden in part"])
+def test_among_all_tracks_none_is_imputed_with_its_own_counts_and_signal_to_the_last_bit(adata, model, how):
+    plain = model.impute(indices=ROWS)
+    for name in ("cell1.H3K4me1", "cell3.H3K27me3"):
+        t = plain.var_names.get_loc(name)
+        other = model.impute(scrambled(adata, name, how), indices=ROWS)
+        np.testing.assert_array_equal(other.X[:, t], plain.X[:, t])
+        for layer in ("lower", "upper", "dispersion", "pval", "pval_std"):
+            np.testing.assert_array_equal(other.layers[layer][:, t], plain.layers[layer][:, t])
+        assert (other.X != plain.X).any()  # the others see it
+
+
+def test_all_tracks_together_are_imputed_as_each_alone(adata, model):
+    hidden = adata.copy()
+    for name in ("cell1.H3K4me1", "cell1.H3K36me3", "cell3.H3K4me3"):  # of one biosample these share a query
+        hidden = scrambled(hidden, name, "hidden")
+    together = model.impute(hidden, indices=ROWS)
+    for t, name in enumerate(together.var_names):
+        alone = model.impute(hidden, indices=ROWS, tracks=[name])
+        np.testing.assert_allclose(together.X[:, t], alone.X[:, 0], rtol=2e-6)
+        np.testing.assert_allclose(together.layers["denoised"][:, t], alone.layers["denoised"][:, 0], rtol=2e-6)
+
+
 def test_a_track_is_denoised_with_its_own_counts_and_signal(adata, model):
     name = "cell1.H3K4me1"
     plain = model.get_normalized_expression(tracks=[name], return_numpy=True)

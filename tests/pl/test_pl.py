@@ -18,6 +18,7 @@ from chipvi import datasets, pl
 from chipvi.evaluate.diagnosis import Diagnosis
 from chipvi.evaluate.verdicts import Intervals, Level, Spread, Standing, TrackVerdict
 from chipvi.io.bigwigs.colors import assay_color
+from chipvi.pl._calibration import draw_calibration
 from chipvi.pl._style import assay_colour
 
 NEVER = "cell2.H3K4me3"
@@ -383,6 +384,14 @@ def test_calibration_sets_off_what_is_not_right_and_what_has_no_verdict():
     assert colours[0] == colours[4]
     assert colours[1] == colours[2]
     assert len(set(colours)) == 3
+
+
+def test_calibration_of_tracks_that_are_right_can_share_a_panel():
+    one_off = diagnosis(6, {2: (Level.RIGHT, Spread.NARROW)})
+    axes = draw_calibration(one_off, together=True).axes
+    assert [ax.get_title(loc="left") for ax in axes] == ["cell2.H3K4me3\ntoo narrow", "5 tracks\nright"]
+    lines = [patch.get_data().values for patch in axes[1].patches if isinstance(patch, StepPatch)]
+    np.testing.assert_array_equal(lines, one_off.pit.drop("cell2.H3K4me3").to_numpy())
 
 
 def test_calibration_names_counts_and_signal_where_there_are_both():

@@ -66,9 +66,11 @@ def boost(module: ChipVAE, data: TrackData, trained: np.ndarray, seed: int, prog
                 value_r = entries.value_rt[present_r, t].astype(np.float64)
                 if view.kind is ViewKind.COUNTS:
                     value_r = value_r / (np.exp(module.log_depth_array_t[t]) * width_r[present_r])
-                if value_r.any():  # a track without a read has no rate to learn
-                    model = _learn(feature_rf[np.ix_(present_r, feature_f)], value_r, view.kind, seed)
-                    sums.append(_sum_of(model, feature_rf[present_r], feature_f, t, view.number))
+                # one that is missing in all of these regions, as the signal of a track of counts alone, tells nothing
+                there_f = feature_f[~np.isnan(feature_rf[np.ix_(present_r, feature_f)]).all(axis=0)]
+                if value_r.any() and len(there_f):  # a track without a read has no rate to learn
+                    model = _learn(feature_rf[np.ix_(present_r, there_f)], value_r, view.kind, seed)
+                    sums.append(_sum_of(model, feature_rf[present_r], there_f, t, view.number))
             show(number)
     module.trees.set(sums)
 

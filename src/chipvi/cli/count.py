@@ -54,6 +54,12 @@ class Options:
     uncovered_zero: Annotated[
         bool, typer.Option("--uncovered-zero", help="Take what a bigWig file does not cover as 0, not as missing.")
     ] = False
+    fasta: Annotated[
+        Path | None, typer.Option(help="Sequence of the genome, for columns of obs: gc, cpg_ratio and n_share.")
+    ] = None
+    mappability: Annotated[
+        Path | None, typer.Option(help="bigWig of the mappability, for a column of obs; bases it lacks count as 0.")
+    ] = None
     workers: Workers = None
     scheduler: Scheduler = None
     shard: Shard = None
@@ -82,6 +88,8 @@ def run(options: Options) -> None:
             blacklist=options.blacklist,
             merge_replicates=options.merge_replicates,
             rule=CountingRule(options.rule, options.fragment_length, options.strand_shift),
+            fasta=options.fasta,
+            mappability=options.mappability,
         )
         _print_plan(plan, out, console)
         return
@@ -100,6 +108,8 @@ def run(options: Options) -> None:
             min_mapq=options.min_mapq,
             duplicates=options.duplicates,
             strand_shift=options.strand_shift,
+            fasta=options.fasta,
+            mappability=options.mappability,
             processes=options.workers,
             executor=executor,
             out=out,

@@ -42,18 +42,19 @@ class Options:
             "held out, or else all."
         ),
     ] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a page that is there.")] = False
 
 
 def run(options: Options) -> None:
     """Write a page for a lab meeting: data, training, quality by track, best and worst loci, what to beware of.
 
-    It is one file with all pictures inside, and opens in any browser. Name regions that were held out from training
-    with --split-key for an honest judgement.
+    It is one file with all that it shows inside, a genome browser too, and opens anywhere. Name regions that were held
+    out from training with --split-key for an honest judgement.
     """
     from .._files import claimed
     from ..report.contents import require_path
 
-    require_path(options.out)
+    require_path(options.out, options.overwrite, "--overwrite")
     with claimed(options.out):
         _report(options, open_console())
 
@@ -72,15 +73,14 @@ def _report(options: Options, console: Console) -> None:
         where = None if rows is None else "held out from training, which only calibrated the spread on them"
     else:
         rows, where = find_held_out(model.adata, options.split_key)
-    settings = saved.settings
+    settings = saved.settings | {"model": folder.resolve().name}
     if saved.made is not None:
-        settings = settings | {"data": saved.made.data, "trained with chipvi": saved.made.chipvi}
+        settings = settings | {"data": Path(saved.made.data).name, "trained with chipvi": saved.made.chipvi}
     if options.data is not None:
-        settings = settings | {"data": str(options.data)}
+        settings = settings | {"data": options.data.name}
+    name = Path(settings["data"]).stem if "data" in settings else None
     with quiet_lightning():
-        page = make_page(
-            model, folder.resolve().name, None, rows, where, settings, progress=lambda line: print_line(line, console)
-        )
+        page = make_page(model, name, None, rows, where, settings, lambda line: print_line(line, console))
     write_whole(page, options.out)
     print_line(f"Wrote: {options.out}, {len(page) / 1e6:.1f} MB; open it in a browser.", console)
 

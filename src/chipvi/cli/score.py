@@ -85,7 +85,8 @@ class Options:
 def run(options: Options) -> None:
     """Score imputed counts or signal of any tool, beside each track's mean and the average of other biosamples.
 
-    PRED holds expected counts in X; with the layers dispersion, lower and upper, their distribution is scored too.
+    PRED holds expected counts in X; with the layers dispersion, lower and upper, their distribution is scored too: the
+    negative binomial that chipvi impute writes, with mean and variance of the model's count head, whatever that is.
 
     bigWig files are called as their tracks, such as K562.H3K27ac.bw, and read at the regions of the other file. If
     both PRED and TRUTH are bigWig, name --regions or --bin. What a file does not cover is not scored.

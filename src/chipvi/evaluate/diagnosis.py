@@ -27,9 +27,11 @@ class Diagnosis:
         A row per judged track, and with counts and signal one for either (`quantity`). `regions` counts measured
         entries, `reads` their counts. `mean_true`, `mean_imputed` and their `ratio`, `r2`, `pearson` and `nll` (nat
         per entry) judge the imputation; `nll_marginal`, `r2_average` and `pearson_average` predictions without a
-        model. `pit_deviation` is the largest distance from 1 of the bars in `pit`. `coverage` is the share of entries
-        within their 95 % interval, and `expected_coverage` what the prediction itself gives that interval. `mean`,
-        `spread`, `beats` and `intervals` are the verdicts in words, to be read; programs take `verdicts`.
+        model. `r2_ceiling` is the R2 that a prediction of the true rate would have at most: 1 less the mean over the
+        variance of the counts, for reads alone are Poisson; NaN for signal, whose noise is not known. `pit_deviation`
+        is the largest distance from 1 of the bars in `pit`. `coverage` is the share of entries within their 95 %
+        interval, and `expected_coverage` what the prediction itself gives that interval. `mean`, `spread`, `beats` and
+        `intervals` are the verdicts in words, to be read; programs take `verdicts`.
     pit
         Ten bars for each row of the table: how often values fall into each tenth of what was predicted for them, as a
         multiple of how often they should.

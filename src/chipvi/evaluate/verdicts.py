@@ -95,6 +95,8 @@ class TrackVerdict:
         Imputed over measured mean, NaN without a read; imputed less measured mean.
     coverage, expected_coverage
         Share of the values that lie in their interval, and what the prediction itself expects.
+    explained
+        R2 as a share of the highest that noise allows; NaN where that is 0. Of signal, whose noise is not known, R2.
     """
 
     quantity: str
@@ -106,6 +108,7 @@ class TrackVerdict:
     difference: float
     coverage: float
     expected_coverage: float
+    explained: float = np.nan
 
     @property
     def is_judged(self) -> bool:
@@ -180,6 +183,10 @@ class _Imputed(ABC):
         """Ends of the interval of each entry, and the probability that it has by the prediction itself."""
 
     @abstractmethod
+    def r2_ceiling(self) -> float:
+        """R2 that a prediction of the true rate would have, at most; NaN if that is not known."""
+
+    @abstractmethod
     def mean_error(self) -> tuple[float, float]:
         """How far the imputed mean is off (log of the ratio, or in standard deviations), and the standard error."""
 
@@ -211,6 +218,10 @@ class _Counts(_Imputed):
         lower, upper = central_interval(self.mean, self.spread)
         return lower, upper, nb_coverage(self.mean, self.spread, lower, upper)
 
+    def r2_ceiling(self) -> float:
+        variance = self.truth.var()  # in which reads alone are Poisson, with a variance of their mean
+        return max(0.0, 1 - self.truth.mean() / variance) if variance > 0 else 0.0
+
     def mean_error(self) -> tuple[float, float]:
         true = self.truth.mean()
         ratio = self.mean.mean() / true
@@ -241,6 +252,9 @@ class _Signal(_Imputed):
     def interval(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         lower, upper = (norm.ppf(q, self.mean, self.spread) for q in (TAIL, 1 - TAIL))
         return lower, upper, np.full_like(self.truth, LEVEL)
+
+    def r2_ceiling(self) -> float:
+        return np.nan
 
     def mean_error(self) -> tuple[float, float]:
         relative = (self.mean - self.truth) / self.truth.std()
@@ -286,6 +300,7 @@ def judge_track(
         "ratio": imputed / true if true > 0 else np.nan,
         "r2": float(r2(truth, mean)),
         "pearson": float(pearson(truth, mean)),
+        "r2_ceiling": track.r2_ceiling(),
         "nll": nll.mean(),
         "nll_marginal": marginal_nll.mean(),
         "r2_average": float(r2(truth, average)),
@@ -302,8 +317,15 @@ def judge_track(
         difference=float((mean - truth).mean()),
         coverage=numbers["coverage"],
         expected_coverage=float(numbers["expected_coverage"]),
+        explained=_explained(numbers["r2"], numbers["r2_ceiling"]),
     )
     return Judgement(numbers, pit, verdict)
+
+
+def _explained(r2: float, ceiling: float) -> float:
+    if np.isnan(ceiling):
+        return r2
+    return r2 / ceiling if ceiling > 0 else np.nan
 
 
 def _decide(

@@ -5,6 +5,7 @@ from .bigwigs.read import bigwig_sizes, read_bigwigs
 from .bigwigs.tracks import write_tracks
 from .bigwigs.write import write_bigwigs
 from .counting.count import count_reads
+from .counting.covariates import region_covariates
 from .genomes import chrom_sizes, make_bins, read_blacklist
 from .matrix import from_matrix
 from .sheets.assemble import count_sheet
@@ -20,6 +21,7 @@ __all__ = [
     "read_bigwigs",
     "read_blacklist",
     "read_sheet",
+    "region_covariates",
     "write_bigwigs",
     "write_igv_session",
     "write_track_hub",

@@ -16,7 +16,7 @@ from anndata import AnnData
 from .._arguments import checked, require_processes, require_shard
 from .._files import require_writable
 from ..data.track_data import SCVI_COLUMNS, ViewKind
-from ..module.inputs import Visible
+from ..module.features import Surroundings
 from ..predict.imputation import Imputation, Imputer, choose_workers, only
 from ..predict.predictor import shared_draws
 from ..predict.quantiles import latent_noise
@@ -275,8 +275,8 @@ class ImputationMixin(RequestMixin):
         predictor, asked = request.predictor, request.predictor.with_own_data()
         draws = shared_draws(torch.from_numpy(latent_noise(n_samples, self.module.options.n_latent)))
 
-        def denoised(visible: Visible) -> np.ndarray:
-            mean_srn = predictor.predict(visible, asked, draws)[ViewKind.COUNTS].mean_srn
+        def denoised(around: Surroundings) -> np.ndarray:
+            mean_srn = predictor.predict(around, asked, draws)[ViewKind.COUNTS].mean_srn
             return (mean_srn.mean(dim=0) if return_mean else mean_srn.movedim(0, -1)).cpu().numpy()
 
         found = request.collect(denoised, batch_size)
@@ -319,8 +319,8 @@ def _moments(request: Request, kind: ViewKind, batch_size: int | None) -> tuple[
     """Mean and spread of one view of the targets without their own data, regions x targets each."""
     predictor, asked = request.predictor, request.predictor.without_own_data()
 
-    def moments(visible: Visible) -> np.ndarray:
-        answer = predictor.predict(visible, asked)[kind]
+    def moments(around: Surroundings) -> np.ndarray:
+        answer = predictor.predict(around, asked)[kind]
         return np.stack([only(answer.mean_srn), only(answer.spread_srn)], axis=-1)
 
     mean, spread = np.moveaxis(request.collect(moments, batch_size), -1, 0)

@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from .._arguments import LARGEST_SEED, checked, require_whole
 from ..data.track_data import ViewKind
-from ..module.inputs import Visible
+from ..module.features import Surroundings
 from ..nn import NegativeBinomial
 from ..predict.predictor import independent_draws, shared_draws
 from ..predict.quantiles import latent_noise, nb_mixture_quantile, tails
@@ -149,8 +149,8 @@ class IntervalMixin(RequestMixin):
         predictor, asked = request.predictor, request.predictor.without_own_data()
         generator = torch.Generator(self.module.known_ba.device).manual_seed(seed)
 
-        def draws(visible: Visible) -> np.ndarray:
-            answer = predictor.predict(visible, asked, independent_draws(n_samples, generator))[ViewKind.COUNTS]
+        def draws(around: Surroundings) -> np.ndarray:
+            answer = predictor.predict(around, asked, independent_draws(n_samples, generator))[ViewKind.COUNTS]
             both = zip(answer.mean_srn.cpu(), answer.spread_srn.cpu(), strict=True)
             counts = [NegativeBinomial(mean, spread).sample(generator=_on_cpu(generator)) for mean, spread in both]
             return torch.stack(counts, dim=-1).float().numpy()
@@ -165,8 +165,8 @@ class IntervalMixin(RequestMixin):
         noise_sk = torch.from_numpy(latent_noise(n_samples, self.module.options.n_latent))
         predictor, asked = request.predictor, request.predictor.without_own_data()
 
-        def found(visible: Visible) -> np.ndarray:
-            answer = predictor.predict(visible, asked, shared_draws(noise_sk))[ViewKind.COUNTS]
+        def found(around: Surroundings) -> np.ndarray:
+            answer = predictor.predict(around, asked, shared_draws(noise_sk))[ViewKind.COUNTS]
             mean_srn, dispersion_srn = answer.mean_srn.cpu().numpy(), answer.spread_srn.cpu().numpy()
             parts = [nb_mixture_quantile(q, mean_srn, dispersion_srn) for q in quantiles]
             return np.stack(parts, axis=-1).astype(np.float32)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from ..data.track_data import ViewKind
 from .inputs import Average, OwnCounts, Queries, Visible
 
 
@@ -55,6 +57,41 @@ class OthersMeans:
         weighted = replace(self.weighted, present_rqa=self.weighted.present_rqa * is_of_use)
         return replace(self, weighted=weighted, trust_rqa=self.trust_rqa * is_of_use)
 
+    def of(self, q: int) -> OthersMeans:
+        """Those of one biosample."""
+        equal, weighted = (
+            AssayMeans(one.value_rqas[:, q : q + 1], one.present_rqa[:, q : q + 1])
+            for one in (self.equal, self.weighted)
+        )
+        return OthersMeans(equal, weighted, self.trust_rqa[:, q : q + 1])
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """All that is looked at around each region, once for all that is asked there.
+
+    Parameters
+    ----------
+    visible
+        What may be seen.
+    means
+        Window means of all tracks, by view.
+    others
+        Averages of the others for some biosamples (q), by view.
+    reads_rt, is_seen_rt
+        Reads in the region itself, and 1 where they are visible.
+    """
+
+    visible: Visible
+    means: Mapping[ViewKind, WindowMeans]
+    others: Mapping[ViewKind, OthersMeans]
+    reads_rt: Tensor
+    is_seen_rt: Tensor
+
+    def of(self, q: int) -> Surroundings:
+        """Those of one biosample."""
+        return replace(self, others={kind: others.of(q) for kind, others in self.others.items()})
+
 
 class TrackGrid(nn.Module):
     """Which track is which cell of the grid, where the network runs.
@@ -84,49 +121,55 @@ class TrackGrid(nn.Module):
         is_target_t[self.target_bg[self.target_bg >= 0]] = True
         return is_target_t
 
-    def own(self, means: WindowMeans, queries: Queries) -> AssayMeans:
-        """A biosample's own tracks by assay, less the assay to leave out."""
-        track_qa = self.track_ba[queries.biosample_q]
-        assay_a = torch.arange(track_qa.shape[1], device=track_qa.device)
-        may_see_qa = (track_qa >= 0) & (assay_a != queries.leave_out_q[:, None])
-        track_qa = track_qa.clamp_min(0)
-        present_rqa = means.present_rt[:, track_qa] * may_see_qa
-        return AssayMeans(means.value_rts[:, track_qa] * present_rqa.unsqueeze(-1), present_rqa)
+    def own(self, means: WindowMeans, biosample_q: Tensor) -> AssayMeans:
+        """A biosample's own tracks by assay."""
+        track_qa = self.track_ba[biosample_q]
+        present_rqa = means.present_rt[:, track_qa.clamp_min(0)] * (track_qa >= 0)
+        return AssayMeans(means.value_rts[:, track_qa.clamp_min(0)] * present_rqa.unsqueeze(-1), present_rqa)
 
     def cells(self, means: WindowMeans) -> tuple[Tensor, Tensor]:
         """Means of every cell of the grid, (r, b, a, s), 0 where there is none, and 1 where there is any, (r, b, a)."""
-        cell_ba = self.track_ba.clamp_min(0)
-        present_rba = means.present_rt[:, cell_ba] * (self.track_ba >= 0)
-        return means.value_rts[:, cell_ba] * present_rba.unsqueeze(-1), present_rba
+        every_b = torch.arange(len(self.track_ba), device=self.track_ba.device)
+        cells = self.own(means, every_b)
+        return cells.value_rqas, cells.present_rqa
 
-    def averages_of_others(self, means: WindowMeans, queries: Queries, log_weight_qab: Tensor) -> OthersMeans:
+    def averages_of_others(self, means: WindowMeans, biosample_q: Tensor, log_weight_qab: Tensor) -> OthersMeans:
         """Means of each assay over the other biosamples in which it is visible: of all alike, and weighted."""
-        value_rbas, present_rba = self.cells(means)
-        biosample_b = torch.arange(len(self.track_ba), device=self.track_ba.device)
-        # summed over the others, never as a difference, so that not even rounding depends on the biosample's own track
-        is_other_qab = (biosample_b != queries.biosample_q[:, None])[:, None] & (self.track_ba >= 0).T
+        n_biosamples, n_assays = self.track_ba.shape
+        biosample_b = torch.arange(n_biosamples, device=self.track_ba.device)
+        is_other_qab = (biosample_b != biosample_q[:, None])[:, None] & (self.track_ba >= 0).T
         weight_qab = torch.softmax(log_weight_qab.masked_fill(~is_other_qab, -torch.inf), dim=-1).nan_to_num()
         both_pqab = torch.stack([is_other_qab.float(), weight_qab * is_other_qab])
-        weight_prqa = torch.einsum("rba,pqab->prqa", present_rba, both_pqab)
-        total_prqas = torch.einsum("rbas,pqab->prqas", value_rbas, both_pqab)
-        mean_prqas = total_prqas / torch.where(weight_prqa > 0, weight_prqa, 1.0).unsqueeze(-1)
+        both_aub = both_pqab.permute(2, 0, 1, 3).flatten(1, 2)  # both kinds of weights of all queries (u) at once
+
+        def totals(x_lt: Tensor) -> Tensor:
+            """Sum over the others, by assay, of rows of tracks: never a difference, in which rounding would leak."""
+            cell_lab = x_lt.index_select(1, self.track_ba.T.clamp_min(0).flatten()).view(-1, n_assays, n_biosamples)
+            return torch.bmm(both_aub, cell_lab.permute(1, 2, 0))
+
+        present_rt, n_regions = means.present_rt, len(means.present_rt)
+        value_rst = means.value_rts.transpose(1, 2) * present_rt.unsqueeze(1)
+        weight_aur = totals(present_rt)
+        total_aurs = totals(value_rst.flatten(0, 1)).view(*weight_aur.shape, -1)
+        mean_aurs = total_aurs / torch.where(weight_aur > 0, weight_aur, 1.0).unsqueeze(-1)
+        shape = (n_assays, 2, len(biosample_q), n_regions)
+        weight_prqa = weight_aur.view(shape).permute(1, 3, 2, 0)
+        mean_prqas = mean_aurs.view(*shape, -1).permute(1, 3, 2, 0, 4)
         has_rqa = (weight_prqa[0] > 0).float()
         return OthersMeans(AssayMeans(mean_prqas[0], has_rqa), AssayMeans(mean_prqas[1], has_rqa), weight_prqa[1])
 
-    def own_counts(self, visible: Visible, queries: Queries, windows_rqa: Tensor, has_rqa: Tensor) -> OwnCounts:
+    def own_counts(self, around: Surroundings, queries: Queries, own: AssayMeans, windows_rqa: Tensor) -> OwnCounts:
         """Reads of a biosample's own tracks in the region itself, beside their rate over the windows."""
-        minibatch, own_row_r = visible.minibatch, visible.minibatch.own_row_r
-        seen_rt = (minibatch.counts.present_lt[own_row_r] & visible.visible_rt).float()
-        reads = self.own(WindowMeans(minibatch.counts.value_lt[own_row_r].unsqueeze(-1), seen_rt), queries)
+        visible = around.visible
+        reads = self.own(WindowMeans(around.reads_rt.unsqueeze(-1), around.is_seen_rt), queries.biosample_q)
         log_depth_t = visible.log_depth_t + visible.log_keep
         log_depth_qa = log_depth_t[self.track_ba[queries.biosample_q].clamp_min(0)]
-        log_exposure_rqa = log_depth_qa + minibatch.log_width_r[:, None, None]
         return OwnCounts(
             reads_rqa=reads.value_rqas.squeeze(-1),
             is_seen_rqa=reads.present_rqa,
-            log_exposure_rqa=log_exposure_rqa,
+            log_exposure_rqa=log_depth_qa + visible.minibatch.log_width_r[:, None, None],
             windows_rqa=windows_rqa,
-            has_rqa=has_rqa,
+            has_rqa=own.present_rqa,
         )
 
 

@@ -52,9 +52,9 @@ class Queries:
     Parameters
     ----------
     biosample_q
-        Index of each biosample.
+        Index of each biosample; a single one where all queries are of the same.
     embedding_q
-        Embedding to use for it: its own, or the generic one.
+        Embedding to use for it: its own, or the generic one; a single one as well.
     leave_out_q
         Assay that a query must not see of its own biosample; `NO_ASSAY` for none.
     assay_qg
@@ -70,6 +70,11 @@ class Queries:
     def cell_qg(self) -> tuple[Tensor, Tensor]:
         """Cell of the grid of each target, as an index of its two axes."""
         return self.biosample_q[:, None], self.assay_qg
+
+    def may_see_qa(self, n_assays: int) -> Tensor:
+        """1 for the assays that a query may see of its own biosample, else 0."""
+        assay_a = torch.arange(n_assays, device=self.leave_out_q.device)
+        return (assay_a != self.leave_out_q[:, None]).float()
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +147,10 @@ class LossWeights:
 
 @dataclass(frozen=True, eq=False)
 class Slots:
-    """One view of every assay, standardised: window means, and 1 where there is anything; 0 where there is nothing."""
+    """One view of every assay, standardised: window means, and 1 where there is anything; 0 where there is nothing.
+
+    What all queries share has one of them.
+    """
 
     feature_rqas: Tensor
     present_rqa: Tensor
@@ -152,11 +160,9 @@ class Slots:
         """All numbers of an assay behind each other (i), as a linear layer takes them."""
         return torch.cat([self.feature_rqas, self.present_rqa.unsqueeze(-1)], dim=-1)
 
-    def pick(self, assay_qg: Tensor) -> Tensor:
-        """The same of each target's assay, shape (r, q, g, i)."""
-        packed_rqai = self.packed_rqai
-        index_rqgi = assay_qg[None, :, :, None].expand(len(packed_rqai), -1, -1, packed_rqai.shape[-1])
-        return packed_rqai.gather(2, index_rqgi)
+    def times(self, factor_qa: Tensor) -> Slots:
+        """The same where the factor is 1, nothing where it is 0."""
+        return Slots(self.feature_rqas * factor_qa.unsqueeze(-1), self.present_rqa * factor_qa)
 
     def zeros(self) -> Slots:
         """As if there were nothing."""
@@ -192,7 +198,7 @@ class Average:
 
     def pick(self, assay_qg: Tensor) -> Average:
         """The same of each target's assay."""
-        return Average(*(_pick(x, assay_qg) for x in (self.windows_rqa, self.region_rqa, self.has_rqa)))
+        return Average(*(pick(x, assay_qg) for x in (self.windows_rqa, self.region_rqa, self.has_rqa)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,19 +221,26 @@ class OwnCounts:
     windows_rqa: Tensor
     has_rqa: Tensor
 
-    def pick(self, assay_qg: Tensor) -> OwnCounts:
-        """The same of each target's assay."""
-        every = (self.reads_rqa, self.is_seen_rqa, self.log_exposure_rqa, self.windows_rqa, self.has_rqa)
-        return OwnCounts(*(_pick(x, assay_qg) for x in every))
+    @property
+    def _every(self) -> tuple[Tensor, ...]:
+        return self.reads_rqa, self.is_seen_rqa, self.log_exposure_rqa, self.windows_rqa, self.has_rqa
+
+    def pick(self, queries: Queries) -> OwnCounts:
+        """The same of each target's assay, as if nothing were visible where that is left out."""
+        may_see_qg = (queries.assay_qg != queries.leave_out_q[:, None]).float()
+        return OwnCounts(*(pick(x, queries.assay_qg) * may_see_qg for x in self._every))
 
     def zeros(self) -> OwnCounts:
         """As if nothing were visible."""
-        every = (self.reads_rqa, self.is_seen_rqa, self.log_exposure_rqa, self.windows_rqa, self.has_rqa)
-        return OwnCounts(*map(torch.zeros_like, every))
+        return OwnCounts(*map(torch.zeros_like, self._every))
 
 
-def _pick(x_rqa: Tensor, assay_qg: Tensor) -> Tensor:
-    return x_rqa.gather(2, assay_qg.expand(len(x_rqa), -1, -1))
+def pick(x_rqa: Tensor, assay_qg: Tensor) -> Tensor:
+    """Of all assays those of each target, whatever axes follow; what all queries share has one of them."""
+    n_of_x, n_assays = x_rqa.shape[1:3]
+    query_q1 = torch.arange(len(assay_qg), device=assay_qg.device)[:, None] % n_of_x
+    index = (query_q1 * n_assays + assay_qg).flatten()
+    return x_rqa.flatten(1, 2).index_select(1, index).view(len(x_rqa), *assay_qg.shape, *x_rqa.shape[3:])
 
 
 @dataclass(frozen=True, eq=False)

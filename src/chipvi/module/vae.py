@@ -26,8 +26,8 @@ from ..nn import (
     make_count_head,
     similarity_scores,
 )
-from .features import TrackGrid, WindowMeans, WindowOffsets
-from .inputs import Encoding, Example, LossWeights, Queries, Truth, ViewEncoding, ViewPrediction, Visible
+from .features import OthersMeans, Surroundings, TrackGrid, WindowMeans, WindowOffsets
+from .inputs import Encoding, Example, LossWeights, Queries, Slots, Truth, ViewEncoding, ViewPrediction, Visible, pick
 from .views import CountView, SignalView, TargetInputs, View
 
 _SIMILARITY_WINDOW = -3  # from the widest, over which biosamples are compared: 1.4 kb of bins
@@ -128,8 +128,9 @@ class ChipVAE(BaseModuleClass):
         n_slot = (len(half_widths) + 1) * len(views)
         self.biosamples = BiosampleEmbedding(n_biosamples, _N_EMBEDDING)
         self.affinity = BiosampleAffinity(n_biosamples, n_assays)
-        n_context = _N_EMBEDDING + n_covariates
-        self.encoder = Encoder(n_assays, 3 * n_slot, n_context, options.n_hidden, options.n_latent, options.dropout)
+        is_own_i = ([False] * 2 * (len(half_widths) + 1) + [True] * (len(half_widths) + 1)) * len(views)
+        sizes = (_N_EMBEDDING, n_covariates, options.n_hidden, options.n_latent)
+        self.encoder = Encoder(n_assays, is_own_i, *sizes, options.dropout)
         n_outputs = sum(views[kind].n_outputs for kind in grid.views)
         n_inputs = 3 * n_slot + n_covariates
         self.decoder = Decoder(n_assays, options.n_latent, _N_EMBEDDING, n_inputs, _N_DECODER_HIDDEN, n_outputs)
@@ -180,17 +181,19 @@ class ChipVAE(BaseModuleClass):
         """Of each track: its window means, view by view."""
         return len(self.seen) * len(self.half_widths)
 
-    def tree_features(self, visible: Visible) -> Tensor:
+    def tree_features(self, visible: Visible, means_of: Mapping[ViewKind, WindowMeans] | None = None) -> Tensor:
         """What trees may look at: the covariates, then the window means of each track, NaN where there are none (r, f).
 
         Parameters
         ----------
         visible
             Regions, and what may be seen of them.
+        means_of
+            Their window means by view, where they are known already.
         """
         feature_vrts = []
         for view in self.seen:
-            means = view.means(visible)
+            means = view.means(visible) if means_of is None else means_of[view.kind]
             is_missing_rt1 = means.present_rt.unsqueeze(-1) == 0
             feature_vrts.append(view.transform(means.value_rts).masked_fill(is_missing_rt1, torch.nan))
         feature_rf = torch.stack(feature_vrts, dim=2).flatten(1)
@@ -272,44 +275,68 @@ class ChipVAE(BaseModuleClass):
         generator
             Of the draw of the latent; None for torch's own.
         """
-        views, own_counts = {}, None
-        log_weight_qab = self.affinity(queries.biosample_q)
+        encoding = self.encode(self.look(visible, queries.biosample_q), queries)
+        posterior = encoding.posterior
+        noise = torch.randn(posterior.loc.shape, generator=generator, device=posterior.loc.device)
+        return encoding.with_latent(posterior.loc + posterior.scale * noise)
+
+    def look(self, visible: Visible, biosample_q: Tensor) -> Surroundings:
+        """Window means around each region, and their averages over the others of some biosamples.
+
+        Parameters
+        ----------
+        visible
+            What may be seen.
+        biosample_q
+            Biosamples that may be asked for.
+        """
+        minibatch, own_row_r = visible.minibatch, visible.minibatch.own_row_r
+        log_weight_qab = self.affinity(biosample_q)
+        means: dict[ViewKind, WindowMeans] = {}
+        others: dict[ViewKind, OthersMeans] = {}
+        with torch.autocast(biosample_q.device.type, enabled=False):
+            for view in self.seen:
+                means[view.kind] = view.means(visible)
+                found = self.tracks.averages_of_others(means[view.kind], biosample_q, log_weight_qab)
+                others[view.kind] = found.times(self.affinity.is_of_use)
+        is_seen_rt = (minibatch.counts.present_lt[own_row_r] & visible.visible_rt).float()
+        return Surroundings(visible, means, others, minibatch.counts.value_lt[own_row_r], is_seen_rt)
+
+    def encode(self, around: Surroundings, queries: Queries) -> Encoding:
+        """Latent of each query in each region, at its mean.
+
+        Parameters
+        ----------
+        around
+            Of :meth:`look`, of the biosamples of the queries.
+        queries
+            What is asked.
+        """
+        views, own_counts, may_see_qa = {}, None, queries.may_see_qa(self.tracks.track_ba.shape[1])
         with torch.autocast(queries.biosample_q.device.type, enabled=False):
             for view in self.seen:
-                means = view.means(visible)
-                own = self.tracks.own(means, queries)
-                others = self.tracks.averages_of_others(means, queries, log_weight_qab).times(self.affinity.is_of_use)
+                own = self.tracks.own(around.means[view.kind], queries.biosample_q)
+                others = around.others[view.kind]
                 views[view.kind] = ViewEncoding(
                     others=view.slots(others.equal),
                     relatives=replace(view.slots(others.weighted), present_rqa=others.trust_rqa),
-                    own=view.slots(own),
+                    own=view.slots(own).times(may_see_qa),
                     average=self.offsets.average(others.equal, view.number),
                     weighted=self.offsets.relatives(others.weighted, view.number),
                 )
                 if view.kind is ViewKind.COUNTS:
-                    windows_rqa = self.offsets.own_over_windows(own)
-                    own_counts = self.tracks.own_counts(visible, queries, windows_rqa, own.present_rqa)
-        covariates_rc = (visible.minibatch.covariates_rc - self.covariate_shift_c) / self.covariate_scale_c
-        posterior = self._encode(views, covariates_rc, queries, visible.log_keep)
-        noise = torch.randn(posterior.loc.shape, generator=generator, device=posterior.loc.device)
-        z_rqk = posterior.loc + posterior.scale * noise
-        return Encoding(posterior, z_rqk, views, own_counts, covariates_rc, visible.minibatch.log_width_r)
-
-    def _encode(
-        self, views: Mapping[ViewKind, ViewEncoding], covariates_rc: Tensor, queries: Queries, log_keep: Tensor
-    ) -> Normal:
-        slots = [one for view in views.values() for one in view.slots]
-        features_rqai = torch.cat([one.packed_rqai for one in slots], dim=-1)
-        n_regions, n_queries = features_rqai.shape[:2]
-        embedding_rqe = self.biosamples(queries.embedding_q.expand(n_regions, -1))
-        context_rqe = torch.cat([embedding_rqe, covariates_rc.unsqueeze(1).expand(-1, n_queries, -1)], dim=-1)
-        mean, std = self.encoder(
-            features_rqai.flatten(2).flatten(0, 1),
-            context_rqe.flatten(0, 1),
-            log_keep.expand(n_regions * n_queries),
+                    own_counts = self.tracks.own_counts(around, queries, own, self.offsets.own_over_windows(own))
+        minibatch = around.visible.minibatch
+        covariates_rc = (minibatch.covariates_rc - self.covariate_shift_c) / self.covariate_scale_c
+        mean_rqk, std_rqk = self.encoder(
+            _side_by_side([one for view in views.values() for one in (view.others, view.relatives)]),
+            _side_by_side([view.own for view in views.values()]),
+            self.biosamples(queries.embedding_q),
+            covariates_rc,
+            around.visible.log_keep,
         )
-        shape = (n_regions, n_queries, self.options.n_latent)
-        return Normal(mean.float().view(shape), std.float().view(shape), validate_args=False)
+        posterior = Normal(mean_rqk.float(), std_rqk.float(), validate_args=False)
+        return Encoding(posterior, posterior.loc, views, own_counts, covariates_rc, minibatch.log_width_r)
 
     def generative(self, encoding: Encoding, queries: Queries, log_depth_rqg: Tensor) -> dict[ViewKind, ViewPrediction]:
         """Distributions of the targets of each query, by view.
@@ -323,7 +350,7 @@ class ChipVAE(BaseModuleClass):
         """
         raw_rqgo = self._decode(encoding, queries)
         log_exposure_rqg = log_depth_rqg + encoding.log_width_r[:, None, None]
-        own = None if encoding.own_counts is None else encoding.own_counts.pick(queries.assay_qg)
+        own = None if encoding.own_counts is None else encoding.own_counts.pick(queries)
         predicted, first = {}, 0
         for view in self.views:
             raw_view_rqgo = raw_rqgo[..., first : first + view.n_outputs]
@@ -339,18 +366,11 @@ class ChipVAE(BaseModuleClass):
 
     def _decode(self, encoding: Encoding, queries: Queries) -> Tensor:
         """Raw numbers for the heads of each target, shape (r, q, g, outputs)."""
-        z_rqk, assay_qg, views = encoding.z_rqk, queries.assay_qg, encoding.views.values()
-        shape = (*z_rqk.shape[:2], assay_qg.shape[1])
-        slots = [one for view in views for one in view.slots]
-        covariates_rqgc = encoding.covariates_rc[:, None, None].expand(*shape, -1)
-        features_rqgi = torch.cat([*(one.pick(assay_qg) for one in slots), covariates_rqgc], dim=-1)
-        raw = self.decoder(
-            z_rqk.flatten(0, 1),
-            self.biosamples(queries.embedding_q.expand(shape[0], -1).flatten()),
-            assay_qg.expand(shape).flatten(0, 1),
-            features_rqgi.flatten(0, 1),
-        )
-        return raw.view(*shape, -1).float()
+        z_rqk, assay_qg = encoding.z_rqk, queries.assay_qg
+        picked = [pick(one.packed_rqai, assay_qg) for view in encoding.views.values() for one in view.slots]
+        covariates_rqgc = encoding.covariates_rc[:, None, None].expand(*picked[0].shape[:3], -1)
+        features_rqgi = torch.cat([*picked, covariates_rqgc], dim=-1)
+        return self.decoder(z_rqk, self.biosamples(queries.embedding_q), assay_qg, features_rqgi).float()
 
     def loss(
         self,
@@ -406,7 +426,7 @@ class ChipVAE(BaseModuleClass):
             the minibatch, however its measured entries are spread over them.
         """
         truths = [(view, example.truth[view.kind]) for view in self.views]
-        n_latents = len(example.visible.visible_rt) * len(example.queries.biosample_q)
+        n_latents = len(example.visible.visible_rt) * len(example.queries.assay_qg)
         sums = [
             torch.tensor([float(n_latents)], device=self.log_depth_t.device),
             torch.stack([truth.hidden_rqg.sum() for _, truth in truths]),
@@ -453,3 +473,8 @@ class ChipVAE(BaseModuleClass):
         """Know the cells of these tracks from now on, beside those known before."""
         t = torch.as_tensor(columns, device=self.known_ba.device)
         self.known_ba[self.tracks.biosample_t[t], self.tracks.assay_t[t]] = True
+
+
+def _side_by_side(slots: list[Slots]) -> Tensor:
+    """Features of all assays, assay by assay (r, q, i)."""
+    return torch.cat([one.packed_rqai for one in slots], dim=-1).flatten(2)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 TrainableEntries: TypeAlias = list[tuple[nn.Parameter, Tensor]]  # which entries of a parameter training may move, bool
 
@@ -45,23 +47,43 @@ class BiosampleEmbedding(nn.Module):
 class Encoder(nn.Module):
     """From what is visible of a biosample in a region, and of the others there, to the latent.
 
+    What queries share is multiplied by the weights of the first layer once: features of the others by those that leave
+    out one assay or another, what is known of a query in all regions alike, and of a region for all queries.
+
     Parameters
     ----------
-    n_assays, n_slots
-        Features of a query: so many of each assay, assay by assay.
-    n_embedding, n_hidden, n_latent
+    n_assays
+        Number of assays.
+    is_own_i
+        Features of an assay, and which of them are of the biosample's own track rather than of the others.
+    n_embedding, n_covariates, n_hidden, n_latent
         Sizes.
     dropout
         Share of hidden units dropped in training.
     """
 
+    own_columns: Tensor
+    others_columns: Tensor
+
     def __init__(
-        self, n_assays: int, n_slots: int, n_embedding: int, n_hidden: int, n_latent: int, dropout: float
+        self,
+        n_assays: int,
+        is_own_i: Sequence[bool],
+        n_embedding: int,
+        n_covariates: int,
+        n_hidden: int,
+        n_latent: int,
+        dropout: float,
     ) -> None:
         super().__init__()
-        self.n_slots, self.n_features = n_slots, n_assays * n_slots
+        n_context = n_embedding + n_covariates + 1
+        self.n_slots, self.n_features = len(is_own_i), n_assays * len(is_own_i)
+        self._sizes = (self.n_features, n_embedding, n_covariates, 1)
+        is_own_column = torch.tensor(is_own_i).repeat(n_assays)
+        self.register_buffer("own_columns", is_own_column.nonzero()[:, 0], persistent=False)
+        self.register_buffer("others_columns", (~is_own_column).nonzero()[:, 0], persistent=False)
         self.layers = nn.Sequential(
-            nn.Linear(self.n_features + n_embedding + 1, n_hidden),
+            nn.Linear(self.n_features + n_context, n_hidden),
             nn.LayerNorm(n_hidden),
             nn.GELU(),
             nn.Dropout(dropout),
@@ -75,10 +97,28 @@ class Encoder(nn.Module):
         nn.init.zeros_(self.log_variance.weight)
         nn.init.constant_(self.log_variance.bias, -3.0)  # nearly certain at first: noise would hide the signal
 
-    def forward(self, features_qi: Tensor, embedding_qe: Tensor, log_keep_q: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the latent, each (q, n_latent)."""
-        hidden_qh = self.layers(torch.cat([features_qi, embedding_qe, log_keep_q[:, None]], dim=-1))
-        return self.mean(hidden_qh), torch.exp(0.5 * self.log_variance(hidden_qh).clamp(-12, 4))
+    def forward(
+        self, others_rqi: Tensor, own_rqi: Tensor, embedding_qe: Tensor, covariates_rc: Tensor, log_keep: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latent, each (r, q, n_latent).
+
+        Parameters
+        ----------
+        others_rqi, own_rqi
+            Features, assay by assay. A single query of what all share.
+        embedding_qe, covariates_rc
+            What is known of a query in all regions, and of a region for all queries.
+        log_keep
+            Log of the share of the reads that is visible. No axis.
+        """
+        first = cast(nn.Linear, self.layers[0])
+        features_hi, embedding_he, covariates_hc, log_keep_h1 = first.weight.split(self._sizes, dim=1)
+        shared_rqh = linear(others_rqi, features_hi[:, self.others_columns])
+        shared_rqh = shared_rqh + (linear(embedding_qe, embedding_he, first.bias) + log_keep * log_keep_h1[:, 0])
+        if covariates_rc.shape[1]:
+            shared_rqh = shared_rqh + linear(covariates_rc, covariates_hc).unsqueeze(1)
+        hidden_rqh = self.layers[1:](linear(own_rqi, features_hi[:, self.own_columns]) + shared_rqh)
+        return self.mean(hidden_rqh), torch.exp(0.5 * self.log_variance(hidden_rqh).clamp(-12, 4))
 
     @property
     def input_weight_hi(self) -> nn.Parameter:
@@ -135,16 +175,20 @@ class Decoder(nn.Module):
         self.weight_ako = nn.Parameter(torch.zeros(n_assays, n_latent, n_outputs))
         self.bias_ao = nn.Parameter(torch.zeros(n_assays, n_outputs))
 
-    def forward(self, z_qk: Tensor, embedding_qe: Tensor, assay_qg: Tensor, reference_qgi: Tensor) -> Tensor:
-        """Raw numbers of each target (g) of each query, shape (q, g, n_outputs)."""
-        shape = (*assay_qg.shape, -1)
-        inputs_qgi = torch.cat(
-            [z_qk[:, None].expand(shape), self.assays(assay_qg), embedding_qe[:, None].expand(shape), reference_qgi],
-            dim=-1,
+    def forward(self, z_rqk: Tensor, embedding_qe: Tensor, assay_qg: Tensor, reference_rqgi: Tensor) -> Tensor:
+        """Raw numbers of each target (g) of each query in each region, shape (r, q, g, n_outputs)."""
+        first = cast(nn.Linear, self.shared[0])
+        latent_hk, assay_he, biosample_he, reference_hi = first.weight.split(
+            (z_rqk.shape[-1], self.assays.embedding_dim, embedding_qe.shape[-1], reference_rqgi.shape[-1]), dim=1
         )
-        per_assay_qao = torch.einsum("qk,ako->qao", z_qk, self.weight_ako) + self.bias_ao
-        index_qgo = assay_qg[..., None].expand(*assay_qg.shape, per_assay_qao.shape[-1])
-        return self.shared(inputs_qgi) + per_assay_qao.gather(1, index_qgo)
+        of_cell_qgh = linear(self.assays(assay_qg), assay_he, first.bias)
+        of_cell_qgh = of_cell_qgh + linear(embedding_qe, biosample_he).unsqueeze(1)
+        hidden_rqgh = linear(reference_rqgi, reference_hi) + of_cell_qgh + linear(z_rqk, latent_hk).unsqueeze(2)
+        # (q, r, k) times (q, k, g x o): the map of each target's assay
+        weight_qkgo = self.weight_ako[assay_qg].transpose(1, 2)
+        per_assay_qru = z_rqk.transpose(0, 1) @ weight_qkgo.flatten(2)
+        per_assay_rqgo = per_assay_qru.transpose(0, 1).unflatten(2, (assay_qg.shape[1], -1)) + self.bias_ao[assay_qg]
+        return self.shared[1:](hidden_rqgh) + per_assay_rqgo
 
     @property
     def _of_assays(self) -> list[nn.Parameter]:

@@ -44,7 +44,7 @@ class _CountDistribution:
     def sample(
         self: Any, sample_shape: torch.Size | tuple | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw counts of shape (*sample_shape, *batch_shape), in the mean's type; the same from equal generators."""
+        """Draw counts of shape `(*sample_shape, *batch_shape)`, in the mean's type; the same from equal generators."""
         return self._draw(self._extended_shape(sample_shape or torch.Size()), generator).to(self.mean.dtype)
 
     def _log_prob(self, counts: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class CountHead(nn.Module):
         Parameters
         ----------
         raw_qo
-            Decoder outputs, shape (*q, n_outputs), any floating type.
+            Decoder outputs, shape `(*q, n_outputs)`, any floating type.
         log_mean_q
             Natural log of the mean to start from, at the wanted depth; broadcasts with q.
         log_dispersion_q
@@ -222,7 +222,7 @@ class GaussianHead(nn.Module):
         Parameters
         ----------
         raw_qo
-            Decoder outputs, shape (*q, 2), any floating type; 0 gives `mean_q` and ``exp(log_std_q)``.
+            Decoder outputs, shape `(*q, 2)`, any floating type; 0 gives `mean_q` and ``exp(log_std_q)``.
         mean_q
             Mean to start from, in arcsinh units; broadcasts with q.
         log_std_q

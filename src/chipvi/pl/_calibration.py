@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from .._arguments import checked
+from .._messages import counted
 from ..evaluate.diagnosis import Diagnosis
 from ..evaluate.verdicts import BAR, Level, Spread, TrackVerdict
 from ..evaluate.words import level_words, spread_words
@@ -38,34 +41,74 @@ def calibration(diagnosis: Diagnosis, save: Path | None = None) -> Figure:
     -------
     The figure, with a panel per row of the table. A bar above 2.5 is cut off, with its height written on it.
     """
-    table, bars = diagnosis.table, diagnosis.pit.to_numpy()
-    n_columns = min(_COLUMNS, len(table))
-    n_rows = -(-len(table) // n_columns)
-    figure = Figure(figsize=(0.6 + 1.9 * n_columns, 0.5 + 1.45 * n_rows), layout="constrained")
+    return saved(draw_calibration(diagnosis, together=False), save)
+
+
+@dataclass(frozen=True, eq=False)
+class _Panel:
+    """A panel: its title, the colour of its bars, and bars of a track or of several, tracks x tenths."""
+
+    title: str
+    colour: str
+    bars_tk: np.ndarray
+
+
+def draw_calibration(diagnosis: Diagnosis, together: bool) -> Figure:
+    """As :func:`calibration`; `together` draws all tracks that are right in one panel, if there are several."""
+    panels = _find_panels(diagnosis, together)
+    n_columns = min(_COLUMNS, len(panels))
+    n_rows = -(-len(panels) // n_columns)
+    figure = Figure(figsize=(0.6 + 1.9 * max(n_columns, 2), 0.5 + 1.45 * n_rows), layout="constrained")
     axes = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
-    has_both = table["quantity"].nunique() > 1
-    for ax, name, verdict, heights in zip(axes, table.index, diagnosis.verdicts, bars, strict=False):
-        title = f"{name}, {verdict.quantity}" if has_both else str(name)
-        _draw(ax, f"{title}\n{_words(verdict)}", _colour(verdict), heights)
-    axes[0].set_ylim(0, min(_MOST, max(_LEAST, 1.1 * bars.max())))
-    for ax in axes[len(table) :]:
+    for ax, panel in zip(axes, panels, strict=False):
+        _draw(ax, panel)
+    highest = max(panel.bars_tk.max() for panel in panels)
+    axes[0].set_ylim(0, min(_MOST, max(_LEAST, 1.1 * highest)))
+    for ax in axes[len(panels) :]:
         ax.remove()
-    for ax in axes[len(table) - n_columns : len(table)]:  # also above what was removed
+    for ax in axes[len(panels) - n_columns : len(panels)]:  # also above what was removed
         ax.tick_params(labelbottom=True)
     figure.supxlabel("where a value lies in what was predicted for it, from lowest to highest", fontsize=8, color=DARK)
     figure.supylabel("how often (1: as it should)", fontsize=8, color=DARK)
-    return saved(figure, save)
+    return figure
 
 
-def _draw(ax: Axes, title: str, colour: str, heights: np.ndarray) -> None:
-    edges = np.linspace(0, 1, len(heights) + 1)
+def _find_panels(diagnosis: Diagnosis, together: bool) -> list[_Panel]:
+    table, bars = diagnosis.table, diagnosis.pit.to_numpy()
+    has_both, right, panels = table["quantity"].nunique() > 1, [], []
+    for name, verdict, heights in zip(table.index, diagnosis.verdicts, bars, strict=True):
+        if together and verdict.level is Level.RIGHT and verdict.spread is Spread.RIGHT:
+            right.append(heights)
+        else:
+            title = f"{name}, {verdict.quantity}" if has_both else str(name)
+            panels.append(_Panel(f"{title}\n{_words(verdict)}", _colour(verdict), heights[None]))
+    if right:
+        panels.append(_Panel(f"{counted(len(right), 'track')}\nright", BLUE, np.array(right)))
+    return panels
+
+
+def _draw(ax: Axes, panel: _Panel) -> None:
+    edges = np.linspace(0, 1, panel.bars_tk.shape[1] + 1)
     ax.axhspan(1 - BAR, 1 + BAR, color=LIGHT, linewidth=0)
-    ax.stairs(heights, edges, fill=True, color=colour, alpha=0.75)
+    is_one = len(panel.bars_tk) == 1
+    if is_one:
+        ax.stairs(panel.bars_tk[0], edges, fill=True, color=panel.colour, alpha=0.75)
+    else:
+        for heights in panel.bars_tk:
+            ax.stairs(heights, edges, baseline=None, color=panel.colour, alpha=0.6, linewidth=0.9)
     ax.axhline(1, color=DARK, linewidth=0.8)
-    for height, left in zip(heights, edges, strict=False):
+    for height, left in zip(panel.bars_tk.max(axis=0), edges, strict=False):
         if height > _MOST:
-            ax.text(left + 0.05, _MOST, f"{height:.1f}", fontsize=6, ha="center", va="top", color="white")
-    ax.set_title(title, fontsize=7.5, loc="left", color=DARK)
+            ax.text(
+                left + 0.05,
+                _MOST,
+                f"{height:.1f}",
+                fontsize=6,
+                ha="center",
+                va="top",
+                color="white" if is_one else DARK,
+            )
+    ax.set_title(panel.title, fontsize=7.5, loc="left", color=DARK)
     ax.set_xlim(0, 1)
     ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     ax.yaxis.set_major_locator(MultipleLocator(1))

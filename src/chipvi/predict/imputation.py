@@ -74,8 +74,8 @@ class Imputer:
     def impute(self, minibatch: Minibatch) -> Part:
         """X and the layers of the regions of a minibatch."""
         without_own, with_own = self._asked
-        visible = self.predictor.see(minibatch)
-        imputed, found = self.predictor.predict(visible, without_own), {}
+        around = self.predictor.see(minibatch)
+        imputed, found = self.predictor.predict(around, without_own), {}
         if ViewKind.SIGNAL in imputed:
             signal = imputed[ViewKind.SIGNAL]
             found = {_keys.PVAL: only(signal.mean_srn), _keys.PVAL_STD: only(signal.spread_srn)}
@@ -89,7 +89,7 @@ class Imputer:
             _keys.LOWER: lower.astype(np.float32),
             _keys.UPPER: upper.astype(np.float32),
             _keys.DISPERSION: dispersion,
-            _keys.DENOISED: only(self.predictor.predict(visible, with_own)[ViewKind.COUNTS].mean_srn),
+            _keys.DENOISED: only(self.predictor.predict(around, with_own)[ViewKind.COUNTS].mean_srn),
         } | found
 
 

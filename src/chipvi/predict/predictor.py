@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeAlias
 
 import numpy as np
@@ -12,18 +12,20 @@ from torch import Tensor
 from torch.distributions import Distribution, Normal
 
 from .._files import digest
+from .._workers import keep_freed_memory
 from ..data.grid import Grid
 from ..data.loader import FixedMinibatches
 from ..data.minibatch import Minibatch
 from ..data.track_data import TrackData, ViewKind
 from ..data.tracks import Targets, parse_targets
+from ..module.features import Surroundings
 from ..module.inputs import NO_ASSAY, Encoding, Queries, Visible
 from ..module.vae import ChipVAE
 from ..module.views import Reference, View
 
-_MOST_QUERIES = 16_384  # regions times queries in one pass through the network
-_MOST_TARGETS = 256
-_MOST_REGIONS = 2_048
+_MOST_ENTRIES = 2**18  # regions times tracks that are looked at together
+_MOST_TARGETS = 256  # of a biosample in one pass through the network
+_FEWEST_REGIONS, _MOST_REGIONS = 32, 1_024
 TREES_WEIGHT = 0.5  # of the boosted trees beside the network: no worse than weights by likelihood, which overfit
 
 Latents: TypeAlias = Callable[[Normal], Iterable[Tensor]]
@@ -57,12 +59,14 @@ def independent_draws(n_draws: int, generator: torch.Generator) -> Latents:
 
 @dataclass(frozen=True, eq=False)
 class TargetQueries:
-    """What to ask the module for some targets (n).
+    """What to ask the module for some targets (n) of one biosample.
 
     Parameters
     ----------
     target_n
         Which targets these are.
+    biosample
+        Position of the biosample among those that are looked at.
     queries
         As the module takes them.
     query_n, place_n
@@ -70,6 +74,7 @@ class TargetQueries:
     """
 
     target_n: Tensor
+    biosample: int
     queries: Queries
     query_n: Tensor
     place_n: Tensor
@@ -97,16 +102,11 @@ class ViewAnswer:
     average_rn: Tensor
     may_blend_rn: Tensor
 
-    def beside(self, others: list[ViewAnswer]) -> ViewAnswer:
-        """These targets, and those of other answers after them."""
-        every = [self, *others]
-        return ViewAnswer(
-            torch.cat([one.mean_srn for one in every], dim=2),
-            torch.cat([one.spread_srn for one in every], dim=2),
-            torch.cat([one.network_mean_srn for one in every], dim=2),
-            torch.cat([one.average_rn for one in every], dim=1),
-            torch.cat([one.may_blend_rn for one in every], dim=1),
-        )
+    @classmethod
+    def joined(cls, parts: list[ViewAnswer], order_n: Tensor) -> ViewAnswer:
+        """All targets of some answers, in an order."""
+        names = [field.name for field in fields(cls)]
+        return cls(*(torch.cat([getattr(one, name) for one in parts], dim=-1)[..., order_n] for name in names))
 
 
 Answer: TypeAlias = Mapping[ViewKind, ViewAnswer]
@@ -184,61 +184,62 @@ class Predictor:
         self._embedding_n = torch.where(is_known_n, self._biosample_n, generic)
         track_n = torch.where(is_known_n, module.tracks.track_ba[cells_n], -1).tolist()
         self._trees = {view.kind: [module.trees.find(t, view.number) for t in track_n] for view in module.views}
+        self._biosample_b = self._biosample_n.unique()
 
     def _indices(self, values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
 
     def without_own_data(self) -> list[TargetQueries]:
-        """Ask for each target without its own counts and signal."""
-        everything = torch.arange(len(self._assay_n), device=self._device)
-        return [
-            TargetQueries(
-                target_n=part_n,
-                queries=Queries(
-                    biosample_q=self._biosample_n[part_n],
-                    embedding_q=self._embedding_n[part_n],
-                    leave_out_q=self._assay_n[part_n],
-                    assay_qg=self._assay_n[part_n].unsqueeze(1),
-                ),
-                query_n=torch.arange(len(part_n), device=self._device),
-                place_n=torch.zeros_like(part_n),
-            )
-            for part_n in everything.split(_MOST_TARGETS)
-        ]
+        """Ask for each target without its own counts and signal; those that have none share a query."""
+        return self._ask(self._is_measured_n)
 
     def with_own_data(self) -> list[TargetQueries]:
         """Ask for all targets of a biosample together, with all of its data."""
-        both_n2 = torch.stack([self._biosample_n, self._embedding_n], dim=1)
-        both_q2, query_n = both_n2.unique(dim=0, return_inverse=True)
-        biosample_q, embedding_q = both_q2.unbind(dim=1)
-        place_n = torch.zeros_like(query_n)
-        for q in range(len(both_q2)):
-            is_here_n = query_n == q
-            place_n[is_here_n] = torch.arange(int(is_here_n.sum()), device=self._device)
-        assay_qg = torch.zeros(len(both_q2), int(place_n.max()) + 1, dtype=torch.int64, device=self._device)
-        assay_qg[query_n, place_n] = self._assay_n
-        return [
-            TargetQueries(
-                target_n=torch.arange(len(query_n), device=self._device),
-                queries=Queries(biosample_q, embedding_q, torch.full_like(biosample_q, NO_ASSAY), assay_qg),
-                query_n=query_n,
-                place_n=place_n,
+        return self._ask(torch.zeros_like(self._is_measured_n))
+
+    def _ask(self, is_left_out_n: Tensor) -> list[TargetQueries]:
+        """Ask for the targets biosample by biosample, some of them without their own data, in a query of their own."""
+        key_n3 = torch.stack([self._biosample_n, self._embedding_n, is_left_out_n.long()], dim=1)
+        key_u3, group_n = key_n3.unique(dim=0, return_inverse=True)
+        asked = []
+        parts = (
+            (key, n) for u, key in enumerate(key_u3.tolist()) for n in (group_n == u).nonzero().split(_MOST_TARGETS)
+        )
+        for (biosample, embedding, is_left_out), target_n1 in parts:
+            target_n = target_n1[:, 0]
+            assay_n, number_n = self._assay_n[target_n], torch.arange(len(target_n), device=self._device)
+            asked.append(
+                TargetQueries(
+                    target_n=target_n,
+                    biosample=self._biosample_b.tolist().index(biosample),
+                    queries=Queries(
+                        biosample_q=self._indices([biosample]),
+                        embedding_q=self._indices([embedding]),
+                        leave_out_q=assay_n if is_left_out else self._indices([NO_ASSAY]),
+                        assay_qg=assay_n[:, None] if is_left_out else assay_n[None],
+                    ),
+                    query_n=number_n if is_left_out else torch.zeros_like(number_n),
+                    place_n=torch.zeros_like(number_n) if is_left_out else number_n,
+                )
             )
-        ]
+        return asked
 
     def choose_batch_size(self, batch_size: int | None) -> int:
-        """Regions at a time: those asked for, or as many as their queries allow."""
+        """Regions at a time: those asked for, or as many as their tracks allow."""
         require_batch_size(batch_size)
-        n_queries = max(1, min(len(self._assay_n), _MOST_TARGETS))
-        return batch_size or max(32, min(_MOST_REGIONS, _MOST_QUERIES // n_queries))
+        n_tracks = max(len(self._log_depth_t), len(self._assay_n))
+        return batch_size or max(_FEWEST_REGIONS, min(_MOST_REGIONS, _MOST_ENTRIES // n_tracks))
 
     def minibatches(self, data: TrackData, rows: np.ndarray, batch_size: int | None) -> FixedMinibatches:
         """Minibatches of ascending rows of the data."""
         return FixedMinibatches(data, rows, self._module.half_widths, self.choose_batch_size(batch_size))
 
-    def see(self, minibatch: Minibatch) -> Visible:
+    @torch.no_grad()
+    def see(self, minibatch: Minibatch) -> Surroundings:
         """All that a minibatch holds, ready for the module."""
-        return Visible.everything(minibatch.to(self._device), self._log_depth_t)
+        keep_freed_memory()
+        visible = Visible.everything(minibatch.to(self._device), self._log_depth_t)
+        return self._module.look(visible, self._biosample_b)
 
     def digest(self) -> str:
         """Short text that differs for another model, other targets or depths."""
@@ -248,25 +249,25 @@ class Predictor:
         return digest(repr((self._module, self._module.half_widths)), *arrays)
 
     @torch.no_grad()
-    def predict(self, visible: Visible, asked: list[TargetQueries], latents: Latents = posterior_mean) -> Answer:
+    def predict(self, around: Surroundings, asked: list[TargetQueries], latents: Latents = posterior_mean) -> Answer:
         """Predict the targets.
 
         Parameters
         ----------
-        visible
+        around
             A minibatch by :meth:`see`.
         asked
             Of :meth:`without_own_data` or :meth:`with_own_data`.
         latents
             Draws of the latent: :func:`posterior_mean`, :func:`shared_draws` or :func:`independent_draws`.
         """
-        answers = [self._answer(visible, part, latents) for part in asked]
-        return {kind: first.beside([answer[kind] for answer in answers[1:]]) for kind, first in answers[0].items()}
+        answers = [self._answer(around.of(part.biosample), part, latents) for part in asked]
+        order_n = torch.cat([part.target_n for part in asked]).argsort()
+        return {kind: ViewAnswer.joined([answer[kind] for answer in answers], order_n) for kind in answers[0]}
 
-    def _answer(self, visible: Visible, part: TargetQueries, latents: Latents) -> dict[ViewKind, ViewAnswer]:
-        # the draw that comes with the encoding is not looked at; torch's own random state is left alone
-        encoding = self._module.inference(visible, part.queries, torch.Generator(self._device))
-        trees = self._ask_trees(visible, part)
+    def _answer(self, around: Surroundings, part: TargetQueries, latents: Latents) -> dict[ViewKind, ViewAnswer]:
+        encoding = self._module.encode(around, part.queries)
+        trees = self._ask_trees(around, part)
         draws = [self._ask_network(encoding.with_latent(z_rqk), part, trees) for z_rqk in latents(encoding.posterior)]
         answers = {}
         for view in self._module.views:
@@ -303,9 +304,9 @@ class Predictor:
         n = part.target_n
         return (part.queries.leave_out_q[part.query_n] == self._assay_n[n]) | ~self._is_measured_n[n]
 
-    def _ask_trees(self, visible: Visible, part: TargetQueries) -> dict[ViewKind, tuple[Tensor, Tensor]]:
+    def _ask_trees(self, around: Surroundings, part: TargetQueries) -> dict[ViewKind, tuple[Tensor, Tensor]]:
         """What the boosted trees predict, and its weight, both (r, n), of the views that have any to ask."""
-        shape, is_imputed_n = (visible.minibatch.n_regions, len(part.target_n)), self._is_imputed(part).tolist()
+        shape, is_imputed_n = (len(around.is_seen_rt), len(part.target_n)), self._is_imputed(part).tolist()
         asked = {
             kind: [tree_n[target] if is_imputed_n[n] else None for n, target in enumerate(part.target_n.tolist())]
             for kind, tree_n in self._trees.items()
@@ -313,7 +314,7 @@ class Predictor:
         asked = {kind: tree_n for kind, tree_n in asked.items() if any(tree is not None for tree in tree_n)}
         if not asked:
             return {}
-        feature_rf, found = self._module.tree_features(visible), {}
+        feature_rf, found = self._module.tree_features(around.visible, around.means), {}
         for kind, tree_n in asked.items():
             value_rn = torch.zeros(shape, dtype=torch.float64, device=self._device)
             weight_rn = torch.zeros(shape, device=self._device)
@@ -345,13 +346,12 @@ class Predictor:
 
     def _average(self, encoding: Encoding, part: TargetQueries, kind: ViewKind) -> tuple[Tensor, Tensor]:
         """Average of the other biosamples in the region, as a count of each target, and where it may be used."""
-        n, q = part.target_n, part.query_n
-        average = encoding.views[kind].reference
-        average_rn = average.region_rqa[:, q, self._assay_n[n]]
-        may_blend_rn = average.has_rqa[:, q, self._assay_n[n]]
+        n, q, g = part.target_n, part.query_n, part.place_n
+        average = encoding.views[kind].reference.pick(part.queries.assay_qg)
+        average_rn, may_blend_rn = average.region_rqa[:, q, g], average.has_rqa[:, q, g]
         if kind is ViewKind.COUNTS and encoding.own_counts is not None:
             # its own reads say more than the average
-            may_blend_rn = may_blend_rn * (1 - encoding.own_counts.is_seen_rqa[:, q, self._assay_n[n]])
+            may_blend_rn = may_blend_rn * (1 - encoding.own_counts.pick(part.queries).is_seen_rqa[:, q, g])
         log_exposure_rn = self._log_depth_n[n] + encoding.log_width_r[:, None]
         return self._module.view(kind).at_exposure(average_rn, log_exposure_rn), may_blend_rn
 

@@ -17,7 +17,7 @@ from .._messages import listed
 from ..data.grid import Grid
 from ..data.track_data import TrackData
 from ..data.tracks import Targets, parse_targets
-from ..module.inputs import Visible
+from ..module.features import Surroundings
 from ..module.vae import ChipVAE
 from .predictor import Predictor
 
@@ -90,7 +90,7 @@ class Request:
                 "Add other tracks, or denoise with get_normalized_expression."
             )
 
-    def run(self, answer: Callable[[Visible], T], batch_size: int | None) -> Iterator[T]:
+    def run(self, answer: Callable[[Surroundings], T], batch_size: int | None) -> Iterator[T]:
         """Answer batch by batch, in ascending order of the regions."""
         batches = self.predictor.minibatches(self.data, self.rows, batch_size)
         console = Console(stderr=True)  # standard output belongs to results
@@ -98,7 +98,7 @@ class Request:
         for minibatch in track(batches, "Predicting", console=console, disable=hidden, transient=True):
             yield answer(self.predictor.see(minibatch))
 
-    def collect(self, answer: Callable[[Visible], np.ndarray], batch_size: int | None) -> np.ndarray:
+    def collect(self, answer: Callable[[Surroundings], np.ndarray], batch_size: int | None) -> np.ndarray:
         """Arrays of all batches below each other, in the order asked for."""
         return np.concatenate(list(self.run(answer, batch_size)))[self.back]
 

@@ -21,23 +21,36 @@ __all__ = ["report"]
 
 
 @checked
-def report(model: ChipVI, path: str | PathLike, adata: AnnData | None = None, indices: Indices = None) -> Path:
-    """Write a page about a model for a lab meeting: one HTML file that opens anywhere, pictures inside.
+def report(
+    model: ChipVI,
+    path: str | PathLike,
+    adata: AnnData | None = None,
+    indices: Indices = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a page about a model for a lab meeting: one HTML file that opens anywhere, with all that it shows inside.
 
     It shows what was measured and can be imputed, how training went, how good the imputation of each track is beside
-    the average of the other biosamples, the stretches where the model gains most and least over that average, and
-    what to beware of. It judges on at most some 8,000 regions, in stretches from all over.
+    the average of the other biosamples and what the noise of the reads allows, the stretches with signal where
+    imputation is best and worst (none are named so among fewer than 20), and what to beware of. It judges on at most
+    some 8,000 regions, in stretches from all over.
+
+    With igv-notebook installed (``pip install 'chipvi[browser]'``) the page has a genome browser, igv.js, in which a
+    reader can move along the loci shown and what is around them; nothing is fetched from elsewhere. Loci link to the
+    UCSC browser where ``adata.uns["assembly"]`` is a name that UCSC knows.
 
     Parameters
     ----------
     model
         A trained model.
     path
-        File to write, `.html`; an older one is replaced.
+        File to write, `.html`.
     adata
         Another AnnData with the same tracks; None: that of the model.
     indices
         Regions to judge on, row numbers or a boolean mask, best those held out from training; None: all.
+    overwrite
+        Replace the file, if there is one.
 
     Returns
     -------
@@ -47,6 +60,8 @@ def report(model: ChipVI, path: str | PathLike, adata: AnnData | None = None, in
     ------
     ValueError
         For a model that is not trained, and as :meth:`chipvi.ChipVI.diagnose`.
+    FileExistsError
+        If there is such a file, and `overwrite` is not set.
     BlockingIOError
         If another process is writing it.
     OSError
@@ -67,7 +82,7 @@ def report(model: ChipVI, path: str | PathLike, adata: AnnData | None = None, in
     from .page import write_whole
 
     require_type("model", model, ChipVI)
-    path = require_path(Path(path))
+    path = require_path(Path(path), overwrite, "overwrite=True")
     where = None if adata is None and indices is None else "regions chosen to judge on"
     with claimed(path):
-        return write_whole(make_page(model, path.stem, adata, indices, where), path)
+        return write_whole(make_page(model, None, adata, indices, where), path)

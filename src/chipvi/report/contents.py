@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -19,29 +19,33 @@ from .._messages import counted
 from ..data.track_data import TrackData
 from ..evaluate.diagnosis import Diagnosis
 from ..model.chipvi import ChipVI
+from ..pl._calibration import draw_calibration
 from ..predict.request import Indices, asked_rows
 from . import loci, words
+from .browser import LACKING, embed, find_library, has_places, link_to_ucsc, locus_of
 from .overview import Kind, describe_tracks, fill_matrix, short
 from .page import Picture, render
 
 _MOST_DRAWN = 40  # tracks in a picture of quality or calibration
 
 
-def require_path(path: Path) -> Path:
-    """Refuse what cannot be the file of a page, before any work."""
+def require_path(path: Path, overwrite: bool, how: str) -> Path:
+    """Refuse what cannot be the file of a page, before any work; `how` is the way to replace one that is there."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"the report must be a file that ends in .html, got {path.name!r}.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to. Make it first.")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder. Name a file for the report.")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists already. Name another file, or replace it with {how}.")
     return path
 
 
 @checked
 def make_page(
     model: ChipVI,
-    title: str,
+    name: str | None,
     adata: AnnData | None,
     indices: Indices,
     where: str | None,
@@ -54,8 +58,8 @@ def make_page(
     ----------
     model, adata, indices
         As for :func:`report`.
-    title
-        Heading of the page.
+    name
+        What the data are called, if that is known.
     where
         What the regions are that it is judged on, in words; None for those of training.
     settings
@@ -74,16 +78,22 @@ def make_page(
     result = model.impute(adata, rows)
     assert isinstance(result, AnnData)  # without `out`
     progress("Drawing.")
-    gain_rn = loci.find_gains(model, data, rows, result)
-    best, worst, middle = loci.rank_stretches(gain_rn, [len(part) for part in stretches])
-    draw = _LocusDrawer(model, source, result, is_scattered)
+    truth_rn = loci.add_average(model, data, rows, result)
+    values = (truth_rn, result.X, result.layers[_keys.AVERAGE])
+    judged = loci.judge_stretches(*values, [len(part) for part in stretches], model.grid.has_counts)
+    shown = loci.choose_shown(judged, len(stretches))
+    drawer = _LocusDrawer(model, source, result, truth_rn, is_scattered)
+    drawn = [drawer.draw(heading, number, stretch) for heading, number, stretch in _numbered(shown)]
+    browser = embed(model, adata, data, [rows[one.rows] for one in drawn], _all_tracks(drawn))
+    if find_library() is None:
+        progress(f"No genome browser in the page: {LACKING}.")
     settings = settings or {}
     n_steps, is_exact = _count_steps(model, settings)
     assessments = [words.assess(verdict) for verdict in diagnosis.verdicts]
     order = words.order_by_grade(diagnosis.table, assessments)
     names = _row_names(diagnosis.table)
     content = {
-        "title": title,
+        "title": words.name_data(name, data.tracks),
         "version": version("chipvi"),
         "today": date.today().isoformat(),
         "summary": words.sum_up(diagnosis.table, assessments),
@@ -100,14 +110,27 @@ def make_page(
         "quality": _quality(diagnosis, order),
         "rows": [(names[i], diagnosis.table.iloc[i], assessments[i]) for i in order],
         "judged": {"n_regions": len(rows), "where": where or "regions that the model may have been trained on"},
-        "best": [draw(stretch, is_best=True) for stretch in best],
-        "worst": [draw(stretch, is_best=False) for stretch in worst],
+        "loci": drawn,
+        "browser": browser,
         "n_stretches": len(stretches),
-        "middle": middle,
+        "n_judged": len(judged),
+        "fewest": loci.FEWEST,
         "length": loci.LENGTH,
         "has_counts": model.grid.has_counts,
     }
     return render(content)
+
+
+def _numbered(shown: Mapping[str, list[loci.Stretch]]) -> Iterator[tuple[str, int, loci.Stretch]]:
+    for heading, some in shown.items():
+        for number, stretch in enumerate(some, start=1):
+            yield heading, number, stretch
+
+
+def _all_tracks(drawn: Sequence[Locus]) -> list[str]:
+    """Tracks of all loci, those first that are first in any."""
+    ranks = [(rank, name) for one in drawn for rank, name in enumerate(one.tracks)]
+    return list(dict.fromkeys(name for _, name in sorted(ranks, key=lambda pair: pair[0])))
 
 
 def _choose_rows(source: AnnData, data: TrackData, indices: Indices) -> tuple[np.ndarray, list[np.ndarray], bool]:
@@ -151,7 +174,7 @@ def _training(model: ChipVI, steps: str, settings: Mapping[str, Any]) -> dict[st
     setup = {name: value for name, value in model.registry_["setup_args"].items() if value is not None}
     # what the model itself knows wins over what it was asked for
     known = {name: value for name, value in settings.items() if value is not None} | options | setup
-    shown = {name: known[name] for name in sorted(known) if name not in ("steps", "seed")}
+    shown = {name: known[name] for name in sorted(known) if name not in ("steps", "seed") and known[name] != ()}
     picture = None
     if model.history:
         alt = "Training curves: loss, R², Pearson correlation and further quantities by step."
@@ -167,6 +190,7 @@ def _training(model: ChipVI, steps: str, settings: Mapping[str, Any]) -> dict[st
         "settings": [(name.replace("_", " "), value) for name, value in shown.items()],
         "advice": model.advice,
         "picture": picture,
+        "head": words.describe_head(model.module_options.head) if model.grid.has_counts else None,
         "weights": sum(parameter.numel() for parameter in model.module.parameters()),
     }
 
@@ -201,34 +225,77 @@ def _quality(diagnosis: Diagnosis, order: list[int]) -> list[Picture]:
             "down. R²: the share of the ups and downs that is explained; 0 is no better than the track's mean.",
         ),
         Picture.of(
-            pl.calibration(part),
-            "Calibration of each track: how often values fall into each tenth of what was predicted for them.",
+            draw_calibration(part, together=True),
+            "Calibration: how often values fall into each tenth of what was predicted for them.",
             f"{only}Calibration: if predictions claim just as much certainty as they have, all bars reach the line at "
             "1. Bars high at both ends: too sure; high in the middle: too cautious; high on the left: predicted too "
-            "high; on the right: too low.",
+            "high; on the right: too low. Tracks that are right share a panel, with a line each.",
         ),
     ]
+
+
+@dataclass(frozen=True, eq=False)
+class Locus:
+    """A stretch that is shown.
+
+    Parameters
+    ----------
+    heading, place
+        What it is, and where, in words.
+    stretch
+        How well it is imputed.
+    tracks
+        Those drawn.
+    picture
+        Of them.
+    locus, ucsc
+        As browsers name the place, and its address in the UCSC browser; None without places or a known assembly.
+    """
+
+    heading: str
+    place: str
+    stretch: loci.Stretch
+    tracks: list[str]
+    picture: Picture
+    locus: str | None
+    ucsc: str | None
+
+    @property
+    def rows(self) -> slice:
+        """Of the regions judged."""
+        return slice(self.stretch.start, self.stretch.stop)
 
 
 class _LocusDrawer:
     """Draws stretches of a result."""
 
-    def __init__(self, model: ChipVI, source: AnnData, result: AnnData, is_scattered: bool) -> None:
+    def __init__(
+        self, model: ChipVI, source: AnnData, result: AnnData, truth_rn: np.ndarray, is_scattered: bool
+    ) -> None:
         self._keys, self._source, self._result = model.setup_keys, source, result
-        self._is_scattered = is_scattered
+        self._is_measured_n, self._is_scattered = ~np.isnan(truth_rn).all(axis=0), is_scattered
 
-    def __call__(self, stretch: loci.Stretch, is_best: bool) -> tuple[str, float, Picture]:
+    def draw(self, heading: str, number: int, stretch: loci.Stretch) -> Locus:
         part = self._result[stretch.start : stretch.stop].copy()
-        place = loci.name_place(part.obs, self._keys.segment_key)
+        place, obs = loci.name_place(part.obs, self._keys.segment_key), part.obs
         if self._is_scattered:  # far apart on the genome, so they are drawn side by side
             part.obs = part.obs[[]].copy()
-        names = [str(name) for name in part.var_names]
+        columns = loci.choose_tracks(stretch, self._is_measured_n, is_worst=heading == loci.WORST)
+        tracks = [str(part.var_names[n]) for n in columns]
         figure = pl.tracks(
             self._source,
             part,
-            loci.choose_tracks(stretch, names, is_best),
+            tracks,
             layer=self._keys.layer,
             observed_layer=self._keys.observed_layer or "",  # no layer is called so
             signal_layer=self._keys.signal_layer,
         )
-        return place, stretch.gain, Picture.of(figure, f"Tracks along {place}: measured, imputed and denoised.")
+        return Locus(
+            heading=f"{heading} {number}",
+            place=place,
+            stretch=stretch,
+            tracks=tracks,
+            picture=Picture.of(figure, f"Tracks along {place}: measured, imputed and denoised."),
+            locus=locus_of(obs) if has_places(obs) else None,
+            ucsc=link_to_ucsc(self._source.uns.get("assembly"), obs),
+        )

@@ -1,4 +1,4 @@
-"""Stretches of neighbouring regions: which to judge the model on, and where it gains most and least."""
+"""Stretches of neighbouring regions: which to judge the model on, and where it imputes best and worst."""
 
 from __future__ import annotations
 
@@ -12,35 +12,47 @@ from .. import _keys
 from ..data.segments import Segments
 from ..data.track_data import TrackData
 from ..evaluate.references import average_of_others
-from ..metrics import fit_average, nb_nll
+from ..metrics import r2
 from ..model.chipvi import ChipVI
 
+BEST, WORST, STRONGEST = "Best", "Worst", "Strongest signal"  # headings
 LENGTH = 200  # regions in a stretch
 MOST_REGIONS = 8_000  # to judge on
 N_SHOWN = 2  # best, and as many worst
+FEWEST = 20  # stretches among which a best and a worst one mean anything
 MOST_TRACKS = 8  # in a picture
 _SCATTERED = 50  # median run of neighbours below which stretches reach over gaps
-_LEAST_STD = 0.1  # of signal, in arcsinh units
+_NOISE = 3.0  # times the variance that Poisson reads have anyway, above which counts are more than noise
 
 
 @dataclass(frozen=True, eq=False)
 class Stretch:
-    """Some regions in a row, and how much the model gains there.
+    """Some regions in a row, and how well the tracks that have signal there are imputed.
 
     Parameters
     ----------
     start, stop
         First of the judged regions, and the one after the last.
-    gain
-        Gain in log-likelihood over the average, in nat: its mean over measured entries, and that over targets.
-    gain_n
-        The same by target; NaN for what was not measured.
+    r2, r2_average
+        R2 within the stretch, its median over these tracks: of the imputation, and of the average of the other
+        biosamples, NaN where there is none.
+    r2_n
+        Of the imputation, by target; NaN where there is no signal to impute.
+    variance
+        That of the measured values, as a multiple of the variance of the whole track, summed over these tracks.
     """
 
     start: int
     stop: int
-    gain: float
-    gain_n: np.ndarray
+    r2: float
+    r2_average: float
+    r2_n: np.ndarray
+    variance: float
+
+    @property
+    def n_tracks(self) -> int:
+        """Tracks with signal."""
+        return int((~np.isnan(self.r2_n)).sum())
 
 
 def cut_stretches(rows: np.ndarray, segments: Segments, chrom: np.ndarray | None) -> tuple[list[np.ndarray], bool]:
@@ -78,12 +90,8 @@ def choose_stretches(stretches: list[np.ndarray], most: int = MOST_REGIONS) -> l
     return [stretches[i] for i in np.sort(order[:n_chosen])]
 
 
-def find_gains(model: ChipVI, data: TrackData, rows: np.ndarray, result: AnnData) -> np.ndarray:
-    """Gain in log-likelihood over the average of the other biosamples, in nat, for each measured entry.
-
-    The average becomes a layer of the result, to be drawn. Where no other biosample has the assay, it is
-    the gain over the track's own mean. The likelihood of the average is that which suits these very regions best, so
-    the gain is not flattered.
+def add_average(model: ChipVI, data: TrackData, rows: np.ndarray, result: AnnData) -> np.ndarray:
+    """Measured values of the targets; the average of the other biosamples becomes a layer of the result, to be drawn.
 
     Parameters
     ----------
@@ -96,40 +104,53 @@ def find_gains(model: ChipVI, data: TrackData, rows: np.ndarray, result: AnnData
 
     Returns
     -------
-    Shape (rows, targets), NaN where nothing was measured.
+    Counts, or signal of a model of signal alone; float64, regions x targets, NaN where nothing was measured.
     """
     block = data.read_rows(rows)
     columns = [data.tracks.index(str(name)) for name in result.var_names]
-    has_counts = _keys.DISPERSION in result.layers
-    if has_counts:
+    if model.grid.has_counts:
         entries, depth_t = block.counts, np.exp(model.log_depths(data))
     else:
         assert block.signal is not None  # a model of signal only
         entries, depth_t = block.signal, None
-    average_rt = average_of_others(data.tracks, entries, depth_t)
-    truth_rn = entries.measured_rt[:, columns].astype(np.float64)
-    result.layers[_keys.AVERAGE] = average_rt[:, columns]
-    own_rn = np.broadcast_to(_means(truth_rn), truth_rn.shape)
-    average_rn = np.where(np.isnan(average_rt[:, columns]), own_rn, average_rt[:, columns])
-    return (
-        _gain_of_counts(truth_rn, average_rn, result) if has_counts else _gain_of_signal(truth_rn, average_rn, result)
-    )
+    result.layers[_keys.AVERAGE] = average_of_others(data.tracks, entries, depth_t)[:, columns]
+    return entries.measured_rt[:, columns].astype(np.float64)
 
 
-def _gain_of_counts(truth_rn: np.ndarray, average_rn: np.ndarray, result: AnnData) -> np.ndarray:
-    share_n, dispersion_n = fit_average(truth_rn, average_rn)
-    mean_rn = (1 - share_n) * average_rn + share_n * _means(average_rn)
-    return nb_nll(truth_rn, mean_rn, dispersion_n) - nb_nll(truth_rn, result.X, result.layers[_keys.DISPERSION])
+def judge_stretches(
+    truth_rn: np.ndarray, imputed_rn: np.ndarray, average_rn: np.ndarray, lengths: list[int], are_counts: bool
+) -> list[Stretch]:
+    """How well each stretch with signal is imputed, in the order of the genome.
+
+    A track has signal where its values vary at least as much as in all stretches together; counts also three times as
+    much as Poisson reads would. Stretches without any are left out, and those of less than half of the longest.
+
+    Parameters
+    ----------
+    truth_rn, imputed_rn, average_rn
+        Values of all stretches; NaN where nothing was measured, or where there is no average.
+    lengths
+        Regions in each stretch.
+    are_counts
+        Or signal.
+    """
+    edges, whole_n = np.r_[0, np.cumsum(lengths)], _variances(truth_rn)
+    found = []
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        truth, imputed, average = (x_rn[start:stop] for x_rn in (truth_rn, imputed_rn, average_rn))
+        variance_n = _variances(truth)
+        least_n = np.maximum(whole_n, _NOISE * _means(truth)) if are_counts else whole_n
+        has_signal_n = (variance_n > 0) & (variance_n >= least_n)
+        if not has_signal_n.any() or 2 * (stop - start) < max(lengths):
+            continue
+        r2_n, average_n = (np.where(has_signal_n, r2(truth, x_rn), np.nan) for x_rn in (imputed, average))
+        variance = float((variance_n / whole_n)[has_signal_n].sum())
+        found.append(Stretch(int(start), int(stop), _median(r2_n), _median(average_n), r2_n, variance))
+    return found
 
 
-def _gain_of_signal(truth_rn: np.ndarray, average_rn: np.ndarray, result: AnnData) -> np.ndarray:
-    std_n = np.maximum(np.sqrt(_means((truth_rn - average_rn) ** 2)), _LEAST_STD)
-    std_rn = np.maximum(result.layers[_keys.PVAL_STD], _LEAST_STD)
-
-    def nll(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-        return np.log(std) + 0.5 * ((truth_rn - mean) / std) ** 2
-
-    return nll(average_rn, std_n) - nll(result.layers[_keys.PVAL], std_rn)
+def _variances(values_rn: np.ndarray) -> np.ndarray:
+    return _means((values_rn - _means(values_rn)) ** 2)
 
 
 def _means(values_rn: np.ndarray) -> np.ndarray:
@@ -139,31 +160,34 @@ def _means(values_rn: np.ndarray) -> np.ndarray:
     return np.where(there_rn, values_rn, 0.0).sum(axis=0) / np.where(number_n > 0, number_n, np.nan)
 
 
-def rank_stretches(gain_rn: np.ndarray, lengths: list[int]) -> tuple[list[Stretch], list[Stretch], float]:
-    """Where the model gains most and least, best and worst first, and the middle gain of all stretches.
+def _median(values_n: np.ndarray) -> float:
+    return float(np.nanmedian(values_n)) if not np.isnan(values_n).all() else np.nan
 
-    Stretches of less than half of the longest, and those where nothing was measured, are left out: few regions may
-    have any gain by chance.
+
+def choose_shown(judged: list[Stretch], n_stretches: int) -> dict[str, list[Stretch]]:
+    """Stretches to show by what they are: best and worst, or of few ones those of the strongest signal.
+
+    Parameters
+    ----------
+    judged
+        Those with signal.
+    n_stretches
+        All.
     """
-    edges = np.r_[0, np.cumsum(lengths)]
-    found = []
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
-        gain_n = _means(gain_rn[start:stop])
-        if 2 * (stop - start) >= max(lengths) and not np.isnan(gain_n).all():
-            found.append(Stretch(int(start), int(stop), float(np.nanmean(gain_n)), gain_n))
-    ranked = sorted(found, key=lambda stretch: -stretch.gain)
+    if n_stretches < FEWEST:
+        strongest = sorted(judged, key=lambda stretch: -stretch.variance)[:N_SHOWN]
+        return {STRONGEST: strongest} if strongest else {}
+    ranked = sorted(judged, key=lambda stretch: -stretch.r2)
     n_worst = min(N_SHOWN, len(ranked) // 2)
-    best = ranked[: min(N_SHOWN, len(ranked) - n_worst)]
-    worst = ranked[::-1][:n_worst]
-    return best, worst, float(np.median([stretch.gain for stretch in ranked])) if ranked else np.nan
+    shown = {BEST: ranked[: min(N_SHOWN, len(ranked) - n_worst)], WORST: ranked[::-1][:n_worst]}
+    return {heading: some for heading, some in shown.items() if some}
 
 
-def choose_tracks(stretch: Stretch, names: list[str], is_best: bool) -> list[str]:
-    """Up to `MOST_TRACKS` tracks, those that decide first, and below them up to two that were never measured."""
-    measured = np.flatnonzero(~np.isnan(stretch.gain_n))
-    order = measured[np.argsort(-stretch.gain_n[measured] if is_best else stretch.gain_n[measured], kind="stable")]
-    never = np.flatnonzero(np.isnan(stretch.gain_n))[:2]
-    return [names[n] for n in [*order[:MOST_TRACKS], *never]]
+def choose_tracks(stretch: Stretch, is_measured_n: np.ndarray, is_worst: bool) -> list[int]:
+    """Up to `MOST_TRACKS` targets with signal there, best or worst first, and below them up to two never measured."""
+    there = np.flatnonzero(~np.isnan(stretch.r2_n))
+    order = there[np.argsort(stretch.r2_n[there] if is_worst else -stretch.r2_n[there], kind="stable")]
+    return [*map(int, order[:MOST_TRACKS]), *map(int, np.flatnonzero(~is_measured_n)[:2])]
 
 
 def name_place(obs: pd.DataFrame, segment_key: str | None) -> str:

@@ -15,23 +15,26 @@ from matplotlib.figure import Figure
 from .._files import written_whole
 from .._messages import counted
 
-_DPI = 130
+_WIDTH = 110  # pixels of the page to an inch of a figure
+_DPI = 2 * _WIDTH  # so that figures are sharp on screens of two pixels to one
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as text, and what it shows, for those who cannot see it and for below it."""
+    """A picture as text, what it shows, for those who cannot see it and for below it, and its width in pixels."""
 
     source: str
     alt: str
     caption: str
+    width: int
 
     @classmethod
     def of(cls, figure: Figure, alt: str, caption: str = "") -> Picture:
         """Take a figure."""
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=_DPI)
-        return cls(f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}", alt, caption)
+        width = round(figure.get_figwidth() * _WIDTH)
+        return cls(f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}", alt, caption, width)
 
 
 def render(content: Mapping[str, Any]) -> str:

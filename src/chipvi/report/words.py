@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .._messages import counted, listed
+from ..data.tracks import Tracks
 from ..evaluate.verdicts import Intervals, Level, Spread, Standing, TrackVerdict
 from ..evaluate.words import intervals_words, level_words, standing_words
 from .overview import Kind, Track
@@ -18,6 +19,7 @@ _FEWEST_REGIONS = 5_000
 _FEWEST_STEPS = 1_000
 _ODD_DEPTH = 5.0  # factor to the median depth of the tracks
 _SHALLOW = 0.1  # reads per region
+_ENOUGH, _LITTLE = 0.5, 0.1  # of the R2 that noise allows: from here on good, and below poor
 
 
 class Grade(Enum):
@@ -25,8 +27,8 @@ class Grade(Enum):
 
     POOR = "poor"
     CARE = "with care"
-    GOOD = "no fault"
-    UNKNOWN = "cannot be told"
+    GOOD = "good"
+    UNKNOWN = "not judged"
 
 
 _STANDINGS = {
@@ -45,10 +47,15 @@ _STANDINGS = {
 }
 _SPREADS = {
     Spread.NARROW: "It claims to be surer than it is, so intervals are too narrow.",
-    Spread.WIDE: "It comes closer than it claims, so intervals are wider than need be.",
+    Spread.WIDE: "It comes closer than it claims: intervals are safe, and wider than need be.",
     Spread.LOPSIDED: "Values lie at one end of what was predicted too often or too seldom (spread lopsided).",
     Spread.UNCLEAR: "While the level is off, the spread cannot be judged.",
     Spread.UNCERTAIN: "Whether the spread is right cannot be judged: the data are too few or too uneven.",
+}
+_HEADS = {
+    "poisson": "Counts are predicted as Poisson, with no more spread than reads have by chance.",
+    "zero_inflated": "Counts are predicted, and judged here, as negative binomials with the mean and the variance of "
+    "the head's zero-inflated ones; intervals come from these, too.",
 }
 
 
@@ -65,10 +72,28 @@ def assess(verdict: TrackVerdict) -> Assessment:
     if not verdict.is_judged:
         return Assessment(Grade.UNKNOWN, f"{standing_words(verdict).capitalize()}.")
     remarks = [*_level(verdict), *_spread(verdict)]
-    text = " ".join([_STANDINGS[verdict.standing], *(remarks or ["Level, spread and intervals are right."])])
-    if verdict.standing.is_worse or verdict.standing.is_unlearnt:
+    explained = _explained(verdict)
+    text = " ".join(
+        [_STANDINGS[verdict.standing], *explained, *(remarks or ["Level, spread and intervals are right."])]
+    )
+    if verdict.standing.is_worse or verdict.standing.is_unlearnt or verdict.explained < _LITTLE:
         return Assessment(Grade.POOR, text)
-    return Assessment(Grade.GOOD if verdict.standing.is_best and not remarks else Grade.CARE, text)
+    is_good = verdict.standing.is_best and not explained and _is_safe(verdict)
+    return Assessment(Grade.GOOD if is_good else Grade.CARE, text)
+
+
+def _is_safe(verdict: TrackVerdict) -> bool:
+    """Whether level and intervals claim no more than they hold: intervals may be wider than need be."""
+    is_covered = verdict.intervals is not Intervals.OFF or verdict.coverage >= verdict.expected_coverage
+    return verdict.level is Level.RIGHT and verdict.spread in (Spread.RIGHT, Spread.WIDE) and is_covered
+
+
+def _explained(verdict: TrackVerdict) -> list[str]:
+    """A sentence where R2 is far from what noise allows."""
+    if not verdict.explained < _ENOUGH:
+        return []
+    of_what = "that are more than the noise of reads" if verdict.quantity == "counts" else "of the p-values"
+    return [f"It explains {max(verdict.explained, 0):.0%} of the ups and downs {of_what}."]
 
 
 def _level(verdict: TrackVerdict) -> list[str]:
@@ -100,15 +125,29 @@ def sum_up(table: pd.DataFrame, assessments: Sequence[Assessment]) -> str:
         if table["quantity"].nunique() < 2
         else f"{counted(len(assessments), 'check')}, of counts and of p-values,"
     )
-    parts = [f"In {number[Grade.GOOD]} of {all_of_them} no fault was found"]
-    for grade, words in (
-        (Grade.CARE, "to be used with care"),
-        (Grade.POOR, "poor"),
-        (Grade.UNKNOWN, "beyond judgement, for lack of data"),
-    ):
-        if number[grade]:
-            parts.append(f"{number[grade]} {'is' if number[grade] == 1 else 'are'} {words}")
-    return f"{'; '.join(parts)}. The median is R² {_median(table['r2'])}, Pearson {_median(table['pearson'])}."
+    parts = [
+        f"{number[grade]} {'is' if number[grade] == 1 else 'are'} {words}"
+        for grade, words in (
+            (Grade.GOOD, "good"),
+            (Grade.CARE, "to be used with care"),
+            (Grade.POOR, "poor"),
+            (Grade.UNKNOWN, "not judged, for lack of data"),
+        )
+        if number[grade]
+    ]
+    median = f"The median is R² {_median(table['r2'])}, Pearson {_median(table['pearson'])}."
+    return f"Of {all_of_them} {', '.join(parts)}. {median}"
+
+
+def name_data(name: str | None, tracks: Tracks) -> str:
+    """A title: what the data are called, if that is known, and which assays and biosamples they hold."""
+    assays, biosamples = (listed(dict.fromkeys(labels), 3) for labels in (tracks.assays, tracks.biosamples))
+    return f"{name}: {assays} in {biosamples}" if name else f"{assays} in {biosamples}"
+
+
+def describe_head(name: str) -> str:
+    """What the predictions of counts are, by the head that the model learnt with."""
+    return _HEADS.get(name, "Counts are predicted as negative binomials.")
 
 
 def _median(scores: pd.Series) -> str:

@@ -28,6 +28,7 @@ from scvi.train import SaveCheckpoint, Trainer
 from .._arguments import refuse_unknown, require_whole
 from .._messages import counted, levels_to_caller, unknown
 from .._quiet import quiet_loggers
+from .._workers import keep_freed_memory
 from ..data.context import count_at_window_bin
 from ..data.loader import FixedMinibatches, RegionLoader
 from ..data.splits import MOST_VALIDATED, Split, draw_blocks
@@ -268,6 +269,7 @@ def fit(
     InterruptedError
         If the process is asked to end (SIGTERM).
     """
+    keep_freed_memory()
     accelerator, ranks = choose_accelerator(options.accelerator), options.ranks
     if 0 < len(split.validation) < ranks.size:
         raise ValueError(

@@ -170,6 +170,43 @@ def test_what_is_neither_read_nor_fragment_or_contradicts_itself_is_refused(name
     assert "\n" not in str(error.value)
 
 
+SECOND_PLACE = "chr1\t9\t50\tchr2\t80\t120"
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "found"),
+    [
+        ("a.bed", f"{SECOND_PLACE}\tr\t60\t+\t-", "pairs"),
+        ("a.bed", f"{SECOND_PLACE}\tr\t60\t+", "column 6 is no strand"),
+        ("a.bed", f"{SECOND_PLACE}\tr\t60\t+\t.", "pairs"),
+        ("a.bed", f"{SECOND_PLACE}\tr\t60\t.\t-", "pairs"),
+        ("a.bed", f"{SECOND_PLACE}\tr\t60\t+\t.", "pairs"),
+        ("a.bed", SECOND_PLACE, "column 6 is no strand"),
+        ("a.bedpe", SECOND_PLACE, "pairs"),
+        ("a.bed", "chr1\t9\t50\tchr1\t80\t120", "pairs"),
+        ("a.bed", "chr1\t9\t50\t.\t-1\t-1", "pairs"),
+        ("a.bed", ".\t-1\t-1\tchr1\t9\t50", "pairs"),
+        ("a.bedpe", "chr1\t9\t50\tchr1\t80\tx", "column 6 is no strand"),
+        ("a.bed", f"{READ}\t9\t90\t0", "reads"),
+        ("a.bed", f"{READ}\t20\t80\t0", "reads"),
+        ("a.bed", f"{READ}\t8\t90\t0", "peaks"),
+        ("a.bed", f"{READ}\t9\t91\t0", "peaks"),
+        ("a.bed", f"{READ}\t80\t20\t0", "peaks"),
+        ("a.bed", f"{READ}\t5.2\t20\t2\t30", "peaks"),
+        ("a.bed", f"{READ}\t8\t20", "reads"),
+        ("a.bed", f"{READ}\t8\t20\t0\t30\t2", "reads"),
+        ("a.bed", f"{READ}\t8\t20\tred", "reads"),
+    ],
+)
+def test_columns_that_mark_pairs_and_peaks(name, line, found, tmp_path):
+    path = written(tmp_path, name, [line])
+    if found in ("pairs", "reads"):
+        assert find_source(path, None).format == found
+    else:
+        with pytest.raises(ValueError, match=found):
+            find_source(path, None)
+
+
 def test_alignments_that_are_called_fragments_are_refused(write_bam):
     path = write_bam("a.bam", [(0, "chr1", 100, "36M", 60, 0)], SIZES)
     assert find_source(path, "alignments").format == "BAM"

@@ -32,7 +32,9 @@ def score_anndata(
     ----------
     prediction
         X holds expected counts, at the depths of the truth; the layers `dispersion` (variance m + m^2 / dispersion),
-        and `lower` and `upper` (an interval, both ends included) are used if they are there. With a signal layer in
+        and `lower` and `upper` (an interval, both ends included) are used if they are there. What is scored then is
+        the negative binomial: of a model with another head, the one with its mean and variance, of which :meth:`impute`
+        takes the interval, too. With a signal layer in
         `keys` it holds signal instead, in the layer `pval` or else in X.
     truth
         Measured counts, or signal in `keys.signal_layer`, and what the tracks are; of all tracks that were measured,

@@ -17,15 +17,11 @@ from ... import _keys
 from ..._arguments import checked
 from ..._files import written_whole
 from ..._messages import listed
-from .colors import Color, assay_color, blend
+from .colors import IMPUTED, kind_color
 
-IMPUTED = "imputed"
 COLUMNS = ["track", "kind", _keys.BIOSAMPLE, _keys.ASSAY, "file"]
 
-_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
-# The interval lies behind the imputed counts: pale up to its upper end, dark up to its lower end.
-_OVERLAY = (_keys.UPPER, IMPUTED, _keys.LOWER)
-_SHADES: dict[str, tuple[Color, float]] = {_keys.UPPER: (_WHITE, 0.6), _keys.LOWER: (_BLACK, 0.35)}
+_OVERLAY = (_keys.UPPER, IMPUTED, _keys.LOWER)  # from back to front
 _KINDS = {
     IMPUTED: "imputed counts",
     _keys.LOWER: "lower end of the interval",
@@ -219,9 +215,7 @@ def _title(row: Any) -> str:
 
 
 def _color(row: Any) -> str:
-    """Colour of the assay, paler or darker for the ends of an interval."""
-    other, share = _SHADES.get(row.kind, (_BLACK, 0.0))
-    return ",".join(map(str, blend(assay_color(row.assay), other, share)))
+    return ",".join(map(str, kind_color(row.assay, row.kind)))
 
 
 def _igv_track(parent: ElementTree.Element, key: str, name: str, color: str) -> ElementTree.Element:

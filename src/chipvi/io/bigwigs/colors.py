@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import re
 
+from ... import _keys
+
+IMPUTED, OBSERVED = "imputed", "observed"  # kinds of files and rows, beside the layers of a result
+
 Color = tuple[int, int, int]
 
+_WHITE, _BLACK, _GREY = (255, 255, 255), (0, 0, 0), (150, 156, 162)
+# The interval lies behind the imputed counts: pale up to its upper end, dark up to its lower end.
+_SHADES: dict[str, tuple[Color, float]] = {_keys.UPPER: (_WHITE, 0.6), _keys.LOWER: (_BLACK, 0.35)}
 _OTHER: Color = (102, 102, 102)
 # The custom of the Roadmap and ENCODE browsers: promoters red, enhancers orange and yellow, transcription green,
 # repression grey and purple, open chromatin blue. Searched from the top, without regard to case.
@@ -55,3 +62,12 @@ def blend(color: Color, other: Color, share: float) -> Color:
     """
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(color, other, strict=True))
     return red, green, blue
+
+
+def kind_color(assay: str, kind: str) -> Color:
+    """Colour of what is shown of a track: grey where it was measured, else that of the assay, paler or darker.
+
+    >>> kind_color("H3K27ac", "observed"), kind_color("H3K27ac", "imputed"), kind_color("H3K27ac", "upper")
+    ((150, 156, 162), (253, 127, 0), (254, 204, 153))
+    """
+    return _GREY if kind == OBSERVED else blend(assay_color(assay), *_SHADES.get(kind, (_BLACK, 0.0)))

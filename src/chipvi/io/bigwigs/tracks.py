@@ -14,7 +14,8 @@ from ... import _keys
 from ..._arguments import checked
 from ..._files import claimed
 from ..genomes import is_genome_name
-from .browsers import COLUMNS, IMPUTED, write_igv_session, write_track_hub
+from .browsers import COLUMNS, write_igv_session, write_track_hub
+from .colors import IMPUTED
 from .matrices import Matrices, open_matrices
 from .write import write_bigwigs
 

@@ -24,6 +24,7 @@ from ..contigs import choose_chromosomes
 from ..counting.alignments import ReadFilters
 from ..counting.blacklist import Kept, leave_out
 from ..counting.count import count_tracks, require_strands
+from ..counting.covariates import region_covariates, require_files_of
 from ..counting.formats import Source, find_source
 from ..counting.rules import CountingRule
 from ..genomes import chrom_sizes, cut_regions, is_genome_name, make_bins
@@ -91,6 +92,8 @@ def plan_sheet(
     blacklist: pd.DataFrame | str | Path | None,
     merge_replicates: bool,
     rule: CountingRule,
+    fasta: str | Path | None = None,
+    mappability: str | Path | None = None,
 ) -> SheetPlan:
     """Check all that can be checked before a read is counted; arguments and errors as :func:`count_sheet`."""
     table = check_sheet(sheet) if isinstance(sheet, pd.DataFrame) else read_sheet(sheet)
@@ -103,6 +106,7 @@ def plan_sheet(
     }
     require_strands((source for of_track in sources.values() for source in of_track), rule)
     require_assembly([file for track in tracks for file in track.files], places, genome)
+    require_files_of(places, fasta, mappability)
     kept = leave_out(places, blacklist)
     return SheetPlan(tracks, sources, replace(kept, regions=kept.regions.reset_index(drop=True)))
 
@@ -125,6 +129,8 @@ def count_sheet(
     secondary: bool = False,
     supplementary: bool = False,
     strand_shift: tuple[int, int] = (0, 0),
+    fasta: str | Path | None = None,
+    mappability: str | Path | None = None,
     processes: int | None = None,
     executor: Executor | None = None,
     progress: bool = True,
@@ -149,6 +155,9 @@ def count_sheet(
         such as ``K562_rep1``, in every biosample that has more than one.
     uncovered
         What regions are that a bigWig file does not cover, as in :func:`read_bigwigs`.
+    fasta, mappability
+        Sequence of the genome, and a bigWig of its mappability, for covariates of the regions, as in
+        :func:`region_covariates`.
     processes, executor
         Files to read at the same time, or who reads them, as in :func:`count_reads`.
     progress
@@ -169,6 +178,7 @@ def count_sheet(
     - ``X``: counts; 0 where the layer ``observed`` is 0, which marks tracks without alignments.
     - layer ``signal``: arcsinh(-log10 p), NaN where missing; only if the sheet has p-values.
     - layer ``fold_change``: NaN where missing; only if the sheet has any.
+    - ``obs``: ``chrom``, ``start``, ``end``, and the covariates of `fasta` and `mappability`.
     - ``var``: ``biosample``, ``assay``, ``is_control``, ``depth`` (reads that passed the filters, over the whole file;
       NaN without alignments), the other columns of :func:`count_reads`, and the sheet's covariates.
 
@@ -210,6 +220,8 @@ def count_sheet(
             blacklist=blacklist,
             merge_replicates=merge_replicates,
             rule=counting,
+            fasta=fasta,
+            mappability=mappability,
         )
         if out is not None:
             reading = stack.enter_context(reading.beside(out))
@@ -232,6 +244,10 @@ def count_sheet(
         if shard is not None:
             return None
         adata = assemble(plan.tracks, counts, layers)
+        if fasta is not None or mappability is not None:
+            adata.obs = adata.obs.join(
+                region_covariates(adata.obs, fasta=fasta, mappability=mappability, progress=progress)
+            )
         if is_genome_name(genome):
             adata.uns["assembly"] = genome
         if bin_size is not None:

@@ -1,0 +1,88 @@
+"""The site has a page for all that is public, and tutorials with their pictures."""
+
+import importlib
+import inspect
+import pydoc
+import re
+import tomllib
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+import chipvi
+
+ROOT = Path(__file__).resolve().parents[1]
+SITE = ROOT / "docs" / "site"
+API = (SITE / "api.md").read_text("utf-8")
+MODULES = ("chipvi", "chipvi.datasets", "chipvi.io", "chipvi.metrics", "chipvi.nn", "chipvi.pl", "chipvi.train")
+TUTORIALS = sorted(ROOT.glob("tutorials/*.ipynb"))
+
+
+def pages() -> set[str]:
+    """Names in tables of functions that make a page of each."""
+    tables = re.findall(r"^```\{eval-rst\}\n(.*?)^```", API, flags=re.M | re.S)
+    return {
+        f"chipvi.{name}" for text in tables if ":toctree:" in text for name in re.findall(r"^   (\w\S*)$", text, re.M)
+    }
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_class_and_function_has_a_page_of_the_api(module):
+    home = importlib.import_module(module)
+    public = {
+        name for name in home.__all__ if inspect.isclass(found := getattr(home, name)) or inspect.isroutine(found)
+    }
+    assert {f"{module}.{name}" for name in public} - pages() == set()
+
+
+def test_every_page_of_the_api_is_of_something_that_exists():
+    for page in pages():
+        module, _, name = page.rpartition(".")
+        assert hasattr(importlib.import_module(module), name), page
+
+
+def test_every_method_that_the_api_lists_exists():
+    named = re.findall(r"^   ChipVI\.(\w+)$", API, flags=re.M)
+    assert {"setup_anndata", "train", "impute", "diagnose", "save", "load"} <= set(named)
+    assert [name for name in named if not hasattr(chipvi.ChipVI, name)] == []
+
+
+def listed() -> list[tuple[Path, str]]:
+    """Folder and pattern of every entry of a table of contents."""
+    found = []
+    for page in SITE.glob("*.md"):
+        for block in re.findall(r"^```\{toctree\}\n(.*?)^```", page.read_text("utf-8"), flags=re.M | re.S):
+            for line in block.splitlines():
+                if line and not line.startswith(":"):
+                    entry = re.sub(r"^.*<(.*)>$", r"\1", line)
+                    found.append((ROOT, entry[1:]) if entry.startswith("/") else (SITE, entry))
+    return found
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*TUTORIALS, *ROOT.glob("docs/*.md"), *SITE.glob("*.md"), *ROOT.glob("benchmarks/*.md"), *ROOT.glob("*.md")],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
+def test_every_page_is_in_a_table_of_contents(page):
+    name = page.with_suffix("").as_posix()
+    patterns = [(folder / entry).resolve().as_posix() for folder, entry in listed()]
+    assert page == SITE / "index.md" or any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def test_every_name_that_the_site_links_to_elsewhere_exists():
+    for path in (ROOT / "docs" / "inventories").glob("*.inv"):
+        head, _, _, *lines = path.read_text("utf-8").splitlines()
+        assert head == "# Sphinx inventory version 1"
+        for name in (line.split()[0] for line in lines):
+            assert name == "None" or pydoc.locate(name) is not None, name
+
+
+def test_the_addresses_of_the_project_are_those_of_its_metadata():
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
+    assert {"Homepage", "Source", "Documentation", "Changelog"} <= urls.keys()
+    known = tuple(urls.values())
+    for path in [*ROOT.glob("*.md"), ROOT / "CITATION.cff", *SITE.glob("*.md"), *ROOT.glob("contrib/**/*.*")]:
+        for url in re.findall(r"https?://[^\s)\"'>]*\bchipvi\b[^\s)\"'>]*", path.read_text("utf-8")):
+            assert url.startswith(known) or "badge" in url or "pypi.org/project/chipvi" in url, (path, url)
