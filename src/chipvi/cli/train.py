@@ -319,7 +319,8 @@ def require_accelerator(name: str) -> str:
 
 
 def _print_plan(plan: Plan, model: ChipVI, data: TrackData, console: Console) -> None:
-    from ..train.words import describe_length
+    from ..data.outlook import Outlook
+    from ..train.words import describe_length, describe_outlook
 
     tracks, training = data.tracks, plan.training
     missing = [name for name, there in zip(tracks.names, data.measured_t, strict=True) if not there]
@@ -337,6 +338,7 @@ def _print_plan(plan: Plan, model: ChipVI, data: TrackData, console: Console) ->
     if typical_width is not None and widths_r is not None and data.segments.bin_width is None:
         narrowest, widest = (round(float(width) * typical_width) for width in (widths_r.min(), widths_r.max()))
         lines.append(f"Regions are {narrowest:,} to {widest:,} bp wide: means are proportional to their width.")
+    lines.append(describe_outlook(Outlook.of(data)))
     lines.append(f"Context: {model.context} of a region, within its stretch.")
     parameters = counted(sum(p.numel() for p in model.module.parameters()), "parameter")
     n_devices = training.devices * training.nodes

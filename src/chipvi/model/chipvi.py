@@ -33,6 +33,7 @@ from ..data.check import SetupKeys, check_anndata, open_track_data
 from ..data.context import choose_half_widths, describe_context
 from ..data.grid import Grid, Initialisation
 from ..data.minibatch import take_regions
+from ..data.outlook import Outlook
 from ..data.splits import MOST_STANDARDISED, Split, split_regions
 from ..data.track_data import TrackData, names_of_columns
 from ..module.vae import ChipVAE, ModuleOptions
@@ -42,7 +43,7 @@ from ..train.ranks import find_ranks
 from ..train.recorder import extend_history
 from ..train.runner import FitOptions, choose_accelerator, fit, take_patience
 from ..train.trainable import TrainableMask
-from ..train.words import describe, describe_length
+from ..train.words import describe, describe_length, describe_outlook
 from .card import CardMixin
 from .diagnosis import DiagnosisMixin
 from .field import TRACKS_FIELD, TracksField, registered_grid, registered_tracks, registered_widths
@@ -373,7 +374,9 @@ class ChipVI(
             ranks=ranks,
             n_epochs=n_epochs,
         )
-        rounds = self.plan_calibration(max_steps, calibrate_unseen)
+        rounds, outlook = self.plan_calibration(max_steps, calibrate_unseen), Outlook.of(data)
+        if outlook.is_poor and options.shows_progress and ranks.is_first:
+            announce(describe_outlook(outlook))
         if rounds and options.shows_progress and ranks.is_first:
             announce(f"To train: {describe_length(max_steps, rounds)} calibrate_unseen=False leaves it out.")
         with claimed(Path(checkpoint)) if checkpoint is not None and ranks.is_first else nullcontext():

@@ -15,6 +15,7 @@ from .. import _keys
 from .._arguments import checked
 from .._messages import unknown
 from ..data.track_data import Matrix, find_present, names_of_layers
+from ..io.contigs import match_contigs
 from ._panels import LEGEND, Panel, draw
 from ._style import Path, assay_colour, legend_above, saved
 
@@ -158,7 +159,9 @@ def _choose(obs: pd.DataFrame, rows: slice | None, region: str | None) -> np.nda
         if not _has_coordinates(obs):
             raise ValueError(f"region {region!r} needs the columns chrom, start and end of obs; choose rows instead.")
         start, end = (int(text.replace(",", "")) for text in parts.groups()[1:])
-        touches = (obs[_keys.START] < end) & (obs[_keys.END] > start) & (obs[_keys.CHROM].astype(str) == parts[1])
+        names = obs[_keys.CHROM].astype(str)
+        chrom = next(iter(match_contigs(names.unique(), [parts[1]]).values()), None)  # with or without "chr"
+        touches = (obs[_keys.START] < end) & (obs[_keys.END] > start) & (names == chrom)
         chosen = np.flatnonzero(touches)
     if not len(chosen):
         raise ValueError(f"the result has no region in {region if region is not None else rows or 'it'}.")
