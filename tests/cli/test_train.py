@@ -70,12 +70,15 @@ def one_line(result: Result, exit_code: int = 2) -> str:
 def test_without_options_all_that_chipvi_count_writes_is_found_and_used(trained):
     result, _ = trained
     assert result.exit_code == 0, result.output
-    first, found, context, third, *_ = result.stdout.splitlines()
+    first, found, outlook, context, third, *_ = result.stdout.splitlines()
     assert first == (
         "tracks.h5ad: 300 regions in 4 stretches x 9 tracks of 3 biosamples, 3 of them controls; "
         "without data: cell2.H3K4me3."
     )
     assert found == "Found and used: layer observed, layer signal, column depth, column is_control."
+    assert outlook == (
+        "5 tracks of 3 biosamples: enough to impute from; 1 experiment that nobody has run can be imputed."
+    )
     assert context == "Context: 6 kb to either side of a region, within its stretch."
     assert third.startswith("To train: head mean_dispersion, ") and third.endswith(
         " parameters, seed 2; 4 steps; then held-out-track calibration: 2 trainings of 4 steps without some of the "
@@ -166,6 +169,13 @@ def test_flags_win_over_the_config_and_the_config_over_defaults(data, tmp_path):
     result = call("train", data, "-o", tmp_path / "model", "--config", config, "--seed", 6, "--dry-run")
     assert result.exit_code == 0, result.output
     assert ", 20% of the regions held out, seed 6; 7 steps; then held-out-track calibration" in result.stdout
+
+
+def test_a_dry_run_says_where_there_is_next_to_nothing_to_impute_from(tmp_path):
+    make_data(n_regions=60)[:, ["cell1.H3K4me1", "cell1.H3K4me3"]].copy().write_h5ad(tmp_path / "two.h5ad")
+    result = call("train", tmp_path / "two.h5ad", "-o", tmp_path / "model", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "2 tracks of 1 biosample: imputation has next to nothing to go by; denoising works." in result.stdout
 
 
 @pytest.mark.filterwarnings("default:regions that overlap:UserWarning")
