@@ -133,7 +133,7 @@ def test_real_counts_are_judged_on_genes_that_are_not_trained_on_and_have_no_tru
     monkeypatch.setattr(datasets, "roadmap_tss", lambda splits: stand_in)
     result = call("demo", "--data", "roadmap-tss", "--steps", "2", "--out", str(tmp_path))
     assert result.exit_code == 0, result.output
-    assert "true rate" not in result.output and "half of the reads against the other half" in result.output
+    assert "true rate" not in result.output and "Denoised, against reads held back" in result.output
     assert "tracks are closer to the reads held back than the best Gaussian" in result.output
     assert list(anndata.read_h5ad(tmp_path / "imputed.h5ad").obs_names) == list(obs.index[480:])
     assert not pd.read_csv(tmp_path / "scores.csv").filter(like="rate").size

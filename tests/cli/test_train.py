@@ -81,9 +81,8 @@ def test_without_options_all_that_chipvi_count_writes_is_found_and_used(trained)
     )
     assert context == "Context: 6 kb to either side of a region, within its stretch."
     assert third.startswith("To train: head mean_dispersion, ") and third.endswith(
-        " parameters, seed 2; 4 steps; then held-out-track calibration: 2 trainings of 4 steps without some of the "
-        "tracks."
-    )
+        " parameters, seed 2; 4 steps."
+    )  # and no more: no biosample has the three tracks of which one could be held out
 
 
 def test_the_model_is_the_one_that_python_trains(trained, data):
@@ -168,7 +167,7 @@ def test_flags_win_over_the_config_and_the_config_over_defaults(data, tmp_path):
     config.write_text("steps = 7\nseed = 5\nvalidation_size = 0.2\nearly-stopping = true\n")
     result = call("train", data, "-o", tmp_path / "model", "--config", config, "--seed", 6, "--dry-run")
     assert result.exit_code == 0, result.output
-    assert ", 20% of the regions held out, seed 6; 7 steps; then held-out-track calibration" in result.stdout
+    assert ", 20% of the regions held out, seed 6; 7 steps." in result.stdout
 
 
 def test_a_dry_run_says_where_there_is_next_to_nothing_to_impute_from(tmp_path):

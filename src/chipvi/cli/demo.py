@@ -362,7 +362,7 @@ def _print_scores(scores: pd.DataFrame, console: Console) -> None:
         _print_table(scores, "Held-out regions, against the true rate", rate, console)
     else:
         half = {"R²": {kind: f"{kind}_half_r2" for kind in ("raw", "smoothed", "denoised")}}
-        _print_table(scores, "Held-out regions, half of the reads against the other half", half, console)
+        _print_table(scores, "Denoised, against reads held back", half, console)
 
 
 def _print_table(scores: pd.DataFrame, title: str, groups: dict[str, dict[str, str]], console: Console) -> None:
