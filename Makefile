@@ -8,7 +8,7 @@ STAMP := .venv/.complete
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-crash lint notebooks tutorials docs clean distclean
+.PHONY: help env demo test test-crash lint notebooks tutorials docs dist clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,11 @@ tutorials: $(STAMP) ## run the tutorials and keep what they print and draw in th
 
 docs: $(STAMP) ## build the site, without network, in build/site
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs -d build/doctrees . build/site
+
+dist: $(STAMP) ## build wheel and sdist in dist, and try each in an empty environment
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python .ci/release.py --try
 
 clean: ## remove caches, builds and what the demo wrote
 	rm -rf build dist docs/site/generated chipvi-demo .mypy_cache .pytest_cache .ruff_cache

@@ -41,18 +41,24 @@ def run(notebook: Path, out: Path) -> tuple[float, str | None]:
 
 
 def shrink(png: str) -> str:
-    """A picture with 128 colours, as notebooks hold it."""
-    small = io.BytesIO()
-    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(128).save(small, "png", optimize=True)
+    """A picture at most 1,600 wide and with 128 colours, as notebooks hold it."""
+    picture, small = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"), io.BytesIO()
+    picture.thumbnail((1_600, 1_600))
+    picture.quantize(128).save(small, "png", optimize=True)
     return base64.b64encode(small.getvalue()).decode()
 
 
+def is_seen(output: nbformat.NotebookNode) -> bool:
+    """Whether an output is for a reader: no message to stderr, and no bar that has gone."""
+    return output.get("name") != "stderr" and output.get("data", {}).get("text/plain", "shown").strip() != ""
+
+
 def tidy(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook with what readers look at: no messages to stderr, no times, one line of a bar, small pictures."""
+    """The notebook with what readers look at: no times, the last line of a bar, small pictures."""
     book.metadata.language_info = {"name": "python"}
     for cell in (cell for cell in book.cells if cell.cell_type == "code"):
         cell.metadata.pop("execution", None)
-        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        cell.outputs = [output for output in cell.outputs if is_seen(output)]
         for output in cell.outputs:
             if "text" in output:
                 output.text = re.sub(r".*\r(?!\n)", "", output.text)

@@ -257,7 +257,7 @@ def test_every_target_of_make_that_a_page_names_exists(page):
     targets = set(re.findall(r"^([a-z]+):", read(ROOT / "Makefile"), flags=re.M))
     named = set(re.findall(r"(?:^|`)make ([a-z]+)", read(page), flags=re.M))
     assert named <= targets
-    assert page != RULES or named == {"env", "test", "lint", "docs", "notebooks", "tutorials", "distclean"}
+    assert page != RULES or named == {"env", "test", "lint", "docs", "notebooks", "tutorials", "dist", "distclean"}
 
 
 def examples(page: Path) -> list[tuple[str, str]]:

@@ -24,7 +24,10 @@ ROWS = (
     (("metrics", "nn", "datasets"), "scores, layers and example data, which stand alone"),
     (("data",), "what an AnnData holds"),
     (("io", "module"), "files in and out; the network"),
-    (("train", "evaluate"), "how the network learns; how predictions are judged"),
+    (
+        ("train", "evaluate", "differential"),
+        "how the network learns; how predictions are judged; tests of what differs",
+    ),
     (("predict",), "answers of a trained module"),
     (("calibrate",), "what is learnt after training"),
     (("model",), "the model as users know it"),

@@ -84,5 +84,5 @@ def test_the_addresses_of_the_project_are_those_of_its_metadata():
     assert {"Homepage", "Source", "Documentation", "Changelog"} <= urls.keys()
     known = tuple(urls.values())
     for path in [*ROOT.glob("*.md"), ROOT / "CITATION.cff", *SITE.glob("*.md"), *ROOT.glob("contrib/**/*.*")]:
-        for url in re.findall(r"https?://[^\s)\"'>]*\bchipvi\b[^\s)\"'>]*", path.read_text("utf-8")):
-            assert url.startswith(known) or "badge" in url or "pypi.org/project/chipvi" in url, (path, url)
+        for url in re.findall(r"https://(?:github\.com/|chipvi\.)[^\s)\"'>]*", path.read_text("utf-8")):
+            assert url.startswith(known) or "chipvi" not in url, (path, url)

@@ -26,11 +26,11 @@ class Thing:
 METHODS = (
     "impute get_imputed_counts get_imputed_pvalues get_normalized_expression get_likelihood_parameters "
     "get_prediction_interval get_quantiles posterior_predictive_sample get_elbo get_reconstruction_error "
-    "get_marginal_ll get_latent_representation diagnose train get_biosample_affinity save"
+    "get_marginal_ll get_latent_representation diagnose train get_biosample_affinity save differential_signal"
 ).split()
 FUNCTIONS = {
     f"{room}.{name}": getattr(getattr(chipvi, room), name)
-    for room in ("io", "metrics", "pl", "datasets")
+    for room in ("io", "metrics", "pl", "datasets", "differential")
     for name in getattr(chipvi, room).__all__
     if not inspect.isclass(getattr(getattr(chipvi, room), name))
 }
@@ -46,7 +46,7 @@ RIGHT = {
     "regions": REGIONS, "intervals": REGIONS, "genes": REGIONS.assign(strand="+"),
     "genome": pd.Series({"chr1": 400}), "bin_size": 200, "quantiles": [0.5], "width": 2.0, "n_bins": 4,
     "biosample_t": ["a", "b"], "assay_t": ["x", "x"], "offsets": np.array([0, 2]), "path": "none.html",
-    "sheet": "none.csv", "q": 0.5,
+    "sheet": "none.csv", "q": 0.5, "group1": "cell1",
 }  # fmt: skip
 # Numbers out of range, by name of the argument.
 RANGES: dict[str, list[Any]] = {
@@ -59,7 +59,10 @@ RANGES: dict[str, list[Any]] = {
     "head": ["nonsense"], "rule": ["nonsense"], "scale": ["nonsense"], "uncovered": ["nonsense"], "format": ["x"],
     "kind": ["nonsense"], "splits": ["nonsense", []], "quantiles": [[], [0.0], [NAN]], "seed": [-1],
     "accelerator": ["nonsense"], "split_key": ["nonsense"], "layer": ["nonsense"], "covariate_keys": [["nonsense"]],
-    "plan_kwargs": [{"nonsense": 1}, {"lr": NAN}], "head_options": [{"nonsense": 1}], "heads": [["nonsense"]],
+    "plan_kwargs": [{"nonsense": 1}, {"lr": NAN}], "mode": ["nonsense"], "delta": [0.0, -1.0, NAN], "n_loci": [0],
+    "fdr_target": [1.0, -0.1, NAN], "gap": [-1], "groupby": ["nonsense"], "group1": ["nonsense"],
+    "group2": ["nonsense"],
+    "head_options": [{"nonsense": 1}], "heads": [["nonsense"]],
 }  # fmt: skip
 NOT_RANGED = {("pl.tracks", "layer"), ("compare_heads", "seed"), ("io.write_bigwigs", "layer")}
 

@@ -32,6 +32,10 @@ PVAL_STD = "pval_std"
 # Layer of a result to draw: the average of the other biosamples, at the depth of each track.
 AVERAGE = "average"
 
+# In uns: the name of the assembly of the regions, and what a result of a model comes from, that name included.
+ASSEMBLY = "assembly"
+PROVENANCE = "chipvi"
+
 # Files of a saved model
 MODEL_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"

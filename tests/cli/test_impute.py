@@ -129,6 +129,20 @@ def test_bigwig_files_hold_what_was_imputed_and_leave_nothing_else(folder, tmp_p
             np.testing.assert_allclose(values, written.X[row, 0], rtol=1e-3)
 
 
+def test_hub_and_session_are_of_the_assembly_that_the_data_name_or_else_their_lack_is_told(folder, tmp_path):
+    adata = make_data()
+    adata.uns["assembly"] = "hg19"
+    adata.write_h5ad(tmp_path / "named.h5ad")
+    options = ["--tracks", UNSEEN, "--regions", "chr2"]
+    named = call("impute", folder / "model", "--data", tmp_path / "named.h5ad", "--bigwig", tmp_path / "bw", *options)
+    assert named.exit_code == 0, named.output
+    assert "hub.txt: a track hub" in named.stdout and "No track hub" not in named.stdout
+    assert "genome hg19" in (tmp_path / "bw" / "genomes.txt").read_text()
+    plain = call("impute", folder / "model", "--bigwig", tmp_path / "plain", *options)
+    assert "No track hub, no session: the data name no assembly" in plain.stdout.replace("\n", " ")
+    assert {path.suffix for path in (tmp_path / "plain").iterdir()} == {".bw"}
+
+
 def test_overlapping_regions_are_refused_for_bigwig_files_before_anything_is_imputed(folder, tmp_path):
     overlapping = make_data()
     overlapping.obs.iloc[3, 1] -= 1

@@ -11,6 +11,7 @@ import scipy.stats
 import torch
 from anndata import AnnData
 
+import chipvi
 from chipvi.data.track_data import ViewKind
 from chipvi.metrics import nb_quantile
 from chipvi.nn import NegativeBinomial
@@ -268,6 +269,31 @@ def test_results_on_disk_are_those_in_memory(model, result, tmp_path, ending):
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("ending", [None, "h5ad", "zarr"])
+def test_a_result_names_its_model_and_which_of_its_tracks_were_measured(adata, model, kit, tmp_path, ending):
+    here = adata.copy()
+    here.uns["assembly"] = "mm10"
+    asked = {"adata": here, "tracks": ["cell1.H3K4me1", kit.unseen], "depth": 5_000, "level": 0.9, "indices": [3, 2]}
+    if ending is None:
+        result = model.impute(**asked)
+    else:
+        path = model.impute(**asked, out=tmp_path / f"out.{ending}")
+        result = anndata.read_h5ad(path) if ending == "h5ad" else anndata.read_zarr(path)
+    found = dict(result.uns["chipvi"])
+    assert (list(found.pop("measured")), list(found.pop("imputed"))) == (["cell1.H3K4me1"], [kit.unseen])
+    assert found.pop("weights") == model.impute(indices=[0]).uns["chipvi"]["weights"]
+    assert found.pop("model").startswith("ChipVI: 3 biosamples x 5 assays")
+    assert found == {"version": chipvi.__version__, "level": 0.9, "depth": 5_000.0, "assembly": "mm10"}
+
+
+def test_another_model_has_other_weights_and_a_result_without_a_missing_track_says_so(adata, model, kit, tmp_path):
+    other = kit.train(kit.model(adata.copy()), max_steps=1, calibrate_unseen=False)
+    path = other.impute(tracks=["cell1.H3K4me1"], out=tmp_path / "out.h5ad")
+    found, ours = (source.uns["chipvi"] for source in (anndata.read_h5ad(path), model.impute(indices=[0])))
+    assert found["weights"] != ours["weights"]
+    assert len(found["imputed"]) == 0 and "depth" not in found and "assembly" not in found
+
+
 def test_a_file_may_hold_some_regions_and_tracks(model, tmp_path):
     path = model.impute(indices=[9, 2, 9], tracks=["cell1.H3K4me1"], out=str(tmp_path / "some.h5ad"))
     assert_same_results(anndata.read_h5ad(path), model.impute(indices=[2, 9], tracks=["cell1.H3K4me1"]))
@@ -296,7 +322,7 @@ def test_a_failure_midway_leaves_nothing_behind(adata, tmp_path, error):
         raise error
 
     with pytest.raises(error):
-        write_h5ad(tmp_path / "result.h5ad", adata.obs, adata.var, parts())
+        write_h5ad(tmp_path / "result.h5ad", AnnData(obs=adata.obs, var=adata.var), parts())
     assert list(tmp_path.iterdir()) == []
 
 

@@ -169,6 +169,13 @@ def test_the_reference_and_the_query_stay_as_they_are(world):
     pd.testing.assert_frame_equal(world.model.adata.obs, obs)
 
 
+def test_a_query_keeps_the_name_of_the_assembly(world):
+    new = world.whole[:, GIVEN].copy()
+    new.uns["assembly"] = "hg19"
+    query = chipvi.ChipVI.load_query_data(new, world.model)
+    assert query.impute(indices=[0]).uns["chipvi"]["assembly"] == "hg19"
+
+
 def test_training_moves_only_what_is_new(world):
     new = world.whole[:, GIVEN[:2]].copy()
     new.var["assay"] = ["H3K4me1", "ATAC"]

@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from .._signals import take
-from . import compare_heads, count, demo, impute, report, score, train
+from . import compare, compare_heads, count, demo, impute, report, score, train
 from .options import takes_options
 
 _debug = ContextVar("debug", default=False)  # set by every call, before its command
@@ -76,6 +76,7 @@ for _name, _run in {
     "train": takes_options(train.run),
     "impute": takes_options(impute.run),
     "demo": takes_options(demo.run),
+    "compare": takes_options(compare.run),
     "compare-heads": takes_options(compare_heads.run),
     "score": takes_options(score.run),
     "report": takes_options(report.run),

@@ -62,7 +62,8 @@ class Options:
 def run(options: Options) -> None:
     """Impute tracks with a model: expected counts, intervals and denoised counts, to a file, bigWig files or both.
 
-    With --genome hg19, hg38, mm10 or mm39 the bigWig files come with a track hub and a session of IGV.
+    With --genome hg19, hg38, mm10 or mm39, or where the data name such an assembly, the bigWig files come with a track
+    hub and a session of IGV.
 
     Tracks in --data that the model has not seen are taken as input, and imputed too.
     """
@@ -135,6 +136,8 @@ def _print_bigwigs(files: pd.DataFrame, folder: Path, console: Console) -> None:
     names = {f"*.{kind}.bw": counted(len(part), "track") for kind, part in files.groupby("kind", sort=False)}
     more = {"hub.txt": "a track hub for UCSC", "igv_session.xml": "a session for IGV"}
     print_files(folder, names | {name: what for name, what in more.items() if (folder / name).exists()}, console)
+    if not any((folder / name).exists() for name in more):
+        print_line("No track hub, no session: the data name no assembly of UCSC. Name it by --genome.", console)
 
 
 def _require_writable(options: Options) -> None:

@@ -42,6 +42,9 @@ class Options:
             "held out, or else all."
         ),
     ] = None
+    multiqc: Annotated[
+        Path | None, typer.Option(help="File for MultiQC as well, ..._mqc.json: the quality of each track.")
+    ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a page that is there.")] = False
 
 
@@ -53,8 +56,11 @@ def run(options: Options) -> None:
     """
     from .._files import claimed
     from ..report.contents import require_path
+    from ..report.multiqc import require_multiqc
 
     require_path(options.out, options.overwrite, "--overwrite")
+    if options.multiqc is not None:
+        require_multiqc(options.multiqc, options.overwrite)
     with claimed(options.out):
         _report(options, open_console())
 
@@ -62,6 +68,7 @@ def run(options: Options) -> None:
 def _report(options: Options, console: Console) -> None:
     from ..io.inputs import read_anndata
     from ..report.contents import make_page
+    from ..report.multiqc import multiqc_content
     from ..report.page import write_whole
 
     folder = options.model
@@ -81,8 +88,11 @@ def _report(options: Options, console: Console) -> None:
     name = Path(settings["data"]).stem if "data" in settings else None
     with quiet_lightning():
         page = make_page(model, name, None, rows, where, settings, lambda line: print_line(line, console))
-    write_whole(page, options.out)
-    print_line(f"Wrote: {options.out}, {len(page) / 1e6:.1f} MB; open it in a browser.", console)
+    write_whole(page.text, options.out)
+    print_line(f"Wrote: {options.out}, {len(page.text) / 1e6:.1f} MB; open it in a browser.", console)
+    if options.multiqc is not None:
+        write_whole(multiqc_content(page.diagnosis), options.multiqc)
+        print_line(f"Wrote: {options.multiqc}; MultiQC finds it.", console)
 
 
 def find_validated(saved: Saved, model: ChipVI) -> np.ndarray | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,6 +38,18 @@ def genome_names() -> tuple[str, ...]:
 def is_genome_name(genome: object) -> bool:
     """Whether it is one of :func:`genome_names`, rather than a file or lengths."""
     return isinstance(genome, str) and genome in _shipped()
+
+
+def assembly_of(uns: Mapping[str, Any]) -> str | None:
+    """UCSC's name of the assembly that data or a result of a model name in `uns`, if it is one of :func:`genome_names`.
+
+    >>> assembly_of({"assembly": "hg19"}), assembly_of({"chipvi": {"assembly": "mm10"}}), assembly_of({})
+    ('hg19', 'mm10', None)
+    """
+    provenance = uns.get(_keys.PROVENANCE)
+    named = provenance.get(_keys.ASSEMBLY) if isinstance(provenance, Mapping) else None
+    name = uns.get(_keys.ASSEMBLY, named)
+    return name if is_genome_name(name) else None
 
 
 def main_chromosomes(name: str) -> list[str]:

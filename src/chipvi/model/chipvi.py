@@ -46,6 +46,7 @@ from ..train.trainable import TrainableMask
 from ..train.words import describe, describe_length, describe_outlook
 from .card import CardMixin
 from .diagnosis import DiagnosisMixin
+from .differential import DifferentialMixin
 from .field import TRACKS_FIELD, TracksField, registered_grid, registered_tracks, registered_widths
 from .habits import HabitsMixin
 from .imputation import ImputationMixin
@@ -69,6 +70,7 @@ class ChipVI(
     IntervalMixin,
     LikelihoodMixin,
     DiagnosisMixin,
+    DifferentialMixin,
     QueryMixin,
     SaveMixin,
     CardMixin,

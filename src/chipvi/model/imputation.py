@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from concurrent.futures import Executor
+from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +15,11 @@ import pandas as pd
 import torch
 from anndata import AnnData
 
+from .. import _keys
 from .._arguments import checked, require_processes, require_shard
-from .._files import require_writable
+from .._files import digest, require_writable
 from ..data.track_data import SCVI_COLUMNS, ViewKind
+from ..io.genomes import assembly_of
 from ..module.features import Surroundings
 from ..predict.imputation import Imputation, Imputer, choose_workers, only
 from ..predict.predictor import shared_draws
@@ -76,7 +80,9 @@ class ImputationMixin(RequestMixin):
         -------
         Regions x tracks, or with `out` the path written. X is the imputed count; the layers are `lower` and `upper`
         (ends of the interval, counts), `dispersion`, `denoised` (expected count, own data used), and with signal `pval`
-        and `pval_std` (arcsinh(-log10 p)). Without counts X is the imputed signal.
+        and `pval_std` (arcsinh(-log10 p)). Without counts X is the imputed signal. `uns["chipvi"]` has what it comes
+        from: the `model`, a digest of its `weights`, the `version` of chipvi, the `level`, the `depth` if one was asked
+        for, the `assembly` if the data name one UCSC has, and which tracks were `measured` and which only `imputed`.
 
         Raises
         ------
@@ -97,9 +103,10 @@ class ImputationMixin(RequestMixin):
         work = self.plan_imputation(adata, indices, tracks, depth, level, batch_size, processes, executor)
         if out is not None:
             return work.write(Path(out), shard)
-        arrays, back = work.compute(), work.request.back
-        arrays = {name: values[back] for name, values in arrays.items()}
-        return AnnData(X=arrays.pop("X"), obs=work.obs.iloc[back].copy(), var=work.var, layers=arrays)
+        frame, back = work.frame, work.request.back
+        arrays = {name: values[back] for name, values in work.compute().items()}
+        obs = frame.obs.iloc[back].copy()
+        return AnnData(X=arrays.pop("X"), obs=obs, var=frame.var, uns=frame.uns, layers=arrays)
 
     @documented
     def plan_imputation(
@@ -131,15 +138,40 @@ class ImputationMixin(RequestMixin):
         module = copy.deepcopy(self.module).cpu() if is_shared and not is_on_cpu else self.module
         request = self._request(adata, indices, tracks, depth, module)
         request.require_others()
-        regions = (self.adata if adata is None else adata).obs.drop(columns=list(SCVI_COLUMNS), errors="ignore")
+        source = self.adata if adata is None else adata
+        frame = AnnData(
+            obs=source.obs.drop(columns=list(SCVI_COLUMNS), errors="ignore").iloc[request.rows],
+            var=request.target_table(with_depth=self.grid.has_counts),
+            uns={_keys.PROVENANCE: self._provenance(request, source.uns, level, depth)},
+        )
         return Imputation(
             request,
             Imputer(request.predictor, level, self.grid.views),
             batch_size,
-            regions.iloc[request.rows],
-            request.target_table(with_depth=self.grid.has_counts),
+            frame,
             choose_workers(processes, executor, request, is_on_cpu),
         )
+
+    def _provenance(
+        self, request: Request, uns: Mapping[str, Any], level: float, depth: float | None
+    ) -> dict[str, Any]:
+        """What a result comes from, in terms that files of an AnnData hold."""
+        state = self.module.state_dict().items()
+        columns, names = request.targets.columns, np.array(request.targets.names)
+        is_measured_n = (columns >= 0) & request.data.measured_t[columns]
+        found: dict[str, Any] = {
+            "model": self._model_summary_string,
+            "weights": digest(*(part for name, tensor in state for part in (name, tensor.cpu().contiguous().numpy()))),
+            "version": version("chipvi"),
+            "level": level,
+            "measured": names[is_measured_n],
+            "imputed": names[~is_measured_n],
+        }
+        if depth is not None:
+            found["depth"] = float(depth)
+        if (assembly := assembly_of(uns)) is not None:
+            found[_keys.ASSEMBLY] = assembly
+        return found
 
     @documented
     @checked

@@ -30,6 +30,7 @@ from ..data.grid import (
 )
 from ..data.track_data import TrackData, ViewKind, names_of_layers
 from ..data.tracks import Tracks
+from ..io.genomes import assembly_of
 from ..module.vae import ChipVAE
 from .field import TRACKS_FIELD, TracksField
 
@@ -118,6 +119,8 @@ class QueryMixin:
         keys, known, grid = reference.setup_keys, reference.data, reference.grid
         new = open_query(adata, keys, known, grid)
         joined = join(adata.obs, new, reference.adata.obs, known, keys, grid.has_counts)
+        if (assembly := assembly_of(adata.uns) or assembly_of(reference.adata.uns)) is not None:
+            joined.uns[_keys.ASSEMBLY] = assembly
         field = TracksField(keys, grid.seen, grid.views, known.segments.widths)
         source = {"field_registries": {TRACKS_FIELD: {"state_registry": field.register_field(joined)}}}
         cls.setup_anndata(joined, source_registry=source, **asdict(keys))

@@ -22,6 +22,7 @@ class RequestMixin:
     if TYPE_CHECKING:
         adata: AnnData
         module: ChipVAE
+        _model_summary_string: str
 
         @property
         def grid(self) -> Grid: ...  # noqa: D102

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
+from anndata import AnnData
 from torch import Tensor
 
 from .. import _keys
@@ -169,8 +169,8 @@ class Imputation:
         Who answers.
     batch_size
         Regions in a minibatch; None chooses.
-    obs, var
-        Regions in ascending order, and targets.
+    frame
+        Regions in ascending order, targets, and in `uns` where all of it comes from.
     workers
         Who does the stretches.
     """
@@ -178,8 +178,7 @@ class Imputation:
     request: Request
     imputer: Imputer
     batch_size: int | None
-    obs: pd.DataFrame
-    var: pd.DataFrame
+    frame: AnnData
     workers: Workers
 
     @property
@@ -196,7 +195,7 @@ class Imputation:
     def _rows(self) -> int:
         """Rows of a stretch: whole minibatches, so that these are the same whoever does them."""
         batch = self.imputer.predictor.choose_batch_size(self.batch_size)
-        return rows_of_stretch(batch, max(len(self.var), self.request.data.n_tracks))
+        return rows_of_stretch(batch, max(self.frame.n_vars, self.request.data.n_tracks))
 
     def compute(self) -> Part:
         """X and the layers, in memory."""
@@ -224,7 +223,7 @@ class Imputation:
                 with written_whole(out) as partial:
                     os.replace(store, partial)
             elif store is not None:
-                write_h5ad(out, self.obs, self.var, read_parts(store, self.imputer.names))
+                write_h5ad(out, self.frame, read_parts(store, self.imputer.names))
         return out
 
     @contextmanager
@@ -262,13 +261,15 @@ class Imputation:
                 )
             with written_whole(folder) as partial:
                 (partial / _DONE).mkdir(parents=True)
-                new_store(partial / _STORE, self.obs, self.var, self.imputer.names, np.float32, self._rows)
+                new_store(partial / _STORE, self.frame, self.imputer.names, np.float32, self._rows)
                 (partial / _REQUEST).write_text(asked)
 
     def _digest(self) -> str:
         request = self.request
         data = (fingerprint(request.data), request.data.covariates_rc)
-        options = repr((version("chipvi"), self.imputer.level, self._rows, self.batch_size, self.obs.columns.tolist()))
+        options = repr(
+            (version("chipvi"), self.imputer.level, self._rows, self.batch_size, self.frame.obs.columns.tolist())
+        )
         return digest(self.imputer.predictor.digest(), *data, request.rows, options)
 
     def _fill(self, folder: Path, shard: tuple[int, int] | None) -> None:

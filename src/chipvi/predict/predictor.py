@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -235,10 +235,12 @@ class Predictor:
         return FixedMinibatches(data, rows, self._module.half_widths, self.choose_batch_size(batch_size))
 
     @torch.no_grad()
-    def see(self, minibatch: Minibatch) -> Surroundings:
-        """All that a minibatch holds, ready for the module."""
+    def see(self, minibatch: Minibatch, is_visible_t: Tensor | None = None) -> Surroundings:
+        """All that a minibatch holds, or some of its tracks, ready for the module."""
         keep_freed_memory()
         visible = Visible.everything(minibatch.to(self._device), self._log_depth_t)
+        if is_visible_t is not None:
+            visible = replace(visible, visible_rt=visible.visible_rt & is_visible_t)
         return self._module.look(visible, self._biosample_b)
 
     def digest(self) -> str:

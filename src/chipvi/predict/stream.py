@@ -8,8 +8,8 @@ from typing import Any
 
 import anndata
 import numpy as np
-import pandas as pd
 import zarr
+from anndata import AnnData
 
 from .._files import new_h5ad, new_zarr, require_writable, written_whole
 from ..io.inputs import without_pickles
@@ -21,17 +21,15 @@ Part = dict[str, np.ndarray]
 """Some rows of X and the layers, by name: (rows, tracks) each."""
 
 
-def new_store(
-    path: Path, obs: pd.DataFrame, var: pd.DataFrame, names: Sequence[str], dtype: Any, chunk_rows: int
-) -> None:
+def new_store(path: Path, frame: AnnData, names: Sequence[str], dtype: Any, chunk_rows: int) -> None:
     """Make a zarr store of an AnnData whose matrices are to be written by :func:`write_rows`.
 
     Parameters
     ----------
     path
         The store.
-    obs, var
-        Regions and tracks.
+    frame
+        Regions, tracks and whatever else there is but matrices.
     names
         `X` and the layers.
     dtype
@@ -40,9 +38,9 @@ def new_store(
         Rows of a chunk: who writes whole chunks meets no other writer.
     """
     group = new_zarr(path)
-    anndata.io.write_elem(group, "/", anndata.AnnData(obs=obs, var=var))
+    anndata.io.write_elem(group, "/", frame)
     for name in names:
-        _create(group, name, (len(obs), len(var)), dtype, chunk_rows)
+        _create(group, name, frame.shape, dtype, chunk_rows)
 
 
 def write_rows(path: Path, start: int, part: Part) -> None:
@@ -59,15 +57,15 @@ def read_parts(path: Path, names: Sequence[str]) -> Iterator[Part]:
         yield {name: array[start : start + _CHUNK_ROWS] for name, array in arrays.items()}
 
 
-def write_h5ad(path: Path, obs: pd.DataFrame, var: pd.DataFrame, parts: Iterable[Part]) -> Path:
+def write_h5ad(path: Path, frame: AnnData, parts: Iterable[Part]) -> Path:
     """Write an AnnData whose matrices come in consecutive rows.
 
     Parameters
     ----------
     path
         Ends in `.h5ad`; must not exist.
-    obs, var
-        Regions and tracks.
+    frame
+        Regions, tracks and whatever else there is but matrices.
     parts
         All rows.
 
@@ -90,12 +88,12 @@ def write_h5ad(path: Path, obs: pd.DataFrame, var: pd.DataFrame, parts: Iterable
     """
     require_writable(path)
     with written_whole(path) as partial, new_h5ad(partial) as (file, require_written):
-        anndata.io.write_elem(file, "/", anndata.AnnData(obs=obs, var=var))
+        anndata.io.write_elem(file, "/", frame)
         start = 0
         for part in parts:
             for name, values in part.items():
                 if start == 0:
-                    _create(file, name, (len(obs), values.shape[1]), values.dtype, _CHUNK_ROWS)
+                    _create(file, name, (frame.n_obs, values.shape[1]), values.dtype, _CHUNK_ROWS)
                 file[_place(name)][start : start + len(values)] = values
             start += len(values)
             require_written()

@@ -85,4 +85,4 @@ def report(
     path = require_path(Path(path), overwrite, "overwrite=True")
     where = None if adata is None and indices is None else "regions chosen to judge on"
     with claimed(path):
-        return write_whole(make_page(model, None, adata, indices, where), path)
+        return write_whole(make_page(model, None, adata, indices, where).text, path)

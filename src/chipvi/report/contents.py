@@ -29,6 +29,14 @@ from .page import Picture, render
 _MOST_DRAWN = 40  # tracks in a picture of quality or calibration
 
 
+@dataclass(frozen=True, eq=False)
+class Page:
+    """A page as text, and the diagnosis that it shows."""
+
+    text: str
+    diagnosis: Diagnosis
+
+
 def require_path(path: Path, overwrite: bool, how: str) -> Path:
     """Refuse what cannot be the file of a page, before any work; `how` is the way to replace one that is there."""
     if path.suffix.lower() not in (".html", ".htm"):
@@ -51,8 +59,8 @@ def make_page(
     where: str | None,
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] = lambda _: None,
-) -> str:
-    """The page as text.
+) -> Page:
+    """The page, not written yet.
 
     Parameters
     ----------
@@ -118,7 +126,7 @@ def make_page(
         "length": loci.LENGTH,
         "has_counts": model.grid.has_counts,
     }
-    return render(content)
+    return Page(render(content), diagnosis)
 
 
 def _numbered(shown: Mapping[str, list[loci.Stretch]]) -> Iterator[tuple[str, int, loci.Stretch]]:

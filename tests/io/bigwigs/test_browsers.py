@@ -75,11 +75,11 @@ def test_a_result_that_was_streamed_to_a_file_is_written_alike(tmp_path, ending)
     parts = [
         {"X": adata.X[rows]} | {k: v[rows] for k, v in adata.layers.items()} for rows in np.split(np.r_[:37], [20])
     ]
-    path = tmp_path / f"result.{ending}"
+    path, frame = tmp_path / f"result.{ending}", AnnData(obs=adata.obs, var=adata.var)
     if ending == "h5ad":
-        stream.write_h5ad(path, adata.obs, adata.var, parts)
+        stream.write_h5ad(path, frame, parts)
     else:
-        stream.new_store(path, adata.obs, adata.var, list(parts[0]), np.float32, chunk_rows=20)
+        stream.new_store(path, frame, list(parts[0]), np.float32, chunk_rows=20)
         for start, part in zip((20, 0), parts[::-1], strict=True):
             stream.write_rows(path, start, part)
     expected = written(adata, tmp_path / "memory")
@@ -99,6 +99,18 @@ def test_a_genome_of_a_known_name_gets_a_hub_and_a_session(tmp_path):
     assert ElementTree.parse(tmp_path / "my tracks" / "igv_session.xml").getroot().get("genome") == "hg38"
     written(result(), tmp_path / "other", genome=pd.Series({"chr3": 100_000}))
     assert {path.suffix for path in (tmp_path / "other").iterdir()} == {".bw"}
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_without_a_genome_the_assembly_that_the_result_names_gets_a_hub(tmp_path, in_file):
+    named = result()
+    named.uns["chipvi"] = {"assembly": "hg19"}
+    if in_file:
+        named.write_h5ad(tmp_path / "result.h5ad")
+    written(tmp_path / "result.h5ad" if in_file else named, tmp_path / "bw")
+    assert stanzas(tmp_path / "bw" / "genomes.txt")[0]["genome"] == "hg19"
+    written(named, tmp_path / "other", genome="hg38")
+    assert stanzas(tmp_path / "other" / "genomes.txt")[0]["genome"] == "hg38"
 
 
 @pytest.fixture

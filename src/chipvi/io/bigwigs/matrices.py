@@ -31,12 +31,15 @@ class Matrices:
         The main matrix; None if there is none.
     layers
         Further ones, by name.
+    uns
+        What else is known of all of it.
     """
 
     obs: pd.DataFrame
     var: pd.DataFrame
     x: Any
     layers: Mapping[str, Any]
+    uns: Mapping[str, Any]
 
     def matrix(self, layer: str | None) -> Matrix:
         """One of the layers, or X where `layer` is None."""
@@ -61,7 +64,8 @@ def open_matrices(adata: AnnData | str | PathLike) -> Iterator[Matrices]:
         If its name ends in neither `.h5ad` nor `.zarr`, or it holds no AnnData.
     """
     if isinstance(adata, AnnData):
-        yield Matrices(adata.obs, adata.var, adata.X, {name: adata.layers[name] for name in names_of_layers(adata)})
+        layers = {name: adata.layers[name] for name in names_of_layers(adata)}
+        yield Matrices(adata.obs, adata.var, adata.X, layers, adata.uns)
         return
     path = Path(adata)
     if path.suffix not in (".h5ad", ".zarr"):
@@ -81,7 +85,8 @@ def _of_group(group: Any, path: Path) -> Matrices:
     frames = {name: anndata.io.read_elem(group[name]) for name in ("obs", "var")}
     layers = group["layers"] if "layers" in group else {}
     x = _in_place(group["X"]) if "X" in group else None
-    return Matrices(**frames, x=x, layers={name: _in_place(layers[name]) for name in layers})
+    uns = anndata.io.read_elem(group["uns"]) if "uns" in group else {}
+    return Matrices(**frames, x=x, layers={name: _in_place(layers[name]) for name in layers}, uns=uns)
 
 
 def _in_place(element: Any) -> Any:

@@ -13,7 +13,7 @@ from anndata import AnnData
 from ... import _keys
 from ..._arguments import checked
 from ..._files import claimed
-from ..genomes import is_genome_name
+from ..genomes import assembly_of, is_genome_name
 from .browsers import COLUMNS, write_igv_session, write_track_hub
 from .colors import IMPUTED
 from .matrices import Matrices, open_matrices
@@ -34,7 +34,8 @@ def write_tracks(
 
     One bigWig file per track of each of: `imputed` (X), the ends of the interval `lower` and `upper`, `denoised` counts
     and, as -log10 p, `pval`, as far as the result has them. For a genome of a known name also a track hub (`hub.txt`)
-    and a session of IGV (`igv_session.xml`), which show the interval behind the imputed counts.
+    and a session of IGV (`igv_session.xml`), which show the interval behind the imputed counts. Without `genome` it is
+    the assembly that the result names in `uns`, if it names one.
 
     Parameters
     ----------
@@ -75,6 +76,7 @@ def _write_tracks(
     with open_matrices(result) as matrices:
         var = matrices.var
         options = _kinds(matrices)
+        genome = assembly_of(matrices.uns) if genome is None else genome
     rows = []
     for kind, chosen in options.items():
         files = write_bigwigs(
