@@ -107,7 +107,9 @@ class PlainLoop:
         configured: Any = plan.configure_optimizers()
         self._optimizer, self._schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
         self._module = module.to(self._device).train()
-        self._minibatches = iter(RegionLoader(data, split.train, BATCH_SIZE, n_steps, np.random.default_rng(seed)))
+        self._minibatches = iter(
+            RegionLoader(data, split.train, module.half_widths, BATCH_SIZE, n_steps, np.random.default_rng(seed))
+        )
         self._task_generator = torch.Generator().manual_seed(seed)
         self._split_generator = torch.Generator(self._device).manual_seed(seed)
         self._n_steps = n_steps
@@ -160,7 +162,7 @@ class PlainLoop:
         """Regions per second of the loader alone."""
         self.start(seed, n_steps)
         start = time.perf_counter()
-        n_regions = sum(len(tensors["low_rs"]) for tensors in self._minibatches)
+        n_regions = sum(minibatch.n_regions for minibatch in self._minibatches)
         return n_regions / (time.perf_counter() - start)
 
 

@@ -26,7 +26,7 @@ from chipvi.data.grid import CellStart, Grid, Initialisation
 from chipvi.data.track_data import ViewKind
 from chipvi.model.chipvi import ChipVI
 from chipvi.module.features import AssayMeans
-from chipvi.module.inputs import Encoding, Queries, Slots, Truth, ViewPrediction
+from chipvi.module.inputs import Encoding, Queries, Slots, Surroundings, Truth, ViewPrediction
 from chipvi.module.vae import ChipVAE, ModuleOptions
 from chipvi.module.views import CountView
 from chipvi.nn import CountHead, MeanDispersion, NegativeBinomial, make_count_head
@@ -114,21 +114,18 @@ class StudyVAE(ChipVAE):
         for weight_v in (self.offsets.others_weight_v, self.offsets.relatives_weight_v):
             weight_v.requires_grad_(False)  # it stays at 0
 
-    def inference(self, *args: Any, **kwargs: Any) -> Encoding:
-        """See :class:`chipvi.module.ChipVAE`; nothing but the latent is left for the decoder."""
-        encoding = super().inference(*args, **kwargs).without_own()
-        views = {
-            kind: replace(view, others=view.others.zeros(), relatives=view.relatives.zeros())
-            for kind, view in encoding.views.items()
-        }
-        return replace(encoding, views=views)
+    def predict(self, raw_rqgo: Tensor, around: Surroundings, *args: Any) -> dict[ViewKind, ViewPrediction]:
+        """See :class:`chipvi.module.ChipVAE`; nothing but the latent is known."""
+        return super().predict(raw_rqgo, _bare(around), *args)
 
-    def _decode(self, encoding: Encoding, queries: Queries) -> Tensor:
+    def decode(self, encoding: Encoding, queries: Queries) -> Tensor:
+        """See :class:`chipvi.module.ChipVAE`; nothing but the latent is known."""
+        encoding = replace(encoding, around=_bare(encoding.around))
         if "assay_norm" not in self._suspects:
-            return super()._decode(encoding, queries)
+            return super().decode(encoding, queries)
         n_assays = self.tracks.track_ba.shape[1]
         every_qa = torch.arange(n_assays, device=queries.assay_qg.device).expand(len(queries.assay_qg), -1)
-        raw_rqoa = super()._decode(encoding, replace(queries, assay_qg=every_qa)).transpose(2, 3)
+        raw_rqoa = super().decode(encoding, replace(queries, assay_qg=every_qa)).transpose(2, 3)
         normed_rqao = F.layer_norm(raw_rqoa, (n_assays,)).transpose(2, 3)
         n_regions, n_outputs = len(normed_rqao), normed_rqao.shape[-1]
         index_rqgo = queries.assay_qg[None, :, :, None].expand(n_regions, -1, -1, n_outputs)
@@ -140,6 +137,13 @@ class StudyVAE(ChipVAE):
         if "loss_clamp" in self._suspects:
             output.extra_metrics["clamped_losses"] = self.view(ViewKind.COUNTS).clamped_share
         return output
+
+
+def _bare(around: Surroundings) -> Surroundings:
+    """Without what is known beside the latent: a biosample's own tracks, and the others."""
+    around = around.without_own()
+    views = {kind: replace(view, others_rqai=0 * view.others_rqai) for kind, view in around.views.items()}
+    return replace(around, views=views)
 
 
 class StudyView(CountView):

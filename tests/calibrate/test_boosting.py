@@ -41,8 +41,8 @@ def test_the_mean_is_the_geometric_one_of_network_and_trees(models, adata):
     t = adata.var_names.get_loc(track)
     rows = np.arange(0, 3_000, 7)
     visible = Visible.everything(take_regions(both.data, rows, both.module.half_widths), both.module.log_depth_t)
-    log_rate_r, _ = both.module.trees(both.module.tree_features(visible), both.module.trees.find(t, 0))
-    log_trees_r = log_rate_r.numpy() + both.module.log_depth_array_t[t]
+    log_rate_r1, _ = both.module.trees(both.module.tree_features(visible), [both.module.trees.find(t, 0)])
+    log_trees_r = log_rate_r1[:, 0].numpy() + both.module.log_depth_array_t[t]
     # what recalibration corrects is the product, so that both models are compared before it
     for model in models:
         model.module.view("counts").calibration.reset()

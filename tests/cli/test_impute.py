@@ -88,6 +88,16 @@ def test_the_file_is_what_python_imputes_of_all_tracks_but_the_controls(folder, 
     assert not written.var_names.str.contains("input", case=False).any()
 
 
+def test_what_is_not_asked_for_is_left_out_and_the_rest_is_the_same(folder, tmp_path):
+    whole = load(folder).impute()
+    without = impute(folder, tmp_path / "no.h5ad", "--no-intervals", "--no-denoised")
+    assert set(whole.layers) - set(without.layers) == {"lower", "upper", "denoised"}
+    assert "level" in whole.uns["chipvi"] and "level" not in without.uns["chipvi"]
+    for name in [None, *without.layers]:
+        first, second = (a.X if name is None else a.layers[name] for a in (whole, without))
+        np.testing.assert_array_equal(first, second)
+
+
 def test_tracks_depth_level_and_regions_are_those_asked_for(folder, tmp_path):
     options = ["--tracks", "cell3.H3K4me3, cell2:H3K4me3", "--depth", "5e4", "--level", "0.5"]
     written = impute(folder, tmp_path / "out.h5ad", *options, "--regions", "chr2")
@@ -127,6 +137,37 @@ def test_bigwig_files_hold_what_was_imputed_and_leave_nothing_else(folder, tmp_p
             region = written.obs.iloc[row]
             values = file.values(str(region["chrom"]), int(region["start"]), int(region["end"]), fillna=None)
             np.testing.assert_allclose(values, written.X[row, 0], rtol=1e-3)
+
+
+def test_hub_and_session_have_the_measured_tracks_and_are_as_asked_for(folder, tmp_path):
+    options = (
+        "--genome",
+        "hg19",
+        "--email",
+        "a@b.org",
+        "--locus",
+        "chr2:1-9,000",
+        "--tracks",
+        f"cell1.H3K4me3,{UNSEEN}",
+    )
+    result = call("impute", folder / "model", "--bigwig", tmp_path / "bw", "--regions", "chr2", *options)
+    assert result.exit_code == 0, result.output
+    found = {
+        kind: sorted(path.name for path in (tmp_path / "bw").glob(f"*.{kind}.bw")) for kind in ("observed", "imputed")
+    }
+    assert found == {
+        "observed": ["cell1.H3K4me3.observed.bw"],
+        "imputed": ["cell1.H3K4me3.imputed.bw", f"{UNSEEN}.imputed.bw"],
+    }
+    adata = make_data()
+    with pybigtools.open(str(tmp_path / "bw" / "cell1.H3K4me3.observed.bw")) as file:
+        row = adata.obs[adata.obs["chrom"] == "chr2"].iloc[7]
+        values = file.values("chr2", int(row["start"]), int(row["end"]), fillna=None)
+        np.testing.assert_allclose(values, adata[row.name, "cell1.H3K4me3"].X.item(), rtol=1e-3)
+    assert "email a@b.org" in (tmp_path / "bw" / "hub.txt").read_text()
+    assert 'locus="chr2:1-9,000"' in (tmp_path / "bw" / "igv_session.xml").read_text()
+    wrong = call("impute", folder / "model", "--bigwig", tmp_path / "no", "--genome", "hg19", "--locus", "chr2:9-1")
+    assert "a place counts from 1 and ends where it starts or later; got 'chr2:9-1'" in one_line(wrong)
 
 
 def test_hub_and_session_are_of_the_assembly_that_the_data_name_or_else_their_lack_is_told(folder, tmp_path):

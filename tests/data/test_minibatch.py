@@ -57,7 +57,8 @@ def test_window_means_are_those_of_the_definition(holey, data, rows):
         (ViewKind.SIGNAL, holey.layers["signal"]),
     ):
         view = minibatch.view(kind)
-        means, has_any = window_means(view.value_lt, view.present_lt, minibatch.low_rs, minibatch.high_rs)
+        windows = minibatch.low_rs, minibatch.high_rs
+        means, has_any = window_means(view.value_lt, view.present_lt, minibatch.width_l, *windows)
         for r, row in enumerate(rows):
             expected = np.stack([brute_force(table, segment_r, row, number) for number in N_BINS], axis=-1)
             np.testing.assert_array_equal(has_any[r], ~np.isnan(expected[:, -1]))

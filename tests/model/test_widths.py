@@ -103,7 +103,7 @@ def test_what_counts_are_held_against_grows_with_the_width(kit, model, data):
     queries = chipvi.module.inputs.Queries(*(torch.tensor(x) for x in ([0], [0], [-1], [[0, 1]])))
     with torch.no_grad():
         encoding = module.inference(visible, queries, torch.Generator().manual_seed(0)).without_own()
-        of_wider = replace(encoding, log_width_r=wider.log_width_r)
+        of_wider = replace(encoding, around=replace(encoding.around, log_width_r=wider.log_width_r))
         once, two = (
             module.generative(e, queries, torch.zeros(1, 1, 2))[ViewKind.COUNTS].distribution.mean
             for e in (encoding, of_wider)

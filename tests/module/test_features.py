@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from chipvi.module.features import TrackGrid, WindowMeans
+from chipvi.module.features import TrackGrid
+from chipvi.module.inputs import NO_ASSAY, Queries, WindowMeans
 
 # 4 biosamples x 3 assays, in which three cells have no track
 TRACK_BA = torch.tensor([[0, 1, 2], [3, -1, 4], [-1, 5, 6], [7, -1, 8]])
@@ -60,8 +61,15 @@ def test_own_and_hidden_tracks_leave_no_bit_in_the_averages():
             assert torch.equal(one.value_rqas[:, q], same.value_rqas[:, q])
 
 
-def test_one_biosample_of_several_has_its_own_averages():
-    both = make_grid().averages_of_others(make_means(), torch.tensor([2, 0]), log_weights(2))
+def test_targets_are_picked_by_biosample_and_assay():
+    x_rqas = torch.randn(5, 3, 4, 2)
+    assay_qg = torch.tensor([[1, 3], [0, 0]])
+    nobody_q = torch.zeros(2, dtype=torch.int64)
+    at_places = Queries(nobody_q, nobody_q, torch.tensor([NO_ASSAY, 0]), assay_qg, place_q=torch.tensor([2, 0]))
+    as_they_are = Queries(nobody_q, nobody_q, nobody_q, assay_qg)
     for q in range(2):
-        assert torch.equal(both.of(q).weighted.value_rqas, both.weighted.value_rqas[:, [q]])
-        assert torch.equal(both.of(q).trust_rqa, both.trust_rqa[:, [q]])
+        assert torch.equal(at_places.pick(x_rqas)[:, q], x_rqas[:, [2, 0][q]][:, assay_qg[q]])
+        assert torch.equal(as_they_are.pick(x_rqas[:, :2])[:, q], x_rqas[:, q][:, assay_qg[q]])
+        assert torch.equal(at_places.look_up(x_rqas)[:, q], x_rqas[:, [2, 0][q]])
+    assert at_places.may_see_qa(4).tolist() == [[1, 1, 1, 1], [0, 1, 1, 1]]
+    assert at_places.may_see_qg.tolist() == [[1, 1], [0, 0]]

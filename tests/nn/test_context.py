@@ -31,8 +31,9 @@ def test_a_mean_is_that_of_what_is_present_in_the_window_or_in_the_next_wider_on
     for share in (0.0, 0.1, 0.3, 0.7, 1.0):
         present_lt = torch.from_numpy(random.random((13, 3)) < share)
         present_lt[:, 1] &= share == 1  # a track without any
+        present_lt[:, 2] |= share == 0.3  # and one with all, beside one with gaps
         value_lt = torch.from_numpy(random.poisson(30, (13, 3)).astype(np.float32)) * present_lt
-        mean_rts, any_rt = window_means(value_lt, present_lt, LOW_RS, HIGH_RS)
+        mean_rts, any_rt = window_means(value_lt, present_lt, torch.ones(13), LOW_RS, HIGH_RS)
         expected_rts, expected_rt = looped(value_lt, present_lt)
         assert (mean_rts.shape, mean_rts.dtype) == ((5, 3, 4), torch.float32)
         np.testing.assert_allclose(mean_rts, expected_rts, rtol=1e-6)
@@ -42,5 +43,5 @@ def test_a_mean_is_that_of_what_is_present_in_the_window_or_in_the_next_wider_on
 def test_a_single_read_after_very_many_is_not_lost():
     value_lt = torch.zeros(13, 3)
     value_lt[0], value_lt[12] = 2.0**30, 1.0
-    mean_rts, _ = window_means(value_lt, torch.ones(13, 3, dtype=torch.bool), LOW_RS, HIGH_RS)
+    mean_rts, _ = window_means(value_lt, torch.ones(13, 3, dtype=torch.bool), torch.ones(13), LOW_RS, HIGH_RS)
     assert (mean_rts[4, :, 0] == 1).all() and (mean_rts[3, :, 0] == 0).all()

@@ -39,9 +39,9 @@ def test_the_sum_is_what_scikit_learn_predicts(learnt):
     new_rf[::3, 1] = np.nan
     trees = make_trees(learnt)
     for rows in (feature_rf, new_rf):
-        log_rate_r, may_believe_r = trees(torch.from_numpy(rows), trees.find(3, 0))
-        np.testing.assert_allclose(np.exp(log_rate_r.numpy()), model.predict(rows[:, chosen]), rtol=1e-5)
-        assert may_believe_r.all()
+        log_rate_r1, may_believe_r1 = trees(torch.from_numpy(rows), [trees.find(3, 0)])
+        np.testing.assert_allclose(np.exp(log_rate_r1[:, 0].numpy()), model.predict(rows[:, chosen]), rtol=1e-5)
+        assert may_believe_r1.all()
 
 
 def test_thresholds_are_on_the_right_side_of_every_float32(learnt):
@@ -51,8 +51,8 @@ def test_thresholds_are_on_the_right_side_of_every_float32(learnt):
     near_f = near_f[np.isfinite(near_f)][:300]
     values = np.concatenate([near_f, np.nextafter(near_f, np.float32(9)), np.nextafter(near_f, np.float32(-9))])
     rows = np.repeat(values[:, None], N_FEATURES, axis=1)
-    log_rate_r, _ = make_trees(learnt)(torch.from_numpy(rows), 0)
-    np.testing.assert_allclose(np.exp(log_rate_r.numpy()), model.predict(rows[:, chosen]), rtol=1e-5)
+    log_rate_r1, _ = make_trees(learnt)(torch.from_numpy(rows), [0])
+    np.testing.assert_allclose(np.exp(log_rate_r1[:, 0].numpy()), model.predict(rows[:, chosen]), rtol=1e-5)
 
 
 def test_what_was_never_missing_is_needed(learnt):
@@ -60,7 +60,7 @@ def test_what_was_never_missing_is_needed(learnt):
     for f, is_needed in enumerate([True, False, True, False, False, True]):
         rows = torch.zeros(1, N_FEATURES)
         rows[0, f] = torch.nan
-        assert bool(trees(rows, 0)[1].item()) is not is_needed, f
+        assert bool(trees(rows, [0])[1].item()) is not is_needed, f
 
 
 def test_a_target_without_trees_has_none_and_none_may_be_cleared(learnt):
@@ -77,8 +77,8 @@ def test_more_features_behind_the_known_ones_change_nothing(learnt):
     trees, wider = make_trees(learnt), BoostedTrees(N_FEATURES + 2)
     wider.extend_from(trees)
     more_rf = np.concatenate([feature_rf, np.full((len(feature_rf), 2), np.nan, np.float32)], axis=1)
-    assert torch.equal(wider(torch.from_numpy(more_rf), 0)[0], trees(torch.from_numpy(feature_rf), 0)[0])
-    assert wider(torch.from_numpy(more_rf), 0)[1].all()
+    assert torch.equal(wider(torch.from_numpy(more_rf), [0])[0], trees(torch.from_numpy(feature_rf), [0])[0])
+    assert wider(torch.from_numpy(more_rf), [0])[1].all()
 
 
 def test_saved_trees_that_do_not_fit_are_refused(learnt):

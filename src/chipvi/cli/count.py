@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from ..io.sheets.assemble import SheetPlan
 
 
+_ENTRIES = 2**22  # of a matrix that are looked at together
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Options of the command."""
@@ -54,6 +57,7 @@ class Options:
     uncovered_zero: Annotated[
         bool, typer.Option("--uncovered-zero", help="Take what a bigWig file does not cover as 0, not as missing.")
     ] = False
+    append: Annotated[bool, typer.Option("--append", help="Add the tracks to a .zarr store that is there.")] = False
     fasta: Annotated[
         Path | None, typer.Option(help="Sequence of the genome, for columns of obs: gc, cpg_ratio and n_share.")
     ] = None
@@ -73,15 +77,17 @@ def run(options: Options) -> None:
     from ..io.counting.alignments import ReadFilters
     from ..io.counting.rules import CountingRule
     from ..io.sheets.assemble import plan_sheet
+    from ..io.sheets.pieces import Store
 
     out, console = options.out, open_console()
-    require_writable(out)
+    if not options.append:
+        require_writable(out)
     shard = read_shard(options.shard)
     if options.dry_run:
         ReadFilters(options.min_mapq, options.duplicates)  # refuses what is wrong, as counting does
         plan = plan_sheet(
             options.sheet,
-            regions=options.regions,
+            regions=Store.read(out).obs if options.append else options.regions,
             genome=options.genome,
             bin_size=options.bin_size,
             chromosomes=options.chromosomes,
@@ -113,6 +119,7 @@ def run(options: Options) -> None:
             processes=options.workers,
             executor=executor,
             out=out,
+            append=options.append,
             shard=shard,
         )
     if adata is None:
@@ -138,18 +145,29 @@ def describe(adata: AnnData) -> pd.DataFrame:
     """
     import numpy as np
     import pandas as pd
-    from scipy import sparse
+
+    from ..data.track_data import Matrix
 
     is_counted = adata.var[_keys.DEPTH].notna()
-    n_nonzero = adata.X.getnnz(axis=0) if sparse.issparse(adata.X) else np.count_nonzero(adata.X, axis=0)
+    matrix, signal = Matrix("X", adata.X), None
+    if _keys.SIGNAL in adata.layers:
+        signal = Matrix(_keys.SIGNAL, adata.layers[_keys.SIGNAL])
+    total_t, n_nonzero_t, n_signal_t = (np.zeros(adata.n_vars, dtype=np.int64) for _ in range(3))
+    step = max(1, _ENTRIES // adata.n_vars)
+    for start in range(0, adata.n_obs, step):
+        stop = min(start + step, adata.n_obs)
+        counts_rt = matrix.read(start, stop)
+        total_t += counts_rt.sum(axis=0, dtype=np.int64)
+        n_nonzero_t += np.count_nonzero(counts_rt, axis=0)
+        if signal is not None:
+            n_signal_t += np.isfinite(signal.read(start, stop)).sum(axis=0)
     table = pd.DataFrame(index=adata.var_names)
     table["reads"] = adata.var["n_records"] if "n_records" in adata.var else np.nan
     table["kept"] = adata.var[_keys.DEPTH]
-    in_regions = np.asarray(adata.X.sum(axis=0, dtype=np.int64)).ravel()
-    table["in_regions"] = np.where(is_counted, in_regions, np.nan)
-    table["zero"] = np.where(is_counted, 1 - n_nonzero / adata.n_obs, np.nan)
-    if _keys.SIGNAL in adata.layers:
-        table["signal"] = np.isfinite(adata.layers[_keys.SIGNAL]).mean(axis=0)
+    table["in_regions"] = np.where(is_counted, total_t, np.nan)
+    table["zero"] = np.where(is_counted, 1 - n_nonzero_t / adata.n_obs, np.nan)
+    if signal is not None:
+        table["signal"] = n_signal_t / adata.n_obs
     return table
 
 

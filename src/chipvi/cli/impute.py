@@ -41,6 +41,12 @@ class Options:
     ] = None
     bigwig: Annotated[Path | None, typer.Option(help="Folder for a bigWig file of each track.")] = None
     genome: Genome = None
+    email: Annotated[
+        str, typer.Option(help="Whom to ask about the track hub, which UCSC demands to know.", metavar="ADDRESS")
+    ] = "nobody@example.org"
+    locus: Annotated[
+        str | None, typer.Option(help="Where the session of IGV opens, chr1:1,001-2,000; by default the whole genome.")
+    ] = None
     data: Annotated[Path | None, typer.Option(help="Regions x tracks to impute in; by default those of training.")] = (
         None
     )
@@ -52,6 +58,8 @@ class Options:
     ] = None
     depth: Annotated[float | None, typer.Option(help="Reads to impute at; by default each track's own.", min=1)] = None
     level: Annotated[float, typer.Option(help="Probability of the interval.")] = 0.95
+    intervals: Annotated[bool, typer.Option(help="Intervals as well.")] = True
+    denoised: Annotated[bool, typer.Option(help="Denoised counts as well.")] = True
     accelerator: Accelerator = "auto"
     workers: Workers = None
     scheduler: Scheduler = None
@@ -109,27 +117,48 @@ def _impute(options: Options, shard: tuple[int, int] | None, console: Console) -
             options.level,
             processes=options.workers,
             executor=executor,
+            intervals=options.intervals,
+            denoised=options.denoised,
         )
         with quiet_lightning():
-            _write(work, shard, options, console)
+            _write(model, work, shard, options, console)
 
 
-def _write(work: Imputation, shard: tuple[int, int] | None, options: Options, console: Console) -> None:
-    from .. import io
-
+def _write(model: ChipVI, work: Imputation, shard: tuple[int, int] | None, options: Options, console: Console) -> None:
     if options.out is not None:
         path = work.write(options.out, shard)
         if shard is None:
-            print_line(f"Wrote: {path}, imputed counts, intervals and denoised counts.", console)
+            more = ["intervals"] * options.intervals + ["denoised counts"] * options.denoised
+            print_line(f"Wrote: {path}, {listed(['imputed counts', *more])}.", console)
             if options.bigwig is not None:
-                _print_bigwigs(io.write_tracks(path, options.bigwig, genome=options.genome), options.bigwig, console)
+                _write_bigwigs(path, model, options, options.bigwig, console)
     elif options.bigwig is not None:
         with work.computed(options.bigwig, shard) as store:
             if store is not None:
-                _print_bigwigs(io.write_tracks(store, options.bigwig, genome=options.genome), options.bigwig, console)
+                _write_bigwigs(store, model, options, options.bigwig, console)
     if shard is not None:
         what = options.out or options.bigwig
         print_line(f"Shard {options.shard} of {what} is done. Once all are, run the same without --shard.", console)
+
+
+def _write_bigwigs(result: Path, model: ChipVI, options: Options, folder: Path, console: Console) -> None:
+    from .. import io
+    from ..io.genomes import assembly_of, is_genome_name
+
+    keys = model.setup_keys
+    has_hub = is_genome_name(options.genome or assembly_of(model.adata.uns))
+    files = io.write_tracks(
+        result,
+        folder,
+        genome=options.genome,
+        measured=model.adata if has_hub else None,
+        layer=keys.layer,
+        observed_layer=keys.observed_layer,
+        signal_layer=keys.signal_layer,
+        email=options.email,
+        locus=options.locus,
+    )
+    _print_bigwigs(files, folder, console)
 
 
 def _print_bigwigs(files: pd.DataFrame, folder: Path, console: Console) -> None:
@@ -150,6 +179,8 @@ def _require_writable(options: Options) -> None:
         )
     if options.genome is not None and options.bigwig is None:
         raise ValueError("--genome is for bigWig files; name their folder with --bigwig.")
+    if options.locus is not None:
+        _read_place(options.locus)
     if options.out is not None:
         require_new(options.out)
         require_folder(options.out.parent)
@@ -169,13 +200,13 @@ def _require_places(obs: pd.DataFrame) -> None:
 
 def _open(folder: Path, path: Path | None, accelerator: str) -> tuple[ChipVI, list[str]]:
     """The model on the data to impute in, and what to print about it."""
-    from ..io.inputs import read_anndata
+    from ..io.inputs import open_anndata
     from ..model.chipvi import ChipVI
 
     saved = find_saved(folder)
     if path is None:
         return load_saved(saved, None, accelerator), []
-    adata = read_anndata(path)
+    adata = open_anndata(path)
     new = [name for name in adata.var_names if name not in saved.tracks]
     if not new:
         return load_saved(saved, adata, accelerator), []
@@ -189,7 +220,7 @@ def _open(folder: Path, path: Path | None, accelerator: str) -> tuple[ChipVI, li
     reference = load_saved(saved, None, accelerator)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        query = ChipVI.load_query_data(adata[:, new].copy(), reference)
+        query = ChipVI.load_query_data(adata[:, new].to_memory(), reference)
     lines = [
         f"New to the model: {listed(new)}. They are input and may be imputed; what the model knows was not changed."
     ]
@@ -260,6 +291,7 @@ def find_regions(asked: str, obs: pd.DataFrame) -> np.ndarray:
         If a place cannot be read, or no region lies there.
     """
     import numpy as np
+    import pandas as pd
 
     from ..io.inputs import read_bed
 
@@ -274,11 +306,12 @@ def find_regions(asked: str, obs: pd.DataFrame) -> np.ndarray:
         places = [_read_place(one) for one in asked.split()]
     if not places:
         raise ValueError("regions name no place; leave the option out for all.")
-    chrom, start, end = obs[_keys.CHROM].astype(str).to_numpy(), obs[_keys.START], obs[_keys.END]
-    known = list(dict.fromkeys(chrom))
+    code_r, names = pd.factorize(obs[_keys.CHROM])
+    known, start_r, end_r = list(map(str, names)), obs[_keys.START].to_numpy(), obs[_keys.END].to_numpy()
     is_chosen_r = np.zeros(len(obs), dtype=bool)
-    rows_of = {name: np.flatnonzero(chrom == name) for name in known}
-    start_r, end_r = start.to_numpy(), end.to_numpy()
+    rows_of = {
+        name: np.flatnonzero(code_r == known.index(name)) for name in {name for name, _, _ in places} & set(known)
+    }
     for name, low, high in places:
         rows = rows_of.get(name, np.arange(0))
         is_chosen_r[rows[(end_r[rows] > low) & (start_r[rows] < high)]] = True

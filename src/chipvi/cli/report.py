@@ -13,7 +13,6 @@ from .._quiet import quiet_lightning
 from .console import open_console, print_line
 from .options import Model
 from .saved import Saved, find_saved, load_saved
-from .settings import fingerprint
 from .train import draw_validation
 
 if TYPE_CHECKING:
@@ -55,18 +54,19 @@ def run(options: Options) -> None:
     out from training with --split-key for an honest judgement.
     """
     from .._files import claimed
+    from ..data.check import surveyed_once
     from ..report.contents import require_path
     from ..report.multiqc import require_multiqc
 
     require_path(options.out, options.overwrite, "--overwrite")
     if options.multiqc is not None:
         require_multiqc(options.multiqc, options.overwrite)
-    with claimed(options.out):
+    with claimed(options.out), surveyed_once():
         _report(options, open_console())
 
 
 def _report(options: Options, console: Console) -> None:
-    from ..io.inputs import read_anndata
+    from ..io.inputs import open_anndata
     from ..report.contents import make_page
     from ..report.multiqc import multiqc_content
     from ..report.page import write_whole
@@ -74,7 +74,7 @@ def _report(options: Options, console: Console) -> None:
     folder = options.model
     print_line(f"Opening {folder}.", console)
     saved = find_saved(folder)
-    model = load_saved(saved, None if options.data is None else read_anndata(options.data), accelerator="cpu")
+    model = load_saved(saved, None if options.data is None else open_anndata(options.data), accelerator="cpu")
     if options.split_key is None:
         rows = find_validated(saved, model)
         where = None if rows is None else "held out from training, which only calibrated the spread on them"
@@ -101,7 +101,7 @@ def find_validated(saved: Saved, model: ChipVI) -> np.ndarray | None:
     Of other data than those of training nothing was held out.
     """
     size, seed = saved.settings.get("validation_size"), saved.settings.get("seed")
-    if not size or seed is None or saved.made is None or saved.made.fingerprint != fingerprint(model.data):
+    if not size or seed is None or saved.made is None or not saved.made.is_of(model.data):
         return None
     rows = draw_validation(model, size, seed)
     return rows if len(rows) else None

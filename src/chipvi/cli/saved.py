@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .._keys import DATA_FILE
 from .._quiet import quiet_lightning
-from .settings import SETTINGS_FILE, Made, Settings, fingerprint, read_stored
+from .settings import SETTINGS_FILE, Made, Settings, read_stored
 from .train import KNOWN, require_accelerator
 
 if TYPE_CHECKING:
@@ -66,15 +66,15 @@ def load_saved(saved: Saved, adata: AnnData | None, accelerator: str) -> ChipVI:
     ValueError
         If the data do not fit; or, for those of training, if they are not there or have changed since.
     """
-    from ..io.inputs import read_anndata
+    from ..io.inputs import open_anndata
 
     if adata is not None:
-        if set(adata.var_names) == set(saved.tracks):
-            adata = adata[:, saved.tracks].copy()
+        if list(adata.var_names) != saved.tracks and set(adata.var_names) == set(saved.tracks):
+            adata = adata[:, saved.tracks].to_memory()
         return _load(saved.folder, adata, accelerator)
     path = _find_data(saved)
-    model = _load(saved.folder, read_anndata(path), accelerator)
-    if saved.made is not None and saved.made.fingerprint != fingerprint(model.data):
+    model = _load(saved.folder, open_anndata(path), accelerator)
+    if saved.made is not None and not saved.made.is_of(model.data):
         raise ValueError(
             f"{path} is not what the model was trained on any more: its regions, reads or signal changed. To use it "
             "as it is now, name it with --data."

@@ -43,6 +43,9 @@ class Made:
         File of the data.
     regions, tracks, fingerprint
         Of the data.
+    stamp
+        Size and time of the file: where they are the same the data need not be read to see that they are; empty if not
+        recorded.
     """
 
     chipvi: str
@@ -50,11 +53,26 @@ class Made:
     regions: int
     tracks: int
     fingerprint: str
+    stamp: str = ""
 
     @classmethod
     def of(cls, path: Path, data: TrackData) -> Made:
         """Record the data of a file."""
-        return cls(version("chipvi"), str(path.resolve()), data.n_regions, data.n_tracks, fingerprint(data))
+        size = data.n_regions, data.n_tracks
+        return cls(version("chipvi"), str(path.resolve()), *size, fingerprint(data), stamp_of(path))
+
+    def is_of(self, data: TrackData) -> bool:
+        """Whether it was made of these data, which are read for it only where the file has changed or is another."""
+        path = Path(self.data)
+        is_untouched = not data.in_memory and path.exists() and self.stamp == stamp_of(path)
+        return is_untouched or self.fingerprint == fingerprint(data)
+
+
+def stamp_of(path: Path) -> str:
+    """Size and time of a file, or of what a folder has first: a store that is changed writes it anew."""
+    file = path / "zarr.json" if (path / "zarr.json").is_file() else path
+    found = file.stat()
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def read_config(path: Path, known: Known) -> Settings:
@@ -93,7 +111,7 @@ def read_stored(folder: Path, known: Known) -> tuple[Settings, Made]:
         if name not in kinds:
             raise ValueError(unknown("name", name, list(kinds), f"table [{MADE}] of {path}"))
     for name, kind in kinds.items():
-        if type(made.get(name)) is not kind:
+        if type(made.get(name, "" if name == "stamp" else None)) is not kind:
             found = f"it is {made[name]!r}" if name in made else "it is not there"
             raise ValueError(f"{name} in table [{MADE}] of {path} must be {_KINDS[kind]}; {found}.")
     return _check(given, known, path), Made(**made)

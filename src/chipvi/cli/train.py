@@ -131,15 +131,17 @@ def run(options: Options) -> None:
     Layers observed and signal, columns depth and is_control are used where they are there; `none` leaves one out.
     """
     from .._files import claimed, naming
+    from ..data.check import surveyed_once
 
     if options.out.name in ("", ".."):
         raise ValueError(f"--out must name a folder to make; {options.out} is one already.")
     require_folder(options.out.parent)
-    if _is_first(options):
-        with nullcontext() if options.dry_run else claimed(options.out), naming(options.out):
-            _run(options, open_console())
-    elif not options.dry_run:
-        _train_along(options)
+    with surveyed_once():
+        if _is_first(options):
+            with nullcontext() if options.dry_run else claimed(options.out), naming(options.out):
+                _run(options, open_console())
+        elif not options.dry_run:
+            _train_along(options)
 
 
 def _is_first(options: Options) -> bool:
@@ -280,7 +282,7 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     from ..data.segments import find_segments
     from ..data.splits import split_regions
     from ..data.track_data import names_of_layers
-    from ..io.inputs import read_anndata
+    from ..io.inputs import open_anndata
     from ..model.chipvi import default_steps
     from ..nn import COUNT_HEADS
 
@@ -289,7 +291,7 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     if training.head not in COUNT_HEADS:
         raise ValueError(unknown("head", training.head, list(COUNT_HEADS), "chipvi.nn.COUNT_HEADS"))
     require_accelerator(training.accelerator)
-    adata = read_anndata(path)
+    adata = open_anndata(path)
     keys, found = find_keys(names_of_layers(adata), adata.var, {k: v for k, v in given.items() if k not in named})
     size = training.validation_size
     if size is None:

@@ -19,6 +19,7 @@ from .. import pl
 from .._arguments import checked
 from .._messages import Place
 from .._quiet import quiet_lightning
+from ..data.check import surveyed_once
 from ..evaluate.track_scores import SCORES
 from ..train.advice import TrainingAdvice
 from ..train.words import describe as describe_finding
@@ -108,7 +109,8 @@ def compare_heads(
     >>> comparison.runs["outcome"].tolist()
     ['ok', 'ok']
     """
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # a new model draws from torch's own
+    # a new model draws from torch's own generator
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), surveyed_once():
         return carry_out(plan_comparison(adata, heads, steps, seeds))
 
 

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 
+import h5py
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from .._messages import and_more, levels_to_caller, listed, unknown
-from .segments import Widths, find_overlaps, find_segments, name_region
+from .annotation import RegionNames, load_annotation, region_names
+from .segments import Segments, Widths, find_overlaps, find_segments, name_region
 from .setup_keys import SetupKeys
-from .survey import PLAUSIBLE_SIGNAL, Findings, survey
+from .survey import PLAUSIBLE_SIGNAL, Findings, Survey, survey
 from .track_data import Block, Matrix, Moments, Summary, TrackData, names_of_columns, names_of_layers
 from .tracks import Tracks, read_tracks
 
 __all__ = ["Block", "Moments", "SetupKeys", "Summary", "TrackData", "check_anndata", "open_track_data", "surveyed_once"]
 
-_Opened = tuple[AnnData, SetupKeys, Widths | None, TrackData, Findings]
-_opened: ContextVar[list[_Opened] | None] = ContextVar("opened", default=None)
+_Opened = tuple[TrackData, Callable[[], Survey]]
+_opened: ContextVar[list[tuple[AnnData, SetupKeys, Widths | None, _Opened]] | None] = ContextVar("opened", default=None)
+# of an AnnData by its identity: the matrices in files, which nobody changes, and what its survey depends on and found
+_surveyed: dict[int, tuple[list[object], np.ndarray | None, np.ndarray, Survey]] = {}
 
 
 @contextmanager
@@ -46,7 +52,8 @@ def check_anndata(
     """Check an AnnData to train on, in one pass over its data, and open it.
 
     Counts are whole numbers from 0; NaN, or 0 in the observed layer, marks a missing entry, whose stored number is
-    never looked at. Signal is arcsinh(-log10 p), NaN where missing. The AnnData is not changed.
+    never looked at. Signal is arcsinh(-log10 p), NaN where missing. The AnnData is not changed, but that `obs` and
+    `var` of a lazily opened one are read into memory.
 
     Parameters
     ----------
@@ -67,7 +74,8 @@ def check_anndata(
     UserWarning
         If signal is so high that it looks like -log10 p without arcsinh, and if regions overlap.
     """
-    data, too_high = _open(adata, keys, widths)
+    data, look = _open(adata, keys, widths)
+    too_high = look().too_high
     _require_something_to_learn(data)
     overlaps = find_overlaps(adata.obs) if keys.segment_key is None else np.arange(0)
     if len(overlaps):
@@ -96,6 +104,9 @@ def open_track_data(
 ) -> TrackData:
     """Check and open an AnnData to predict on.
 
+    What is in memory is surveyed at once. What is in files is surveyed when moments are asked for, and before that
+    checked as it is read.
+
     Parameters
     ----------
     adata, keys
@@ -121,24 +132,24 @@ def open_track_data(
     return data
 
 
-def _open(
-    adata: AnnData, keys: SetupKeys, widths: Widths | None, reference: Tracks | None = None
-) -> tuple[TrackData, Findings]:
+def _open(adata: AnnData, keys: SetupKeys, widths: Widths | None, reference: Tracks | None = None) -> _Opened:
     known = _opened.get()
-    for opened, *asked, data, too_high in known or ():
-        if opened is adata and asked == [keys, widths]:
-            if reference is not None:
-                reference.require_same(data.tracks)
-            return data, too_high
-    data, too_high = _check_and_survey(adata, keys, widths, reference)
-    if known is not None and not adata.is_view:  # a view becomes an AnnData of its own as it is set up
-        known.append((adata, keys, widths, data, too_high))
-    return data, too_high
+    found = next((found for seen, *asked, found in known or () if seen is adata and asked == [keys, widths]), None)
+    if found is None:
+        load_annotation(adata)
+        found = _read(adata, keys, widths, reference)
+        if known is not None and not adata.is_view:  # a view becomes an AnnData of its own as it is set up
+            known.append((adata, keys, widths, found))
+    data, _ = found
+    if reference is not None:
+        reference.require_same(data.tracks)
+    if data.in_memory:
+        _ = data.summary  # which raises what is wrong
+    return found
 
 
-def _check_and_survey(
-    adata: AnnData, keys: SetupKeys, widths: Widths | None, reference: Tracks | None
-) -> tuple[TrackData, Findings]:
+def _read(adata: AnnData, keys: SetupKeys, widths: Widths | None, reference: Tracks | None) -> _Opened:
+    """Open the data, which are not surveyed yet, and what surveys them."""
     if not adata.n_obs or not adata.n_vars:
         raise ValueError(
             f"adata must hold regions (rows) and tracks (columns); it has {adata.n_obs} and {adata.n_vars}. "
@@ -148,13 +159,71 @@ def _check_and_survey(
     if reference is not None:
         reference.require_same(tracks)
     _require_unique_regions(adata.obs_names)
-    segments = find_segments(adata.obs, keys.segment_key, widths)
+    segments, names = find_segments(adata.obs, keys.segment_key, widths), region_names(adata.obs)
     counts, observed, signal = _matrices(adata, keys)
-    found = survey(counts, observed, signal, segments, tracks.is_control)
+    is_in_file = any(matrix is not None and not matrix.in_memory for matrix in (counts, observed, signal))
+    adata_id = id(adata) if is_in_file else None
+    if adata_id is not None:
+        weakref.finalize(adata, _forget, adata_id)
+
+    @cache
+    def look() -> Survey:
+        found = _survey(adata_id, counts, observed, signal, segments, tracks.is_control)
+        _refuse_broken(found, keys, names, tracks, (counts, observed, signal))
+        return found
+
+    covariates_rc = _covariates(adata, keys.covariate_keys)
+    return TrackData(tracks, segments, names, counts, observed, signal, lambda: look().summary, covariates_rc), look
+
+
+def _survey(
+    adata_id: int | None,
+    counts: Matrix | None,
+    observed: Matrix | None,
+    signal: Matrix | None,
+    segments: Segments,
+    is_control_t: np.ndarray,
+) -> Survey:
+    """Survey the matrices, or recall what an earlier survey found in the same files."""
+    sources = [None if matrix is None else matrix.source for matrix in (counts, observed, signal)]
+    width_r = segments.relative_width_r
+    if adata_id is not None and (known := _surveyed.get(adata_id)) is not None:
+        same = all(one is other or _is_same_file(one, other) for one, other in zip(sources, known[0], strict=True))
+        if same and _equal(width_r, known[1]) and _equal(is_control_t, known[2]):
+            return known[3]
+    found = survey(counts, observed, signal, segments, is_control_t)
+    if adata_id is not None:
+        _surveyed[adata_id] = sources, width_r, is_control_t, found
+    return found
+
+
+def _forget(adata_id: int) -> None:
+    _surveyed.pop(adata_id, None)
+
+
+def _is_same_file(one: object, other: object) -> bool:
+    """Whether two handles, which backed AnnData makes anew at each access, are of one part of an HDF5 file."""
+    one, other = (getattr(handle, "group", handle) for handle in (one, other))
+    return isinstance(one, h5py.HLObject) and one == other
+
+
+def _equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    return one is other or (one is not None and other is not None and np.array_equal(one, other))
+
+
+def _refuse_broken(
+    found: Survey,
+    keys: SetupKeys,
+    names: RegionNames,
+    tracks: Tracks,
+    matrices: tuple[Matrix | None, Matrix | None, Matrix | None],
+) -> None:
+    """Refuse entries that break the contract."""
+    counts, observed, signal = matrices
 
     def refuse(matrix: Matrix | None, broken: Findings, expected: str, advice: str) -> None:
         if matrix is not None and broken.number:
-            raise ValueError(f"{matrix.label} {expected}; {broken.describe(adata.obs_names, tracks)}. {advice}")
+            raise ValueError(f"{matrix.label} {expected}; {broken.describe(names, tracks)}. {advice}")
 
     refuse(observed, found.not_flags, "must be 1 where counts were measured and 0 where not", "Correct the layer.")
     advice = "Count reads with chipvi.io.count_reads, or choose another layer."
@@ -165,10 +234,15 @@ def _check_and_survey(
     refuse(counts, found.not_counts, "must hold whole counts", advice)
     advice = "Put NaN where there is no signal, or choose another layer."
     refuse(signal, found.not_signal, "must hold arcsinh(-log10 p), finite and not negative", advice)
-    covariates_rc = _covariates(adata, keys.covariate_keys)
-    data = TrackData(tracks, segments, adata.obs_names, counts, observed, signal, found.summary, covariates_rc)
-    _require_depths(data, keys.depth_key)
-    return data, found.too_high
+    if keys.depth_key is not None:
+        assert tracks.depth is not None
+        _refuse_tracks(
+            tracks,
+            (found.summary.counts.number_t > 0) & np.isnan(tracks.depth),
+            f"column {keys.depth_key!r} must hold the reads of every track with counts",
+            "has none",
+            "Fill it in, or leave out depth_key to add up the counts.",
+        )
 
 
 def _covariates(adata: AnnData, names: Sequence[str]) -> np.ndarray:
@@ -191,8 +265,8 @@ def _covariates(adata: AnnData, names: Sequence[str]) -> np.ndarray:
 
 
 def _require_unique_regions(names: pd.Index) -> None:
-    repeated = names.duplicated()
-    if repeated.any():
+    if not names.is_unique:
+        repeated = names.duplicated()
         raise ValueError(
             f"obs_names must be unique; {names[repeated][0]} comes back{and_more(int(repeated.sum()))}. "
             "Rename the regions with adata.obs_names_make_unique()."
@@ -247,17 +321,6 @@ def _matrix(label: str, values: object) -> Matrix:
     return matrix
 
 
-def _require_depths(data: TrackData, depth_key: str | None) -> None:
-    counted = data.summary.counts.number_t > 0
-    _refuse_tracks(
-        data,
-        counted & np.isnan(data.depth_t) & (depth_key is not None),
-        f"column {depth_key!r} must hold the reads of every track with counts",
-        "has none",
-        "Fill it in, or leave out depth_key to add up the counts.",
-    )
-
-
 def _require_something_to_learn(data: TrackData) -> None:
     """Refuse data without a target to train on, and tracks about which nothing could be learnt."""
     tracks, counts = data.tracks, data.summary.counts
@@ -274,14 +337,14 @@ def _require_something_to_learn(data: TrackData) -> None:
     biosamples, assays = np.array(tracks.biosamples), np.array(tracks.assays)
     related = np.isin(biosamples, biosamples[observed]) | np.isin(assays, assays[observed])
     _refuse_tracks(
-        data,
+        tracks,
         ~related,
         "a track must have data, or share its biosample or its assay with one that has",
         "does not",
         "Leave it out, or check its NaN entries and its observed layer.",
     )
     _refuse_tracks(
-        data,
+        tracks,
         (counts.number_t > 0) & np.isnan(data.depth_t),
         "without depth_key a counted track must have reads",
         "has none in any region, so its depth is unknown",
@@ -289,8 +352,8 @@ def _require_something_to_learn(data: TrackData) -> None:
     )
 
 
-def _refuse_tracks(data: TrackData, broken_t: np.ndarray, expected: str, found: str, advice: str) -> None:
+def _refuse_tracks(tracks: Tracks, broken_t: np.ndarray, expected: str, found: str, advice: str) -> None:
     columns = np.flatnonzero(broken_t)
     if len(columns):
-        track = data.tracks.names[columns[0]]
+        track = tracks.names[columns[0]]
         raise ValueError(f"{expected}; track {track} {found}{and_more(len(columns))}. {advice}")

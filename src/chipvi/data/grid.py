@@ -134,6 +134,15 @@ class Initialisation:
         )
         return cls(log_center, log_depth_t.astype(np.float32), known_ba, counts, signal)
 
+    @classmethod
+    def blank(cls, grid: Grid) -> Initialisation:
+        """Of no data: for a module whose numbers are about to be loaded."""
+        shape = len(grid.biosamples), len(grid.assays)
+        # modules keep these arrays, so that none may be another's
+        starts = (CellStart(*(np.zeros(shape, dtype=np.float32) for _ in range(2))) for _ in range(2))
+        log_depth_t = np.zeros(len(grid.biosample_t), dtype=np.float32)
+        return cls(0.0, log_depth_t, np.zeros(shape, dtype=bool), *starts)
+
     def view(self, kind: ViewKind) -> CellStart:
         """Where the head of one view starts."""
         return self.counts if kind is ViewKind.COUNTS else self.signal

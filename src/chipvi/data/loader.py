@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 
 import numpy as np
 
@@ -11,6 +15,7 @@ from .minibatch import Minibatch, take_regions
 from .track_data import TrackData
 
 BLOCK = 32  # regions; longer blocks read less context per region, shorter ones mix better
+_AHEAD = 4  # minibatches that are read from files while the ones before are computed with
 
 
 class RegionLoader:
@@ -50,27 +55,29 @@ class RegionLoader:
         self._stride = count_per_window_bin(data.segments.bin_width)
         self._n_blocks = n_ranks * max(1, min(batch_size, len(rows) // n_ranks) // BLOCK)  # in a step of all ranks
         self._rank, self._n_ranks, self._n_steps = rank, n_ranks, n_steps
-        self._n_given = self._n_drawn = 0
-        self._blocks: list[np.ndarray] = []
+        self._n_given = 0
+        self._rows_of_steps: Iterator[np.ndarray] | None = None
 
     def __len__(self) -> int:
         return self._n_steps
 
     def __iter__(self) -> Iterator[Minibatch]:
-        while self._n_drawn < self._n_given:  # those before a checkpoint
-            self._draw()
-        for _ in range(self._n_drawn % self._n_steps, self._n_steps):
-            rows = self._draw()
-            self._n_given = self._n_drawn
-            yield take_regions(self._data, rows, self._half_widths)
+        if self._rows_of_steps is None:  # those before a checkpoint are drawn, for the order's sake, and not read
+            self._rows_of_steps = islice(self._draw_steps(), self._n_given, None)
+        epoch = islice(self._rows_of_steps, self._n_steps - self._n_given % self._n_steps)
+        for minibatch in taken(self._data, self._half_widths, epoch):
+            self._n_given += 1
+            yield minibatch
 
-    def _draw(self) -> np.ndarray:
-        """Rows of the next minibatch."""
-        while len(self._blocks) < self._n_blocks:
-            self._blocks += self._draw_pass()
-        chosen = self._blocks[self._rank : self._n_blocks : self._n_ranks]
-        self._blocks, self._n_drawn = self._blocks[self._n_blocks :], self._n_drawn + 1
-        return np.unique(np.concatenate(chosen))
+    def _draw_steps(self) -> Iterator[np.ndarray]:
+        """Rows of each step, without end."""
+        blocks: Iterator[np.ndarray] = iter(())
+        while True:
+            chosen = list(islice(blocks, self._n_blocks))
+            while len(chosen) < self._n_blocks:
+                blocks = self._draw_pass()
+                chosen += islice(blocks, self._n_blocks - len(chosen))
+            yield np.unique(np.concatenate(chosen[self._rank :: self._n_ranks]))
 
     def state_dict(self) -> dict[str, int]:
         """How many minibatches were given, for a checkpoint of Lightning."""
@@ -80,13 +87,17 @@ class RegionLoader:
         """Begin after as many minibatches: those before are drawn, for the order's sake, and not read."""
         self._n_given = state["n_given"]
 
-    def _draw_pass(self) -> list[np.ndarray]:
+    def _draw_pass(self) -> Iterator[np.ndarray]:
         """All rows once, in blocks that begin elsewhere in every pass; of narrow bins a block takes one in so many."""
         n_rows = BLOCK * self._stride
-        edges = np.arange(self._random.integers(1, n_rows + 1), len(self._rows), n_rows)
-        stretches = np.split(self._rows, edges)
-        blocks = [rows[n :: self._stride] for rows in stretches for n in range(min(self._stride, len(rows)))]
-        return [blocks[i] for i in self._random.permutation(len(blocks))]
+        first = int(self._random.integers(1, n_rows + 1))
+        edges = np.r_[0, np.arange(first, len(self._rows), n_rows), len(self._rows)]
+        n_blocks = np.minimum(self._stride, np.diff(edges))
+        stops = np.cumsum(n_blocks)
+        for block in self._random.permutation(stops[-1]):
+            stretch = int(np.searchsorted(stops, block, side="right"))
+            start = edges[stretch] + block - (stops[stretch] - n_blocks[stretch])
+            yield self._rows[start : edges[stretch + 1] : self._stride]
 
 
 class FixedMinibatches:
@@ -109,6 +120,33 @@ class FixedMinibatches:
         return -(-len(self._rows) // self._batch_size)
 
     def __iter__(self) -> Iterator[Minibatch]:
-        for start in range(0, len(self._rows), self._batch_size):
-            rows = self._rows[start : start + self._batch_size]
-            yield take_regions(self._data, rows, self._half_widths)
+        starts = range(0, len(self._rows), self._batch_size)
+        chosen = (self._rows[start : start + self._batch_size] for start in starts)
+        return taken(self._data, self._half_widths, chosen)
+
+
+def taken(data: TrackData, half_widths: tuple[int, ...], chosen: Iterator[np.ndarray]) -> Iterator[Minibatch]:
+    """The minibatches of these rows, in this order; from files a thread reads some ahead of who takes them.
+
+    Parameters
+    ----------
+    data, half_widths
+        As for :func:`chipvi.data.minibatch.take_regions`.
+    chosen
+        Rows of each minibatch.
+    """
+    calls = (partial(take_regions, data, rows, half_widths) for rows in chosen)
+    return (call() for call in calls) if data.in_memory else _ahead(calls)
+
+
+def _ahead(calls: Iterator[Callable[[], Minibatch]]) -> Iterator[Minibatch]:
+    """Results of calls, in their order, which a thread makes some ahead; an error comes where its result would."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = deque(pool.submit(call) for call in islice(calls, _AHEAD))
+        try:
+            while waiting:
+                minibatch = waiting.popleft().result()
+                waiting.extend(pool.submit(call) for call in islice(calls, 1))
+                yield minibatch
+        finally:
+            pool.shutdown(cancel_futures=True)

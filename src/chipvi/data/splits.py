@@ -120,8 +120,9 @@ def split_regions(
     if labels is not None:
         values = check_labels(labels)
         if set(values) <= set(_LABELS):
-            part = labels.astype(str).map(_LABELS).to_numpy()
-            split = Split(np.flatnonzero(part == "train"), np.flatnonzero(part == "validation"))
+            code_r, found = pd.factorize(labels)
+            part = np.array([_LABELS[str(label)] for label in found])
+            split = Split(*(np.flatnonzero((part == name)[code_r]) for name in ("train", "validation")))
             if not len(split.train):
                 raise ValueError(f"column {labels.name!r} of obs labels no region 'train'; found {values}.")
             _warn_of_short_pieces(split, segments, labels.name)
@@ -133,7 +134,7 @@ def split_regions(
                 f"valid and test; found only {values}. Leave out split_key to hold out stretches."
             )
     else:
-        if count_at_window_bin(n_regions, segments.bin_width) < _FEWEST_REGIONS:
+        if not validation_size or count_at_window_bin(n_regions, segments.bin_width) < _FEWEST_REGIONS:
             return Split(np.arange(n_regions), np.arange(0))
         rows = np.arange(n_regions)
         low_r, _ = segments.bounds(rows)

@@ -5,18 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 
 from .._messages import and_more
+from .annotation import RegionNames
 from .segments import Segments
-from .track_data import Matrix, Moments, Summary, find_present
+from .track_data import Matrix, Moments, Summary, are_counts, are_signal, find_present
 from .tracks import Tracks
 
 CHUNK_ENTRIES = 1_048_576
 """Entries of a matrix that are looked at together."""
-
-LOWEST_SIGNAL = -1e-3
-"""Signal is not negative, but for rounding."""
 
 PLAUSIBLE_SIGNAL = 8.0
 """arcsinh(-log10 p) above this means p below 1e-1490, so rather a forgotten arcsinh."""
@@ -37,7 +34,7 @@ class Findings:
             self.first = (start + int(row), int(column), float(values_rt[row, column]))
         self.number += number
 
-    def describe(self, region_names: pd.Index, tracks: Tracks) -> str:
+    def describe(self, region_names: RegionNames, tracks: Tracks) -> str:
         """Say where the first is, and how many follow."""
         if self.first is None:
             return "nothing"
@@ -77,21 +74,15 @@ def survey(
                 result.not_flags.add(observed_rt & (flags_rt != 1), flags_rt, start)
             values_rt = counts.read(start, stop)
             counted_rt = find_present(values_rt, observed_rt)
-            result.not_counts.add(counted_rt & ~_are_counts(values_rt), values_rt, start)
+            if (is_right_rt := are_counts(values_rt)) is not None:
+                result.not_counts.add(counted_rt & ~is_right_rt, values_rt, start)
             if not result.not_counts.number:
                 result.summary.counts.add(values_rt, counted_rt, width_r)
         if signal is not None:
             values_rt = signal.read(start, stop)
             signalled_rt = find_present(values_rt)
-            is_negative_rt = (values_rt < LOWEST_SIGNAL) & ~is_control_t
-            result.not_signal.add(is_negative_rt | np.isinf(values_rt), values_rt, start)
+            result.not_signal.add(~are_signal(values_rt, is_control_t), values_rt, start)
             result.too_high.add((values_rt > PLAUSIBLE_SIGNAL) & ~is_control_t, values_rt, start)
             if not result.not_signal.number:
                 result.summary.signal.add(values_rt, signalled_rt, width_r)
     return result
-
-
-def _are_counts(values_rt: np.ndarray) -> np.ndarray:
-    if values_rt.dtype.kind == "f":
-        return (values_rt >= 0) & (values_rt < np.inf) & (values_rt == np.floor(values_rt))
-    return values_rt >= 0

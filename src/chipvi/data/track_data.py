@@ -1,19 +1,26 @@
-"""Rows of counts and signal, read the same way from dense, sparse and backed data."""
+"""Rows of counts and signal, read the same way from memory, files and dask."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 
+from .._messages import and_more
+from .annotation import RegionNames
 from .segments import Segments
 from .tracks import Tracks
 
+LOWEST_SIGNAL = -1e-3
+"""Signal is not negative, but for rounding."""
+
 _CHUNK_ROWS = 16_384  # read together
+_NEAR = 64  # rows that are read though nobody asks for them, rather than from the file a second time
 SCVI_COLUMNS = ("_scvi_batch", "_indices")  # what scvi-tools adds to obs
 
 
@@ -151,13 +158,17 @@ class Matrix:
     label
         What to call it in messages, such as `layer 'counts'`.
     values
-        NumPy array, CSR matrix or array, HDF5 dataset, backed CSR, or anything else that slices to one of these.
+        NumPy array, CSR matrix or array, array or CSR matrix in an HDF5 file or zarr store, or an array of dask.
     """
 
     def __init__(self, label: str, values: Any) -> None:
         self.label = label
+        if hasattr(values, "__dask_graph__"):
+            # what dask only cuts into pieces is read without it
+            values = values.__dask_graph__().get(f"original-{values.name}", values)
+        self.source = values
         self._values = np.asarray(values) if isinstance(values, np.ndarray) else values
-        self._in_memory = isinstance(values, np.ndarray) or sp.issparse(values)
+        self.in_memory = isinstance(values, np.ndarray) or sp.issparse(values)
 
     @property
     def dtype(self) -> np.dtype:
@@ -165,15 +176,58 @@ class Matrix:
         return np.dtype(self._values.dtype)
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Rows from start to stop, dense, in the stored type."""
-        return _dense(self._values[start:stop])
+        """Rows from start to stop, dense, in the stored type.
+
+        Raises
+        ------
+        ValueError
+            If they cannot be read from the file.
+        """
+        if self.in_memory:
+            return _dense(self._values[start:stop])
+        try:
+            return _dense(self._pieces.read(start, stop) if self._pieces else self._values[start:stop])
+        except Exception as error:  # noqa: BLE001 - whatever h5py, zarr, dask and codecs raise for damaged files
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ValueError(f"{self.label} cannot be read at region {start:,} and after: {reason}") from error
 
     def read_rows(self, rows: np.ndarray) -> np.ndarray:
         """Take rows in any order, as often as asked, dense, in the stored type."""
-        if self._in_memory:
+        if self.in_memory:
             return _dense(self._values[rows])
-        distinct, back = np.unique(rows, return_inverse=True)  # files give rows once, and in order
-        return _dense(self._values[distinct])[back]
+        distinct, back = np.unique(rows, return_inverse=True)  # files are quickest where rows follow each other
+        runs = np.split(distinct, np.flatnonzero(np.diff(distinct) > _NEAR) + 1) if len(distinct) else []
+        parts = [self.read(int(run[0]), int(run[-1]) + 1)[run - run[0]] for run in runs]
+        return np.concatenate([self.read(0, 0), *parts])[back]
+
+    @cached_property
+    def _pieces(self) -> _Pieces | None:
+        return _Pieces(self._values) if hasattr(self._values, "__dask_graph__") else None
+
+
+class _Pieces:
+    """An array of dask, of which only the pieces that hold the rows asked for are computed.
+
+    To slice the array would take a time that grows with the number of its pieces.
+    """
+
+    def __init__(self, values: Any) -> None:
+        self._graph = values.__dask_graph__().to_dict()
+        self._name, self._n_columns = values.name, len(values.chunks[1])
+        self._edges = np.cumsum([0, *values.chunks[0]])
+        self._empty = np.zeros((0, values.shape[1]), dtype=values.dtype)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        if start == stop:
+            return self._empty
+        from dask import get
+        from dask.optimization import cull
+
+        first, last = np.searchsorted(self._edges, [start, stop - 1], side="right") - 1
+        keys: Any = [[(self._name, int(i), j) for j in range(self._n_columns)] for i in range(first, last + 1)]
+        graph, _ = cull(self._graph, [key for row in keys for key in row])
+        rows = [np.concatenate([_dense(piece) for piece in row], axis=1) for row in get(graph, keys)]
+        return np.concatenate(rows)[start - self._edges[first] : stop - self._edges[first]]
 
 
 class TrackData:
@@ -188,7 +242,7 @@ class TrackData:
     counts, observed, signal
         The matrices; None where there is none.
     summary
-        Moments of the data.
+        Moments of the data, or what finds them, and whatever breaks the contract, when they are first asked for.
     covariates_rc
         Region covariates (c), float32; no column for none.
     missing_t
@@ -199,23 +253,40 @@ class TrackData:
         self,
         tracks: Tracks,
         segments: Segments,
-        region_names: pd.Index,
+        region_names: RegionNames,
         counts: Matrix | None,
         observed: Matrix | None,
         signal: Matrix | None,
-        summary: Summary,
+        summary: Summary | Callable[[], Summary],
         covariates_rc: np.ndarray,
         missing_t: np.ndarray | None = None,
     ) -> None:
         self.tracks = tracks
         self.segments = segments
         self.region_names = region_names
-        self.summary = summary
+        self._summary = summary
         self.covariates_rc = covariates_rc
         self._counts = counts
         self._observed = observed
         self._signal = signal
         self._missing_t = missing_t
+
+    @property
+    def summary(self) -> Summary:
+        """Moments of the data."""
+        if not isinstance(self._summary, Summary):
+            self._summary = self._summary()
+        return self._summary
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether no file is read."""
+        return all(matrix.in_memory for matrix in self.matrices)
+
+    @property
+    def matrices(self) -> list[Matrix]:
+        """Those that there are."""
+        return [matrix for matrix in (self._counts, self._observed, self._signal) if matrix is not None]
 
     @property
     def n_regions(self) -> int:
@@ -238,10 +309,20 @@ class TrackData:
         is_target_t = ~self.tracks.is_control
         return tuple(kind for kind in self.seen if self.summary.view(kind).number_t[is_target_t].any())
 
-    @property
+    @cached_property
     def measured_t(self) -> np.ndarray:
-        """Which tracks have any count or signal, bool."""
-        return (self.summary.counts.number_t > 0) | (self.summary.signal.number_t > 0)
+        """Which tracks have any count or signal, bool; found without reading all, where nothing else is asked of it."""
+        if isinstance(self._summary, Summary):
+            return (self._summary.counts.number_t > 0) | (self._summary.signal.number_t > 0)
+        measured_t = np.zeros(self.n_tracks, dtype=bool)
+        for start in range(0, self.n_regions, _CHUNK_ROWS):
+            block = self.read(start, min(start + _CHUNK_ROWS, self.n_regions))
+            for kind in ViewKind:
+                if (entries := block.view(kind)) is not None:
+                    measured_t |= entries.present_rt.any(axis=0)
+            if measured_t.all():
+                break
+        return measured_t
 
     @property
     def counted_share_t(self) -> np.ndarray:
@@ -269,18 +350,18 @@ class TrackData:
         """Regions from start to stop, 0-based, stop excluded."""
         if not 0 <= start <= stop <= self.n_regions:
             raise IndexError(f"rows {start} to {stop} are not within the {self.n_regions} regions.")
-        return self._block(stop - start, lambda matrix: matrix.read(start, stop))
+        return self._block(range(start, stop), lambda matrix: matrix.read(start, stop))
 
     def read_rows(self, rows: np.ndarray) -> Block:
         """Regions by row number, 0-based, in any order; where rows follow each other `read` is quicker."""
         rows = np.asarray(rows, dtype=np.int64)
         if len(rows) and not (0 <= rows.min() and rows.max() < self.n_regions):
             raise IndexError(f"rows {rows.min()} to {rows.max()} are not within the {self.n_regions} regions.")
-        return self._block(len(rows), lambda matrix: matrix.read_rows(rows))
+        return self._block(rows, lambda matrix: matrix.read_rows(rows))
 
     def within(self, segments: Segments, rows: np.ndarray) -> TrackData:
         """The same data, neighbours as in these segments, moments over these ascending rows alone."""
-        summary = self.summary
+        summary = self._summary
         if len(rows) < self.n_regions:
             summary = Summary(Moments.none(self.n_tracks), Moments.none(self.n_tracks))
             for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
@@ -298,23 +379,50 @@ class TrackData:
         summary = Summary(self.summary.counts.without(missing_t), self.summary.signal.without(missing_t))
         return self._changed(self.segments, summary, missing_t)
 
-    def _changed(self, segments: Segments, summary: Summary, missing_t: np.ndarray | None) -> TrackData:
+    def _changed(
+        self, segments: Segments, summary: Summary | Callable[[], Summary], missing_t: np.ndarray | None
+    ) -> TrackData:
         """The same matrices, looked at in another way."""
         matrices = (self._counts, self._observed, self._signal)
         return TrackData(self.tracks, segments, self.region_names, *matrices, summary, self.covariates_rc, missing_t)
 
-    def _block(self, n_rows: int, read: Any) -> Block:
-        block = self._read_block(n_rows, read)
+    def _block(self, rows: Sequence[int] | np.ndarray, read: Any) -> Block:
+        block = self._read_block(rows, read)
         return block if self._missing_t is None else block.without(self._missing_t)
 
-    def _read_block(self, n_rows: int, read: Any) -> Block:
+    def _read_block(self, rows: Sequence[int] | np.ndarray, read: Any) -> Block:
         if self._counts is None:
-            shape = (n_rows, self.n_tracks)
+            shape = (len(rows), self.n_tracks)
             counts = Entries(np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=bool))
         else:
             observed_rt = None if self._observed is None else read(self._observed) != 0
-            counts = Entries(*split_missing(read(self._counts), observed_rt))
-        return Block(counts, None if self._signal is None else Entries(*split_missing(read(self._signal))))
+            values_rt = read(self._counts)
+            if not self._is_surveyed and (is_right_rt := are_counts(values_rt)) is not None:
+                is_right_rt |= ~find_present(values_rt, observed_rt)
+                self._require(is_right_rt, values_rt, f"{self._counts.label} must hold whole counts", rows)
+            counts = Entries(*split_missing(values_rt, observed_rt))
+        if self._signal is None:
+            return Block(counts)
+        values_rt = read(self._signal)
+        if not self._is_surveyed:
+            is_right_rt = are_signal(values_rt, self.tracks.is_control)
+            self._require(is_right_rt, values_rt, f"{self._signal.label} must hold arcsinh(-log10 p)", rows)
+        return Block(counts, Entries(*split_missing(values_rt)))
+
+    def _require(
+        self, is_right_rt: np.ndarray, values_rt: np.ndarray, expected: str, rows: Sequence[int] | np.ndarray
+    ) -> None:
+        """Refuse entries that break the contract, of data that were not surveyed before."""
+        if not is_right_rt.all():
+            row, column = np.unravel_index(int(np.argmin(is_right_rt)), is_right_rt.shape)
+            raise ValueError(
+                f"{expected}; region {self.region_names[int(rows[int(row)])]}, track {self.tracks.names[column]} is "
+                f"{values_rt[row, column]:g}{and_more(int((~is_right_rt).sum()))}."
+            )
+
+    @property
+    def _is_surveyed(self) -> bool:
+        return isinstance(self._summary, Summary)
 
 
 def names_of_layers(adata: Any) -> list[str]:
@@ -351,7 +459,17 @@ def find_present(values_rt: np.ndarray, observed_rt: np.ndarray | None = None) -
     return is_number_rt if observed_rt is None else is_number_rt & observed_rt
 
 
+def are_counts(values_rt: np.ndarray) -> np.ndarray | None:
+    """Where values are whole numbers from 0, also as floats; None for a type that holds no others."""
+    if values_rt.dtype.kind == "f":
+        return (values_rt >= 0) & (values_rt < np.inf) & (values_rt == np.floor(values_rt))
+    return None if values_rt.dtype.kind in "bu" else values_rt >= 0
+
+
+def are_signal(values_rt: np.ndarray, is_control_t: np.ndarray) -> np.ndarray:
+    """Where values are finite and not negative, or NaN; those of controls are any real numbers."""
+    return ~np.isinf(values_rt) & ~((values_rt < LOWEST_SIGNAL) & ~is_control_t)
+
+
 def _dense(rows: Any) -> np.ndarray:
-    if hasattr(rows, "compute"):  # dask
-        rows = rows.compute()
     return rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows)

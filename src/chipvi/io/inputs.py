@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import anndata
+import h5py
 import numcodecs.registry
+import numpy as np
 import pandas as pd
+import zarr
 from anndata import AnnData
+from anndata.io import read_elem, sparse_dataset
 
 from .. import _keys
+from ..data.annotation import number_rows, without_matrices
 from .text import as_whole, is_header, read_rows
 
 _READERS = {".h5ad": anndata.read_h5ad, ".zarr": anndata.read_zarr}
+_IN_MEMORY = 2**29  # bytes of matrices that are quicker to read once than piece by piece
 _BIGWIG = (".bw", ".bigwig")
 _URLS = ("http://", "https://", "ftp://")
 
@@ -41,6 +48,29 @@ def read_anndata(path: Path) -> AnnData:
     ValueError
         If there is none, or it is damaged or holds pickles, in a single line.
     """
+    return _opened(path, lambda path: _READERS[path.suffix](path))
+
+
+def open_anndata(path: Path) -> AnnData:
+    """Open an AnnData: regions and tracks are read, and matrices when their rows are asked for, if they are large.
+
+    Of the rest only `uns` is read. Regions that the file only numbers have no names of their own, and numbers as index.
+    Nothing in the file can run.
+
+    Parameters
+    ----------
+    path
+        File that ends in .h5ad, or folder that ends in .zarr.
+
+    Raises
+    ------
+    ValueError
+        As :func:`read_anndata`.
+    """
+    return _opened(path, _open_lazily)
+
+
+def _opened(path: Path, read: Callable[[Path], AnnData]) -> AnnData:
     if is_bigwig(path):
         raise ValueError(
             f"data must be regions x tracks, a file that ends in .h5ad or .zarr; {path.name} is a bigWig file. "
@@ -52,10 +82,34 @@ def read_anndata(path: Path) -> AnnData:
         raise ValueError(f"there is no {path}.")
     try:
         with without_pickles():
-            return _READERS[path.suffix](path)
+            return read(path)
     except Exception as error:  # noqa: BLE001 - whatever h5py, zarr and anndata raise for damaged files
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{path} cannot be read as an AnnData: {reason}") from error
+
+
+def _open_lazily(path: Path) -> AnnData:
+    group: Any = h5py.File(path, "r") if path.suffix == ".h5ad" else zarr.open_group(str(path), mode="r")
+    layers = group["layers"] if "layers" in group else {}
+    elements = {name: layers[name] for name in layers} | ({None: group["X"]} if "X" in group else {})
+    is_small = sum(map(_size, elements.values())) <= _IN_MEMORY
+    obs, var = (read_elem(group[name]) for name in ("obs", "var"))
+    adata = without_matrices(number_rows(obs), var, read_elem(group["uns"]) if "uns" in group else {})
+    for name, element in elements.items():
+        matrix = read_elem(element) if is_small else element
+        if hasattr(matrix, "attrs") and "csr" in matrix.attrs.get("encoding-type", ""):
+            matrix = sparse_dataset(matrix)
+        if name is None:
+            adata.X = matrix
+        else:
+            adata.layers[name] = matrix
+    return adata
+
+
+def _size(element: Any) -> int:
+    """Bytes of a matrix once it is read."""
+    parts = [element[name] for name in element] if hasattr(element, "keys") else [element]
+    return sum(int(np.prod(part.shape, dtype=np.int64)) * np.dtype(part.dtype).itemsize for part in parts)
 
 
 @contextmanager

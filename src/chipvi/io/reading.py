@@ -6,7 +6,8 @@ import logging
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,8 +28,28 @@ _MEMORY = 2**28  # bytes that a process needs before it reads
 _MEMORY_OF_REGION = 64
 _log = logging.getLogger(__name__)
 
-Arrays: TypeAlias = dict[str, Any]
+Arrays: TypeAlias = Mapping[str, Any]
 """What is read of a file: arrays of numbers and texts by name."""
+
+STRETCH = 2**18
+"""Regions that are kept, and written, together."""
+
+
+def cut(values: np.ndarray) -> dict[str, np.ndarray]:
+    """Values of all regions as arrays of stretches of them, each of which can be loaded by itself."""
+    return {f"stretch{n}": values[start : start + STRETCH] for n, start in enumerate(range(0, len(values), STRETCH))}
+
+
+def joined(arrays: Arrays) -> np.ndarray:
+    """The values that :func:`cut` has cut."""
+    numbers = sorted(int(name.removeprefix("stretch")) for name in arrays if name.startswith("stretch"))
+    return np.concatenate([stretch_of(arrays, number) for number in numbers])
+
+
+def stretch_of(arrays: Arrays, number: int) -> np.ndarray:
+    """The values of a stretch."""
+    values: np.ndarray = arrays[f"stretch{number}"]
+    return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +128,7 @@ class Reading:
                     found[number_of[id(task)]] = arrays
         if self.shard is not None:
             return None
-        return (_load(piece) if piece is not None else found.pop(number) for number, piece in enumerate(pieces))
+        return (_Kept(piece) if piece is not None else found.pop(number) for number, piece in enumerate(pieces))
 
     def _workers(self, files: Sequence[FileToRead], n_regions: int) -> Workers:
         processes = self.processes
@@ -155,13 +176,34 @@ def _read(call: Callable[[], Arrays], piece: Path | None) -> Arrays | None:
     require_shared(piece.parent)
     arrays = call()
     with written_whole(piece) as unfinished, unfinished.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez_compressed(file, **arrays)
     return None
 
 
-def _load(piece: Path) -> Arrays:
-    try:
-        with np.load(piece, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{piece} is damaged ({' '.join(str(error).split())}). Remove it, and run again.") from error
+class _Kept(Mapping[str, Any]):
+    """Arrays that were kept in a file, each loaded when it is asked for."""
+
+    def __init__(self, piece: Path) -> None:
+        self._piece = piece
+
+    def __getitem__(self, name: str) -> Any:
+        with self._open() as arrays:
+            return arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        with self._open() as arrays:
+            return iter(arrays.files)
+
+    def __len__(self) -> int:
+        with self._open() as arrays:
+            return len(arrays.files)
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        try:
+            with np.load(self._piece, allow_pickle=False) as arrays:
+                yield arrays
+        except (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(
+                f"{self._piece} is damaged ({' '.join(str(error).split())}). Remove it, and run again."
+            ) from error

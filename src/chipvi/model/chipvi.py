@@ -17,7 +17,7 @@ import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
-from scvi.data.fields import CategoricalObsField, LayerField
+from scvi.data.fields import LayerField
 from scvi.model.base import BaseModelClass
 
 from .. import _keys
@@ -47,13 +47,21 @@ from ..train.words import describe, describe_length, describe_outlook
 from .card import CardMixin
 from .diagnosis import DiagnosisMixin
 from .differential import DifferentialMixin
-from .field import TRACKS_FIELD, TracksField, registered_grid, registered_tracks, registered_widths
+from .field import (
+    TRACKS_FIELD,
+    OneBatch,
+    TracksField,
+    registered_grid,
+    registered_tracks,
+    registered_views,
+    registered_widths,
+)
 from .habits import HabitsMixin
 from .imputation import ImputationMixin
 from .intervals import IntervalMixin
 from .likelihood import LikelihoodMixin
 from .query import QueryMixin, ReferenceSize
-from .saving import SaveMixin
+from .saving import SaveMixin, weights_follow
 
 _STEPS = 3_000
 _QUERY_STEPS = 300
@@ -138,7 +146,7 @@ class ChipVI(
             denoise_weight=denoise_weight,
         )
         self._grid = registered_grid(self._tracks_state)
-        self.module = self._make_module(self.data)
+        self.module = self._make_module(self.data) if not weights_follow.get() else self._blank_module()
         self._model_summary_string = (
             f"ChipVI: {len(self.grid.biosamples)} biosamples x {len(self.grid.assays)} assays, "
             f"{len(self.grid.biosample_t)} tracks, n_latent: {n_latent}, n_hidden: {n_hidden}, head: {head}, "
@@ -168,7 +176,8 @@ class ChipVI(
         ----------
         adata
             Regions (rows) x tracks (columns). Without `segment_key`, `obs` places the regions with `chrom`, `start` and
-            `end` (0-based, half-open), sorted.
+            `end` (0-based, half-open), sorted. Its matrices may lie in memory, in a file (backed, or opened by
+            `anndata.experimental.read_lazy`, whose `obs` and `var` are then read into memory), or be arrays of dask.
         layer
             Layer with counts, whole numbers from 0, NaN where missing; None for X.
         observed_layer
@@ -204,14 +213,16 @@ class ChipVI(
         source_registry = kwargs.pop("source_registry", None)
         if source_registry is None:
             data = check_anndata(adata, keys)
+            tracks = TracksField(keys, data.seen, data.views, data.segments.widths)
         else:
             state = source_registry["field_registries"][TRACKS_FIELD]["state_registry"]
-            data = open_track_data(adata, keys, registered_tracks(state), registered_widths(state))
+            open_track_data(adata, keys, registered_tracks(state), registered_widths(state))
+            tracks = TracksField(keys, *registered_views(state), registered_widths(state))
         if adata.is_view:
             adata._init_as_actual(adata.copy())
         fields: list = [
-            TracksField(keys, data.seen, data.views, data.segments.widths),
-            CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, None),  # without one, predictions poison the registry
+            tracks,
+            OneBatch(),  # without one, predictions poison the registry
         ]
         if keys.layer is not None or adata.X is not None:
             fields.append(LayerField(REGISTRY_KEYS.X_KEY, keys.layer, is_count_data=False, correct_data_format=False))
@@ -484,6 +495,14 @@ class ChipVI(
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(MOST_STANDARDISED, len(rows))).astype(np.int64))]
         module.standardise(take_regions(data, rows, half_widths))
         return module
+
+    def _blank_module(self) -> ChipVAE:
+        """A module that looks at no data, for its weights are about to be loaded."""
+        half_widths = choose_half_widths(registered_widths(self._tracks_state).typical)
+        n_covariates = len(self.setup_keys.covariate_keys)
+        return self._module_cls(
+            self.grid, Initialisation.blank(self.grid), self.module_options, n_covariates, half_widths
+        )
 
     @property
     def context(self) -> str:

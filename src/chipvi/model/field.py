@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
-from scvi.data.fields import BaseAnnDataField
+from scvi import REGISTRY_KEYS
+from scvi.data.fields import BaseAnnDataField, CategoricalObsField
 
 from ..data.check import SetupKeys
 from ..data.grid import Grid
@@ -97,6 +99,18 @@ class TracksField(BaseAnnDataField):
         return read_tracks(adata.var, keys.biosample_key, keys.assay_key, keys.depth_key, keys.control_key)
 
 
+class OneBatch(CategoricalObsField):
+    """The batch that scvi-tools asks for, the same for all regions, a byte each."""
+
+    def __init__(self) -> None:
+        super().__init__(REGISTRY_KEYS.BATCH_KEY, None)
+
+    def _setup_default_attr(self, adata: AnnData) -> None:
+        self._original_attr_key = self.attr_key
+        codes = np.zeros(adata.n_obs, dtype=np.int8)
+        adata.obs[self.attr_key] = pd.Categorical.from_codes(codes, categories=np.zeros(1, dtype=np.int64))
+
+
 def registered_tracks(state_registry: dict[str, Any]) -> Tracks:
     """The tracks that a registry holds."""
     return Tracks(
@@ -112,7 +126,12 @@ def registered_widths(state_registry: dict[str, Any]) -> Widths:
     return Widths(state_registry["bin_width"], state_registry["typical_width"])
 
 
+def registered_views(state_registry: dict[str, Any]) -> tuple[list[ViewKind], list[ViewKind]]:
+    """Views that the data hold, and those that can be predicted, as a registry has them."""
+    seen, views = ([ViewKind(name) for name in state_registry[key]] for key in ("seen", "views"))
+    return seen, views
+
+
 def registered_grid(state_registry: dict[str, Any]) -> Grid:
     """The grid of the tracks that a registry holds."""
-    seen, views = ([ViewKind(name) for name in state_registry[key]] for key in ("seen", "views"))
-    return Grid.of(registered_tracks(state_registry), seen, views)
+    return Grid.of(registered_tracks(state_registry), *registered_views(state_registry))

@@ -18,9 +18,10 @@ from anndata import AnnData
 from .. import _keys
 from .._arguments import checked, require_processes, require_shard
 from .._files import digest, require_writable
+from ..data.annotation import named, take_rows, without_matrices
 from ..data.track_data import SCVI_COLUMNS, ViewKind
 from ..io.genomes import assembly_of
-from ..module.features import Surroundings
+from ..module.inputs import Surroundings
 from ..predict.imputation import Imputation, Imputer, choose_workers, only
 from ..predict.predictor import shared_draws
 from ..predict.quantiles import latent_noise
@@ -49,6 +50,8 @@ class ImputationMixin(RequestMixin):
         processes: int | None = None,
         executor: Executor | None = None,
         shard: tuple[int, int] | None = None,
+        intervals: bool = True,
+        denoised: bool = True,
     ) -> AnnData | Path:
         """Impute and denoise in one pass.
 
@@ -75,14 +78,17 @@ class ImputationMixin(RequestMixin):
             With (2, 4), only the second of four parts of the regions is imputed, and kept beside `out`. The parts may
             be done at the same time, on several machines with one file system; the same call without `shard` then does
             what is missing, if anything is, and writes `out`.
+        intervals, denoised
+            False leaves out these layers, and the time that they take.
 
         Returns
         -------
         Regions x tracks, or with `out` the path written. X is the imputed count; the layers are `lower` and `upper`
         (ends of the interval, counts), `dispersion`, `denoised` (expected count, own data used), and with signal `pval`
         and `pval_std` (arcsinh(-log10 p)). Without counts X is the imputed signal. `uns["chipvi"]` has what it comes
-        from: the `model`, a digest of its `weights`, the `version` of chipvi, the `level`, the `depth` if one was asked
-        for, the `assembly` if the data name one UCSC has, and which tracks were `measured` and which only `imputed`.
+        from: the `model`, a digest of its `weights`, the `version` of chipvi, the `level` of the intervals, the `depth`
+        if one was asked for, the `assembly` if the data name one UCSC has, and which tracks were `measured` and which
+        only `imputed`.
 
         Raises
         ------
@@ -100,12 +106,13 @@ class ImputationMixin(RequestMixin):
             require_writable(Path(out))
         elif shard is not None:
             raise ValueError("a shard is kept beside the file that it becomes part of; name the file with out.")
-        work = self.plan_imputation(adata, indices, tracks, depth, level, batch_size, processes, executor)
+        plan = (level, batch_size, processes, executor, intervals, denoised)
+        work = self.plan_imputation(adata, indices, tracks, depth, *plan)
         if out is not None:
             return work.write(Path(out), shard)
         frame, back = work.frame, work.request.back
         arrays = {name: values[back] for name, values in work.compute().items()}
-        obs = frame.obs.iloc[back].copy()
+        obs = named(frame.obs).iloc[back].copy()
         return AnnData(X=arrays.pop("X"), obs=obs, var=frame.var, uns=frame.uns, layers=arrays)
 
     @documented
@@ -119,6 +126,8 @@ class ImputationMixin(RequestMixin):
         batch_size: int | None = None,
         processes: int | None = None,
         executor: Executor | None = None,
+        intervals: bool = True,
+        denoised: bool = True,
     ) -> Imputation:
         """Check and prepare what :meth:`impute` does; errors are the same.
 
@@ -130,6 +139,8 @@ class ImputationMixin(RequestMixin):
         %(batch_size)s
         processes, executor
             Who imputes.
+        intervals, denoised
+            What to compute beside the imputed counts.
         """
         require_level(level)
         require_processes(processes)
@@ -139,21 +150,21 @@ class ImputationMixin(RequestMixin):
         request = self._request(adata, indices, tracks, depth, module)
         request.require_others()
         source = self.adata if adata is None else adata
-        frame = AnnData(
-            obs=source.obs.drop(columns=list(SCVI_COLUMNS), errors="ignore").iloc[request.rows],
+        frame = without_matrices(
+            obs=take_rows(source.obs.drop(columns=list(SCVI_COLUMNS), errors="ignore"), request.rows),
             var=request.target_table(with_depth=self.grid.has_counts),
-            uns={_keys.PROVENANCE: self._provenance(request, source.uns, level, depth)},
+            uns={_keys.PROVENANCE: self._provenance(request, source.uns, level if intervals else None, depth)},
         )
         return Imputation(
             request,
-            Imputer(request.predictor, level, self.grid.views),
+            Imputer(request.predictor, level if intervals else None, self.grid.views, denoised),
             batch_size,
             frame,
             choose_workers(processes, executor, request, is_on_cpu),
         )
 
     def _provenance(
-        self, request: Request, uns: Mapping[str, Any], level: float, depth: float | None
+        self, request: Request, uns: Mapping[str, Any], level: float | None, depth: float | None
     ) -> dict[str, Any]:
         """What a result comes from, in terms that files of an AnnData hold."""
         state = self.module.state_dict().items()
@@ -163,10 +174,11 @@ class ImputationMixin(RequestMixin):
             "model": self._model_summary_string,
             "weights": digest(*(part for name, tensor in state for part in (name, tensor.cpu().contiguous().numpy()))),
             "version": version("chipvi"),
-            "level": level,
             "measured": names[is_measured_n],
             "imputed": names[~is_measured_n],
         }
+        if level is not None:
+            found["level"] = level
         if depth is not None:
             found["depth"] = float(depth)
         if (assembly := assembly_of(uns)) is not None:

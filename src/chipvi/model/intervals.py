@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from .._arguments import LARGEST_SEED, checked, require_whole
 from ..data.track_data import ViewKind
-from ..module.features import Surroundings
+from ..module.inputs import Surroundings
 from ..nn import NegativeBinomial
 from ..predict.predictor import independent_draws, shared_draws
 from ..predict.quantiles import latent_noise, nb_mixture_quantile, tails

@@ -17,7 +17,7 @@ from .. import _keys
 from .._arguments import checked
 from .._messages import and_more, levels_to_caller, listed, unknown
 from ..calibrate.hierarchy import learn_from_given
-from ..data.check import SetupKeys, check_anndata
+from ..data.check import SetupKeys, check_anndata, surveyed_once
 from ..data.grid import (
     CellStart,
     Grid,
@@ -116,6 +116,12 @@ class QueryMixin:
             raise TypeError(f"model must be a {cls.__name__} or the folder of one; it is a {type(model).__name__}.")
         if not reference.is_trained_:
             raise ValueError("the model of the reference is not trained yet. Call its train() first.")
+        with surveyed_once():
+            return cls._join_query(adata, reference)
+
+    @classmethod
+    def _join_query(cls, adata: AnnData, reference: Any) -> Any:
+        """The model of :meth:`load_query_data`."""
         keys, known, grid = reference.setup_keys, reference.data, reference.grid
         new = open_query(adata, keys, known, grid)
         joined = join(adata.obs, new, reference.adata.obs, known, keys, grid.has_counts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Sequence
 from contextlib import ExitStack
+from contextvars import ContextVar
 from dataclasses import asdict
 from importlib.metadata import version
 from os import PathLike
@@ -25,6 +26,9 @@ from ..io.inputs import read_anndata
 from ..train.runner import choose_accelerator
 from .query import ReferenceSize
 from .saved import SavedModel, cannot_be_read
+
+weights_follow: ContextVar[bool] = ContextVar("weights_follow", default=False)
+"""Whether a model is made to load weights into, so that it need not look at the data."""
 
 
 class SaveMixin:
@@ -164,8 +168,12 @@ class SaveMixin:
         _, _, torch_device = parse_device_args(accelerator, device, return_device="torch", validate_single_device=True)
         with surveyed_once():
             cls.setup_anndata(adata, source_registry=saved.registry, **saved.registry["setup_args"])
-            with cannot_be_read(path):
-                model = cls(adata, **saved.init_params)
+            token = weights_follow.set(True)
+            try:
+                with cannot_be_read(path):
+                    model = cls(adata, **saved.init_params)
+            finally:
+                weights_follow.reset(token)
         with cannot_be_read(path):
             size = saved.attributes.get("reference_size_")
             for name, value in saved.attributes.items():

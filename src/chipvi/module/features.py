@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from ..data.track_data import ViewKind
-from .inputs import Average, OwnCounts, Queries, Visible
-
-
-@dataclass(frozen=True, eq=False)
-class WindowMeans:
-    """One view of all tracks around each region.
-
-    Parameters
-    ----------
-    value_rts
-        Mean over each window (s): rates, or signal.
-    present_rt
-        1 where a track is visible with any value, else 0.
-    """
-
-    value_rts: Tensor
-    present_rt: Tensor
+from .inputs import Average, OwnCounts, Visible, WindowMeans
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,41 +38,6 @@ class OthersMeans:
         """The same, without the weighted average if that is of no use."""
         weighted = replace(self.weighted, present_rqa=self.weighted.present_rqa * is_of_use)
         return replace(self, weighted=weighted, trust_rqa=self.trust_rqa * is_of_use)
-
-    def of(self, q: int) -> OthersMeans:
-        """Those of one biosample."""
-        equal, weighted = (
-            AssayMeans(one.value_rqas[:, q : q + 1], one.present_rqa[:, q : q + 1])
-            for one in (self.equal, self.weighted)
-        )
-        return OthersMeans(equal, weighted, self.trust_rqa[:, q : q + 1])
-
-
-@dataclass(frozen=True, eq=False)
-class Surroundings:
-    """All that is looked at around each region, once for all that is asked there.
-
-    Parameters
-    ----------
-    visible
-        What may be seen.
-    means
-        Window means of all tracks, by view.
-    others
-        Averages of the others for some biosamples (q), by view.
-    reads_rt, is_seen_rt
-        Reads in the region itself, and 1 where they are visible.
-    """
-
-    visible: Visible
-    means: Mapping[ViewKind, WindowMeans]
-    others: Mapping[ViewKind, OthersMeans]
-    reads_rt: Tensor
-    is_seen_rt: Tensor
-
-    def of(self, q: int) -> Surroundings:
-        """Those of one biosample."""
-        return replace(self, others={kind: others.of(q) for kind, others in self.others.items()})
 
 
 class TrackGrid(nn.Module):
@@ -158,16 +105,17 @@ class TrackGrid(nn.Module):
         has_rqa = (weight_prqa[0] > 0).float()
         return OthersMeans(AssayMeans(mean_prqas[0], has_rqa), AssayMeans(mean_prqas[1], has_rqa), weight_prqa[1])
 
-    def own_counts(self, around: Surroundings, queries: Queries, own: AssayMeans, windows_rqa: Tensor) -> OwnCounts:
+    def own_counts(self, visible: Visible, biosample_q: Tensor, own: AssayMeans, windows_rqa: Tensor) -> OwnCounts:
         """Reads of a biosample's own tracks in the region itself, beside their rate over the windows."""
-        visible = around.visible
-        reads = self.own(WindowMeans(around.reads_rt.unsqueeze(-1), around.is_seen_rt), queries.biosample_q)
+        minibatch, own_row_r = visible.minibatch, visible.minibatch.own_row_r
+        seen_rt = (minibatch.counts.present_lt[own_row_r] & visible.visible_rt).float()
+        reads = self.own(WindowMeans(minibatch.counts.value_lt[own_row_r].unsqueeze(-1), seen_rt), biosample_q)
         log_depth_t = visible.log_depth_t + visible.log_keep
-        log_depth_qa = log_depth_t[self.track_ba[queries.biosample_q].clamp_min(0)]
+        log_depth_qa = log_depth_t[self.track_ba[biosample_q].clamp_min(0)]
         return OwnCounts(
             reads_rqa=reads.value_rqas.squeeze(-1),
             is_seen_rqa=reads.present_rqa,
-            log_exposure_rqa=log_depth_qa + visible.minibatch.log_width_r[:, None, None],
+            log_exposure_rqa=log_depth_qa + minibatch.log_width_r[:, None, None],
             windows_rqa=windows_rqa,
             has_rqa=own.present_rqa,
         )

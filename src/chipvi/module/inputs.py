@@ -59,12 +59,15 @@ class Queries:
         Assay that a query must not see of its own biosample; `NO_ASSAY` for none.
     assay_qg
         Assays to predict.
+    place_q
+        Position of each biosample among those that were looked at; None where they are the same.
     """
 
     biosample_q: Tensor
     embedding_q: Tensor
     leave_out_q: Tensor
     assay_qg: Tensor
+    place_q: Tensor | None = None
 
     @property
     def cell_qg(self) -> tuple[Tensor, Tensor]:
@@ -75,6 +78,24 @@ class Queries:
         """1 for the assays that a query may see of its own biosample, else 0."""
         assay_a = torch.arange(n_assays, device=self.leave_out_q.device)
         return (assay_a != self.leave_out_q[:, None]).float()
+
+    @property
+    def may_see_qg(self) -> Tensor:
+        """1 for the targets whose own data their query may see, else 0."""
+        return (self.assay_qg != self.leave_out_q[:, None]).float()
+
+    def look_up(self, x_rqa: Tensor) -> Tensor:
+        """What was looked at of their biosamples."""
+        return x_rqa if self.place_q is None else x_rqa.index_select(1, self.place_q)
+
+    def pick(self, x_rqa: Tensor) -> Tensor:
+        """Of all assays of the biosamples that were looked at those of each target, whatever axes follow."""
+        n_assays, place_q = x_rqa.shape[2], self.place_q
+        if place_q is None:
+            place_q = torch.arange(x_rqa.shape[1], device=self.assay_qg.device)
+        index_qg = place_q[:, None] * n_assays + self.assay_qg
+        picked = x_rqa.flatten(1, 2).index_select(1, index_qg.flatten())
+        return picked.view(len(x_rqa), *index_qg.shape, *x_rqa.shape[3:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,10 +168,7 @@ class LossWeights:
 
 @dataclass(frozen=True, eq=False)
 class Slots:
-    """One view of every assay, standardised: window means, and 1 where there is anything; 0 where there is nothing.
-
-    What all queries share has one of them.
-    """
+    """One view of every assay, standardised: window means, and 1 where there is anything; 0 where there is nothing."""
 
     feature_rqas: Tensor
     present_rqa: Tensor
@@ -159,14 +177,6 @@ class Slots:
     def packed_rqai(self) -> Tensor:
         """All numbers of an assay behind each other (i), as a linear layer takes them."""
         return torch.cat([self.feature_rqas, self.present_rqa.unsqueeze(-1)], dim=-1)
-
-    def times(self, factor_qa: Tensor) -> Slots:
-        """The same where the factor is 1, nothing where it is 0."""
-        return Slots(self.feature_rqas * factor_qa.unsqueeze(-1), self.present_rqa * factor_qa)
-
-    def zeros(self) -> Slots:
-        """As if there were nothing."""
-        return Slots(torch.zeros_like(self.feature_rqas), torch.zeros_like(self.present_rqa))
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,9 +206,9 @@ class Average:
             torch.where(has_rqa, self.has_rqa, other.has_rqa),
         )
 
-    def pick(self, assay_qg: Tensor) -> Average:
+    def pick(self, queries: Queries) -> Average:
         """The same of each target's assay."""
-        return Average(*(pick(x, assay_qg) for x in (self.windows_rqa, self.region_rqa, self.has_rqa)))
+        return Average(*map(queries.pick, (self.windows_rqa, self.region_rqa, self.has_rqa)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,29 +237,43 @@ class OwnCounts:
 
     def pick(self, queries: Queries) -> OwnCounts:
         """The same of each target's assay, as if nothing were visible where that is left out."""
-        may_see_qg = (queries.assay_qg != queries.leave_out_q[:, None]).float()
-        return OwnCounts(*(pick(x, queries.assay_qg) * may_see_qg for x in self._every))
+        return OwnCounts(*(queries.pick(x) * queries.may_see_qg for x in self._every))
 
     def zeros(self) -> OwnCounts:
         """As if nothing were visible."""
         return OwnCounts(*map(torch.zeros_like, self._every))
 
 
-def pick(x_rqa: Tensor, assay_qg: Tensor) -> Tensor:
-    """Of all assays those of each target, whatever axes follow; what all queries share has one of them."""
-    n_of_x, n_assays = x_rqa.shape[1:3]
-    query_q1 = torch.arange(len(assay_qg), device=assay_qg.device)[:, None] % n_of_x
-    index = (query_q1 * n_assays + assay_qg).flatten()
-    return x_rqa.flatten(1, 2).index_select(1, index).view(len(x_rqa), *assay_qg.shape, *x_rqa.shape[3:])
+@dataclass(frozen=True, eq=False)
+class WindowMeans:
+    """One view of all tracks around each region.
+
+    Parameters
+    ----------
+    value_rts
+        Mean over each window (s): rates, or signal.
+    present_rt
+        1 where a track is visible with any value, else 0.
+    """
+
+    value_rts: Tensor
+    present_rt: Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class ViewEncoding:
-    """What the decoder may look up of one view: features of the others and of a biosample's own, and the averages."""
+class ViewFeatures:
+    """What is known of one view of some biosamples (q).
 
-    others: Slots
-    relatives: Slots
-    own: Slots
+    Parameters
+    ----------
+    others_rqai, own_rqai
+        Standardised features by assay: of the averages of the others, of all alike and weighted, and of the own tracks.
+    average, weighted
+        The averages.
+    """
+
+    others_rqai: Tensor
+    own_rqai: Tensor
     average: Average
     weighted: Average
 
@@ -258,10 +282,38 @@ class ViewEncoding:
         """The weighted average where there is one, or else that of all alike."""
         return self.weighted.where_any(self.average)
 
-    @property
-    def slots(self) -> tuple[Slots, ...]:
-        """All features."""
-        return self.others, self.relatives, self.own
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """All that is looked at around each region, once for whatever is asked of some biosamples (q).
+
+    Parameters
+    ----------
+    visible
+        What may be seen.
+    means
+        Window means of all tracks, by view.
+    views
+        What is known of the biosamples, by view.
+    own_counts
+        Visible counts of their own tracks; None for a model without counts.
+    covariates_rc
+        Standardised region covariates.
+    log_width_r
+        Log width of each region, in typical ones.
+    """
+
+    visible: Visible
+    means: Mapping[ViewKind, WindowMeans]
+    views: Mapping[ViewKind, ViewFeatures]
+    own_counts: OwnCounts | None
+    covariates_rc: Tensor
+    log_width_r: Tensor
+
+    def without_own(self) -> Surroundings:
+        """The same without the biosamples' own tracks."""
+        views = {k: replace(view, own_rqai=torch.zeros_like(view.own_rqai)) for k, view in self.views.items()}
+        return replace(self, views=views, own_counts=None if self.own_counts is None else self.own_counts.zeros())
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,22 +326,13 @@ class Encoding:
         Of the latent, shape (r, q, k).
     z_rqk
         A draw of it.
-    views
-        What the decoder may look up, by view.
-    own_counts
-        Visible counts of the biosample's own tracks; None for a model without counts.
-    covariates_rc
-        Standardised region covariates.
-    log_width_r
-        Log width of each region, in typical ones.
+    around
+        What the decoder may look up.
     """
 
     posterior: Normal
     z_rqk: Tensor
-    views: Mapping[ViewKind, ViewEncoding]
-    own_counts: OwnCounts | None
-    covariates_rc: Tensor
-    log_width_r: Tensor
+    around: Surroundings
 
     def with_latent(self, z_rqk: Tensor) -> Encoding:
         """The same with another draw of the latent."""
@@ -297,8 +340,7 @@ class Encoding:
 
     def without_own(self) -> Encoding:
         """A biosample's own data known through the latent only, as a likelihood given it must."""
-        views = {kind: replace(view, own=view.own.zeros()) for kind, view in self.views.items()}
-        return replace(self, views=views, own_counts=None if self.own_counts is None else self.own_counts.zeros())
+        return replace(self, around=self.around.without_own())
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,8 +26,19 @@ from ..nn import (
     make_count_head,
     similarity_scores,
 )
-from .features import OthersMeans, Surroundings, TrackGrid, WindowMeans, WindowOffsets
-from .inputs import Encoding, Example, LossWeights, Queries, Slots, Truth, ViewEncoding, ViewPrediction, Visible, pick
+from .features import TrackGrid, WindowOffsets
+from .inputs import (
+    Encoding,
+    Example,
+    LossWeights,
+    Queries,
+    Surroundings,
+    Truth,
+    ViewFeatures,
+    ViewPrediction,
+    Visible,
+    WindowMeans,
+)
 from .views import CountView, SignalView, TargetInputs, View
 
 _SIMILARITY_WINDOW = -3  # from the widest, over which biosamples are compared: 1.4 kb of bins
@@ -281,7 +292,7 @@ class ChipVAE(BaseModuleClass):
         return encoding.with_latent(posterior.loc + posterior.scale * noise)
 
     def look(self, visible: Visible, biosample_q: Tensor) -> Surroundings:
-        """Window means around each region, and their averages over the others of some biosamples.
+        """What is known of some biosamples around each region.
 
         Parameters
         ----------
@@ -290,17 +301,26 @@ class ChipVAE(BaseModuleClass):
         biosample_q
             Biosamples that may be asked for.
         """
-        minibatch, own_row_r = visible.minibatch, visible.minibatch.own_row_r
-        log_weight_qab = self.affinity(biosample_q)
-        means: dict[ViewKind, WindowMeans] = {}
-        others: dict[ViewKind, OthersMeans] = {}
+        log_weight_qab, own_counts = self.affinity(biosample_q), None
+        means, views = {}, {}
         with torch.autocast(biosample_q.device.type, enabled=False):
             for view in self.seen:
                 means[view.kind] = view.means(visible)
-                found = self.tracks.averages_of_others(means[view.kind], biosample_q, log_weight_qab)
-                others[view.kind] = found.times(self.affinity.is_of_use)
-        is_seen_rt = (minibatch.counts.present_lt[own_row_r] & visible.visible_rt).float()
-        return Surroundings(visible, means, others, minibatch.counts.value_lt[own_row_r], is_seen_rt)
+                own = self.tracks.own(means[view.kind], biosample_q)
+                others = self.tracks.averages_of_others(means[view.kind], biosample_q, log_weight_qab)
+                others = others.times(self.affinity.is_of_use)
+                relatives = replace(view.slots(others.weighted), present_rqa=others.trust_rqa)
+                views[view.kind] = ViewFeatures(
+                    others_rqai=torch.cat([view.slots(others.equal).packed_rqai, relatives.packed_rqai], dim=-1),
+                    own_rqai=view.slots(own).packed_rqai,
+                    average=self.offsets.average(others.equal, view.number),
+                    weighted=self.offsets.relatives(others.weighted, view.number),
+                )
+                if view.kind is ViewKind.COUNTS:
+                    windows_rqa = self.offsets.own_over_windows(own)
+                    own_counts = self.tracks.own_counts(visible, biosample_q, own, windows_rqa)
+        covariates_rc = (visible.minibatch.covariates_rc - self.covariate_shift_c) / self.covariate_scale_c
+        return Surroundings(visible, means, views, own_counts, covariates_rc, visible.minibatch.log_width_r)
 
     def encode(self, around: Surroundings, queries: Queries) -> Encoding:
         """Latent of each query in each region, at its mean.
@@ -308,35 +328,22 @@ class ChipVAE(BaseModuleClass):
         Parameters
         ----------
         around
-            Of :meth:`look`, of the biosamples of the queries.
+            Of :meth:`look`.
         queries
             What is asked.
         """
-        views, own_counts, may_see_qa = {}, None, queries.may_see_qa(self.tracks.track_ba.shape[1])
-        with torch.autocast(queries.biosample_q.device.type, enabled=False):
-            for view in self.seen:
-                own = self.tracks.own(around.means[view.kind], queries.biosample_q)
-                others = around.others[view.kind]
-                views[view.kind] = ViewEncoding(
-                    others=view.slots(others.equal),
-                    relatives=replace(view.slots(others.weighted), present_rqa=others.trust_rqa),
-                    own=view.slots(own).times(may_see_qa),
-                    average=self.offsets.average(others.equal, view.number),
-                    weighted=self.offsets.relatives(others.weighted, view.number),
-                )
-                if view.kind is ViewKind.COUNTS:
-                    own_counts = self.tracks.own_counts(around, queries, own, self.offsets.own_over_windows(own))
-        minibatch = around.visible.minibatch
-        covariates_rc = (minibatch.covariates_rc - self.covariate_shift_c) / self.covariate_scale_c
+        views = around.views.values()
+        own_rqai = torch.cat([queries.look_up(view.own_rqai) for view in views], dim=-1)
+        may_see_qa1 = queries.may_see_qa(own_rqai.shape[2]).unsqueeze(-1)
         mean_rqk, std_rqk = self.encoder(
-            _side_by_side([one for view in views.values() for one in (view.others, view.relatives)]),
-            _side_by_side([view.own for view in views.values()]),
+            torch.cat([queries.look_up(view.others_rqai) for view in views], dim=-1).flatten(2),
+            (own_rqai * may_see_qa1).flatten(2),
             self.biosamples(queries.embedding_q),
-            covariates_rc,
+            around.covariates_rc,
             around.visible.log_keep,
         )
         posterior = Normal(mean_rqk.float(), std_rqk.float(), validate_args=False)
-        return Encoding(posterior, posterior.loc, views, own_counts, covariates_rc, minibatch.log_width_r)
+        return Encoding(posterior, posterior.loc, around)
 
     def generative(self, encoding: Encoding, queries: Queries, log_depth_rqg: Tensor) -> dict[ViewKind, ViewPrediction]:
         """Distributions of the targets of each query, by view.
@@ -348,29 +355,34 @@ class ChipVAE(BaseModuleClass):
         log_depth_rqg
             Log depth of each target, less the centre; broadcasts over regions.
         """
-        raw_rqgo = self._decode(encoding, queries)
-        log_exposure_rqg = log_depth_rqg + encoding.log_width_r[:, None, None]
-        own = None if encoding.own_counts is None else encoding.own_counts.pick(queries)
+        return self.predict(self.decode(encoding, queries), encoding.around, queries, log_depth_rqg)
+
+    def decode(self, encoding: Encoding, queries: Queries) -> Tensor:
+        """Raw numbers for the heads of each target, shape (r, q, g, outputs)."""
+        picked = []
+        for view in encoding.around.views.values():
+            own_rqgi = queries.pick(view.own_rqai) * queries.may_see_qg.unsqueeze(-1)
+            picked += [queries.pick(view.others_rqai), own_rqgi]
+        covariates_rqgc = encoding.around.covariates_rc[:, None, None].expand(*picked[0].shape[:3], -1)
+        features_rqgi = torch.cat([*picked, covariates_rqgc], dim=-1)
+        embedding_qe = self.biosamples(queries.embedding_q)
+        return self.decoder(encoding.z_rqk, embedding_qe, queries.assay_qg, features_rqgi).float()
+
+    def predict(
+        self, raw_rqgo: Tensor, around: Surroundings, queries: Queries, log_depth_rqg: Tensor
+    ) -> dict[ViewKind, ViewPrediction]:
+        """Distributions of the targets given the raw numbers of :meth:`decode`; otherwise as :meth:`generative`."""
+        log_exposure_rqg = log_depth_rqg + around.log_width_r[:, None, None]
+        own = None if around.own_counts is None else around.own_counts.pick(queries)
         predicted, first = {}, 0
         for view in self.views:
-            raw_view_rqgo = raw_rqgo[..., first : first + view.n_outputs]
-            target = TargetInputs(
-                encoding.views[view.kind].average.pick(queries.assay_qg),
-                encoding.views[view.kind].weighted.pick(queries.assay_qg),
-                own,
-                log_exposure_rqg,
+            raw_view_rqgo, known = raw_rqgo[..., first : first + view.n_outputs], around.views[view.kind]
+            averages = known.average.pick(queries), known.weighted.pick(queries)
+            predicted[view.kind] = view.predict(
+                raw_view_rqgo, queries, TargetInputs(*averages, own, log_exposure_rqg), self.offsets
             )
-            predicted[view.kind] = view.predict(raw_view_rqgo, queries, target, self.offsets)
             first += view.n_outputs
         return predicted
-
-    def _decode(self, encoding: Encoding, queries: Queries) -> Tensor:
-        """Raw numbers for the heads of each target, shape (r, q, g, outputs)."""
-        z_rqk, assay_qg = encoding.z_rqk, queries.assay_qg
-        picked = [pick(one.packed_rqai, assay_qg) for view in encoding.views.values() for one in view.slots]
-        covariates_rqgc = encoding.covariates_rc[:, None, None].expand(*picked[0].shape[:3], -1)
-        features_rqgi = torch.cat([*picked, covariates_rqgc], dim=-1)
-        return self.decoder(z_rqk, self.biosamples(queries.embedding_q), assay_qg, features_rqgi).float()
 
     def loss(
         self,
@@ -398,7 +410,7 @@ class ChipVAE(BaseModuleClass):
         terms: dict[str, Tensor] = {}
         kl = kl_rq.sum() / weights.latents
         loss = kl_weight * self.options.kl_weight / self.tracks.track_ba.shape[1] * kl
-        log_exposure_rqg = tensors.log_depth_rqg + inference_outputs.log_width_r[:, None, None]
+        log_exposure_rqg = tensors.log_depth_rqg + inference_outputs.around.log_width_r[:, None, None]
         for v, view in enumerate(self.views):
             truth = tensors.truth[view.kind]
             nll_rqg, mismatch_rqg = view.losses(generative_outputs[view.kind], truth, tensors.queries, log_exposure_rqg)
@@ -473,8 +485,3 @@ class ChipVAE(BaseModuleClass):
         """Know the cells of these tracks from now on, beside those known before."""
         t = torch.as_tensor(columns, device=self.known_ba.device)
         self.known_ba[self.tracks.biosample_t[t], self.tracks.assay_t[t]] = True
-
-
-def _side_by_side(slots: list[Slots]) -> Tensor:
-    """Features of all assays, assay by assay (r, q, i)."""
-    return torch.cat([one.packed_rqai for one in slots], dim=-1).flatten(2)

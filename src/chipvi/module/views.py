@@ -14,8 +14,8 @@ from ..data.grid import CellStart
 from ..data.track_data import ViewKind
 from ..nn import CountHead, GaussianHead, NegativeBinomial, log_ratio, log_update, window_means, window_sums
 from .calibration import Calibration, CountCalibration, SignalCalibration, Unseen
-from .features import AssayMeans, WindowMeans, WindowOffsets
-from .inputs import Average, HeadInputs, OwnCounts, Queries, Slots, Truth, ViewPrediction, Visible
+from .features import AssayMeans, WindowOffsets
+from .inputs import Average, HeadInputs, OwnCounts, Queries, Slots, Truth, ViewPrediction, Visible, WindowMeans
 
 _CAUTION = 2.0  # log of how much narrower the prior of a rate starts than its track: own reads are noise at first
 _LEAST_SCALE = 0.05  # of a standardised input
@@ -133,10 +133,9 @@ class View(nn.Module):
     def means(self, visible: Visible) -> WindowMeans:
         """Window means of all tracks, and whether any of it is visible."""
         minibatch = visible.minibatch
-        rows, width_l1 = minibatch.view(self.kind), minibatch.width_l[:, None]
-        value_rts, any_rt = window_means(
-            self.total(rows.value_lt, width_l1), rows.present_lt * width_l1, minibatch.low_rs, minibatch.high_rs
-        )
+        rows, width_l = minibatch.view(self.kind), minibatch.width_l
+        total_lt = self.total(rows.value_lt, width_l[:, None])
+        value_rts, any_rt = window_means(total_lt, rows.present_lt, width_l, minibatch.low_rs, minibatch.high_rs)
         return WindowMeans(value_rts, (any_rt & visible.visible_rt).float())
 
     @torch.no_grad()

@@ -95,27 +95,41 @@ class BoostedTrees(nn.Module):
         is_it_n = (self.track_n == track) & (self.view_n == view)
         return int(is_it_n.nonzero()[0, 0]) if bool(is_it_n.any()) else None
 
-    def forward(self, feature_rf: Tensor, n: int) -> tuple[Tensor, Tensor]:
-        """Sum of some trees, float64, and where they may be believed, bool: nothing that they need is missing.
+    def forward(self, feature_rf: Tensor, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Sums of some trees, float64, and where they may be believed, bool: nothing that they need is missing (r, n).
 
         Parameters
         ----------
         feature_rf
             Features of the regions, float32, NaN where missing.
-        n
+        numbers
             Of :meth:`find`.
         """
-        feature_jk, threshold_jk = self.feature_njk[n], self.threshold_njk[n]
-        tree_j = torch.arange(len(feature_jk), device=feature_rf.device)
-        place_rj = torch.zeros(len(feature_rf), len(tree_j), dtype=torch.int64, device=feature_rf.device)
-        for _ in range(TREE_DEPTH):
-            value_rj = feature_rf.gather(1, feature_jk[tree_j, place_rj])
-            is_left_rj = value_rj <= threshold_jk[tree_j, place_rj]
-            is_left_rj |= value_rj.isnan() & self.missing_left_njk[n][tree_j, place_rj]
-            place_rj = 2 * place_rj + 2 - is_left_rj.long()
-        leaf_rj = self.leaf_njl[n][tree_j, place_rj - _N_SPLITS]
-        may_believe_r = ~(feature_rf.isnan() & self.needs_nf[n]).any(dim=1)
-        return self.base_n[n] + leaf_rj.double().sum(dim=1), may_believe_r
+        is_missing_rf = feature_rf.isnan()
+        may_believe_rn = is_missing_rf.float() @ self.needs_nf[numbers].float().T == 0
+        # twice: NaN, which goes right, for NaN is not at most a threshold, and for splits where it goes left as -inf
+        feature_fr = torch.cat([feature_rf.T, feature_rf.masked_fill(is_missing_rf, -torch.inf).T])
+        return torch.stack([self._sum(feature_fr, n) for n in numbers], dim=1), may_believe_rn
+
+    def _sum(self, feature_fr: Tensor, n: int) -> Tensor:
+        """Sum of some trees, given all features twice: what is missing goes right by the first, left by the second."""
+        feature_kj = (self.feature_njk[n] + self._n_features * self.missing_left_njk[n]).T
+        value_kjr = feature_fr.index_select(0, feature_kj.flatten()).unflatten(0, feature_kj.shape)
+        # 1 where a region would go left, else 0: to look at all splits is quicker than to follow paths one by one
+        goes_left_kjr = value_kjr.le_(self.threshold_njk[n].T.unsqueeze(-1))
+        path: list[Tensor] = []
+        for below_kjr in goes_left_kjr.split([2**depth for depth in range(TREE_DEPTH)]):
+            for went_left_jr in path:
+                left_kjr, right_kjr = below_kjr.chunk(2)
+                below_kjr = torch.lerp(right_kjr, left_kjr, went_left_jr)
+            path.append(below_kjr[0])
+        from_right_jr = path[0]
+        for went_left_jr in path[1:]:
+            from_right_jr = 2 * from_right_jr + went_left_jr
+        last_j1 = torch.arange(_N_LEAVES - 1, self.leaf_njl[n].numel(), _N_LEAVES, device=feature_fr.device)[:, None]
+        leaf_jr = last_j1 - from_right_jr.long()
+        value_jr = self.leaf_njl[n].flatten().index_select(0, leaf_jr.flatten()).view_as(leaf_jr)
+        return self.base_n[n] + value_jr.sum(dim=0, dtype=torch.float64)
 
     @torch.no_grad()
     def extend_from(self, known: BoostedTrees) -> None:

@@ -19,7 +19,7 @@ from ._style import BLUE, DARK, GREY, LIGHT, ORANGE, Path, legend_above, saved, 
 
 _MOST_POINTS = 20_000  # of each colour
 _COLUMNS = 3
-_MARGIN = 12  # regions to either side of an interval
+_MARGIN = 12  # widths of a region to either side of an interval
 _CALLED = "is_de_fdr_"
 _SMALLEST_P = 1e-300
 
@@ -132,8 +132,8 @@ def differential_loci(
     figure, axes = _panels(len(best), height=1.6)
     for ax, interval in zip(axes, best.itertuples(), strict=True):
         here = table[(table[_keys.ASSAY] == interval.assay) & (table[_keys.CHROM] == interval.chrom)]
-        inside = np.flatnonzero((here[_keys.START] < interval.end) & (here[_keys.END] > interval.start))
-        here = here.iloc[max(0, inside[0] - _MARGIN) : inside[-1] + _MARGIN + 1]
+        margin = _MARGIN * (here[_keys.END] - here[_keys.START]).median()
+        here = here[(here[_keys.START] < interval.end + margin) & (here[_keys.END] > interval.start - margin)]
         _draw_locus(ax, here, interval.start, interval.end)
         ax.set_title(f"{interval.assay}, {interval.chrom}", fontsize=8, loc="left", color=DARK)
     first, second = _groups(table)

@@ -14,6 +14,7 @@ from matplotlib.ticker import StrMethodFormatter
 from .. import _keys
 from .._arguments import checked
 from .._messages import unknown
+from ..data.annotation import find_rows
 from ..data.track_data import Matrix, find_present, names_of_layers
 from ..io.contigs import match_contigs
 from ._panels import LEGEND, Panel, draw
@@ -79,7 +80,7 @@ def tracks(
     edges, places, x_label = _axis(result.obs.iloc[chosen], chosen)
     part = result[chosen, names].to_memory()
     labels = _labels(part)
-    has_counts = _keys.PVAL not in part.layers or _keys.LOWER in part.layers
+    has_counts = _keys.PVAL not in part.layers or _keys.DISPERSION in part.layers
     counts = _counts_panels(adata, part, labels, layer, observed_layer) if has_counts else [None] * len(labels)
     signal = _signal_panels(adata, part, labels, signal_layer, has_counts)
     panels = [panel for row in zip(counts, signal, strict=True) for panel in row if panel is not None]
@@ -193,7 +194,7 @@ def _has_coordinates(obs: pd.DataFrame) -> bool:
 
 def _entries(adata: AnnData, layer: str | None, part: AnnData, observed_layer: str | None = None) -> np.ndarray:
     """Entries of adata for the regions and tracks of a result; NaN where missing, or where adata has no such track."""
-    rows, columns = adata.obs_names.get_indexer(part.obs_names), adata.var_names.get_indexer(part.var_names)
+    rows, columns = find_rows(adata.obs, part.obs), adata.var_names.get_indexer(part.var_names)
     if (rows < 0).any():
         raise ValueError(f"region {part.obs_names[rows < 0][0]} of the result is not in adata. Pass what was imputed.")
     if layer is not None and layer not in adata.layers:

@@ -54,7 +54,7 @@ class _Biosample:
     """Who denoises the tracks of one biosample, what is asked, where the results go, and which tracks are seen."""
 
     predictor: Predictor
-    asked: list[TargetQueries]
+    asked: TargetQueries
     place_n: np.ndarray
     is_own_t: Tensor
 

@@ -24,7 +24,7 @@ from .. import _keys
 from .._files import claimed, digest, naming, remove, require_writable, shard_of, unfinished_of, written_whole
 from .._messages import counted, levels_to_caller
 from .._workers import Task, Workers, choose_processes, progress_bar, report, require_shared
-from ..data.fingerprint import fingerprint
+from ..data.fingerprint import identify
 from ..data.minibatch import Minibatch
 from ..data.track_data import ViewKind
 from ..metrics import nb_quantile
@@ -51,24 +51,28 @@ class Imputer:
     predictor
         Of the targets.
     level
-        Probability of the interval.
+        Probability of the interval; None for no interval.
     views
         What the module predicts.
+    denoised
+        Whether counts are denoised, too.
     """
 
     predictor: Predictor
-    level: float
+    level: float | None
     views: tuple[ViewKind, ...]
+    denoised: bool = True
 
     @property
     def names(self) -> list[str]:
         """X and the layers of the result."""
         signal = [_keys.PVAL, _keys.PVAL_STD] if ViewKind.SIGNAL in self.views else []
-        counts = [_keys.LOWER, _keys.UPPER, _keys.DISPERSION, _keys.DENOISED] if ViewKind.COUNTS in self.views else []
-        return ["X", *counts, *signal]
+        interval = [] if self.level is None else [_keys.LOWER, _keys.UPPER]
+        counts = [*interval, _keys.DISPERSION, *([_keys.DENOISED] if self.denoised else [])]
+        return ["X", *(counts if ViewKind.COUNTS in self.views else []), *signal]
 
     @cached_property
-    def _asked(self) -> tuple[list[TargetQueries], list[TargetQueries]]:
+    def _asked(self) -> tuple[TargetQueries, TargetQueries]:
         return self.predictor.without_own_data(), self.predictor.with_own_data()
 
     def impute(self, minibatch: Minibatch) -> Part:
@@ -83,14 +87,13 @@ class Imputer:
             return {"X": found[_keys.PVAL]} | found
         counts = imputed[ViewKind.COUNTS]
         mean, dispersion = only(counts.mean_srn), only(counts.spread_srn)
-        lower, upper = (nb_quantile(q, mean, dispersion) for q in tails(self.level))
-        return {
-            "X": mean,
-            _keys.LOWER: lower.astype(np.float32),
-            _keys.UPPER: upper.astype(np.float32),
-            _keys.DISPERSION: dispersion,
-            _keys.DENOISED: only(self.predictor.predict(around, with_own)[ViewKind.COUNTS].mean_srn),
-        } | found
+        found |= {"X": mean, _keys.DISPERSION: dispersion}
+        if self.level is not None:
+            lower, upper = (nb_quantile(q, mean, dispersion).astype(np.float32) for q in tails(self.level))
+            found |= {_keys.LOWER: lower, _keys.UPPER: upper}
+        if self.denoised:
+            found[_keys.DENOISED] = only(self.predictor.predict(around, with_own)[ViewKind.COUNTS].mean_srn)
+        return found
 
 
 def only(x_srn: Tensor) -> np.ndarray:
@@ -266,9 +269,16 @@ class Imputation:
 
     def _digest(self) -> str:
         request = self.request
-        data = (fingerprint(request.data), request.data.covariates_rc)
+        data = (identify(request.data), request.data.covariates_rc)
         options = repr(
-            (version("chipvi"), self.imputer.level, self._rows, self.batch_size, self.frame.obs.columns.tolist())
+            (
+                version("chipvi"),
+                self.imputer.level,
+                self.imputer.names,
+                self._rows,
+                self.batch_size,
+                self.frame.obs.columns.tolist(),
+            )
         )
         return digest(self.imputer.predictor.digest(), *data, request.rows, options)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -18,8 +18,7 @@ from ..data.loader import FixedMinibatches
 from ..data.minibatch import Minibatch
 from ..data.track_data import TrackData, ViewKind
 from ..data.tracks import Targets, parse_targets
-from ..module.features import Surroundings
-from ..module.inputs import NO_ASSAY, Encoding, Queries, Visible
+from ..module.inputs import NO_ASSAY, Encoding, Queries, Surroundings, Visible
 from ..module.vae import ChipVAE
 from ..module.views import Reference, View
 
@@ -59,25 +58,24 @@ def independent_draws(n_draws: int, generator: torch.Generator) -> Latents:
 
 @dataclass(frozen=True, eq=False)
 class TargetQueries:
-    """What to ask the module for some targets (n) of one biosample.
+    """What to ask the module for all targets (n).
 
     Parameters
     ----------
-    target_n
-        Which targets these are.
-    biosample
-        Position of the biosample among those that are looked at.
+    parts
+        Queries that share an encoder pass: for some targets of a biosample a query each, or one for all of them.
+    place_n
+        Where each target stands among the targets of all parts.
     queries
-        As the module takes them.
-    query_n, place_n
-        Where among the queries and their targets each target stands.
+        A query for each target.
+    is_imputed_n
+        Whether it is predicted without its own data.
     """
 
-    target_n: Tensor
-    biosample: int
-    queries: Queries
-    query_n: Tensor
+    parts: list[Queries]
     place_n: Tensor
+    queries: Queries
+    is_imputed_n: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,12 +99,6 @@ class ViewAnswer:
     network_mean_srn: Tensor
     average_rn: Tensor
     may_blend_rn: Tensor
-
-    @classmethod
-    def joined(cls, parts: list[ViewAnswer], order_n: Tensor) -> ViewAnswer:
-        """All targets of some answers, in an order."""
-        names = [field.name for field in fields(cls)]
-        return cls(*(torch.cat([getattr(one, name) for one in parts], dim=-1)[..., order_n] for name in names))
 
 
 Answer: TypeAlias = Mapping[ViewKind, ViewAnswer]
@@ -189,40 +181,32 @@ class Predictor:
     def _indices(self, values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
 
-    def without_own_data(self) -> list[TargetQueries]:
-        """Ask for each target without its own counts and signal; those that have none share a query."""
+    def without_own_data(self) -> TargetQueries:
+        """Ask for each target without its own counts and signal; those of a biosample that have none share a query."""
         return self._ask(self._is_measured_n)
 
-    def with_own_data(self) -> list[TargetQueries]:
+    def with_own_data(self) -> TargetQueries:
         """Ask for all targets of a biosample together, with all of its data."""
         return self._ask(torch.zeros_like(self._is_measured_n))
 
-    def _ask(self, is_left_out_n: Tensor) -> list[TargetQueries]:
-        """Ask for the targets biosample by biosample, some of them without their own data, in a query of their own."""
+    def _ask(self, is_left_out_n: Tensor) -> TargetQueries:
+        """Ask for all targets, some of them without their own data, in a query of their own."""
+        places_n = torch.searchsorted(self._biosample_b, self._biosample_n)
+        leave_out_n = torch.where(is_left_out_n, self._assay_n, NO_ASSAY)
         key_n3 = torch.stack([self._biosample_n, self._embedding_n, is_left_out_n.long()], dim=1)
         key_u3, group_n = key_n3.unique(dim=0, return_inverse=True)
-        asked = []
-        parts = (
-            (key, n) for u, key in enumerate(key_u3.tolist()) for n in (group_n == u).nonzero().split(_MOST_TARGETS)
-        )
-        for (biosample, embedding, is_left_out), target_n1 in parts:
-            target_n = target_n1[:, 0]
-            assay_n, number_n = self._assay_n[target_n], torch.arange(len(target_n), device=self._device)
-            asked.append(
-                TargetQueries(
-                    target_n=target_n,
-                    biosample=self._biosample_b.tolist().index(biosample),
-                    queries=Queries(
-                        biosample_q=self._indices([biosample]),
-                        embedding_q=self._indices([embedding]),
-                        leave_out_q=assay_n if is_left_out else self._indices([NO_ASSAY]),
-                        assay_qg=assay_n[:, None] if is_left_out else assay_n[None],
-                    ),
-                    query_n=number_n if is_left_out else torch.zeros_like(number_n),
-                    place_n=torch.zeros_like(number_n) if is_left_out else number_n,
+        parts, order = [], []
+        for u, (*_, is_left_out) in enumerate(key_u3.tolist()):
+            for n in (group_n == u).nonzero()[:, 0].split(_MOST_TARGETS):
+                first, assay_n = n[:1], self._assay_n[n]
+                leave_out_q, assay_qg = (
+                    (assay_n, assay_n[:, None]) if is_left_out else (leave_out_n[first], assay_n[None])
                 )
-            )
-        return asked
+                biosample_q, embedding_q, place_q = (x[first] for x in (self._biosample_n, self._embedding_n, places_n))
+                parts.append(Queries(biosample_q, embedding_q, leave_out_q, assay_qg, place_q))
+                order.append(n)
+        every = Queries(self._biosample_n, self._embedding_n, leave_out_n, self._assay_n[:, None], places_n)
+        return TargetQueries(parts, torch.cat(order).argsort(), every, is_left_out_n | ~self._is_measured_n)
 
     def choose_batch_size(self, batch_size: int | None) -> int:
         """Regions at a time: those asked for, or as many as their tracks allow."""
@@ -251,7 +235,7 @@ class Predictor:
         return digest(repr((self._module, self._module.half_widths)), *arrays)
 
     @torch.no_grad()
-    def predict(self, around: Surroundings, asked: list[TargetQueries], latents: Latents = posterior_mean) -> Answer:
+    def predict(self, around: Surroundings, asked: TargetQueries, latents: Latents = posterior_mean) -> Answer:
         """Predict the targets.
 
         Parameters
@@ -263,19 +247,19 @@ class Predictor:
         latents
             Draws of the latent: :func:`posterior_mean`, :func:`shared_draws` or :func:`independent_draws`.
         """
-        answers = [self._answer(around.of(part.biosample), part, latents) for part in asked]
-        order_n = torch.cat([part.target_n for part in asked]).argsort()
-        return {kind: ViewAnswer.joined([answer[kind] for answer in answers], order_n) for kind in answers[0]}
-
-    def _answer(self, around: Surroundings, part: TargetQueries, latents: Latents) -> dict[ViewKind, ViewAnswer]:
-        encoding = self._module.encode(around, part.queries)
-        trees = self._ask_trees(around, part)
-        draws = [self._ask_network(encoding.with_latent(z_rqk), part, trees) for z_rqk in latents(encoding.posterior)]
+        encodings = [self._module.encode(around, part) for part in asked.parts]
+        trees = self._ask_trees(around, asked.is_imputed_n)
+        draws = [
+            self._ask_network(
+                around, [e.with_latent(z_rqk) for e, z_rqk in zip(encodings, z, strict=True)], asked, trees
+            )
+            for z in zip(*(latents(encoding.posterior) for encoding in encodings), strict=True)
+        ]
         answers = {}
         for view in self._module.views:
-            average_rn, may_blend_rn = self._average(encoding, part, view.kind)
+            average_rn, may_blend_rn = self._average(around, asked.queries, view.kind)
             network = [draw[view.kind] for draw in draws]
-            predicted = [self._expect(view, one, average_rn, may_blend_rn, part) for one in network]
+            predicted = [self._expect(view, one, average_rn, may_blend_rn, asked.is_imputed_n) for one in network]
             answers[view.kind] = ViewAnswer(
                 mean_srn=torch.stack([mean_rn for mean_rn, _ in predicted]),
                 spread_srn=torch.stack([spread_rn for _, spread_rn in predicted]),
@@ -286,75 +270,69 @@ class Predictor:
         return answers
 
     def _expect(
-        self, view: View, network: Distribution, average_rn: Tensor, may_blend_rn: Tensor, part: TargetQueries
+        self, view: View, network: Distribution, average_rn: Tensor, may_blend_rn: Tensor, is_imputed_n: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Mean and spread: the network's where training saw the experiment, else over what may be expected of it."""
         mean_rn, spread_rn = network.mean, view.spread(network)
-        place = torch.nonzero(~self._is_known_n[part.target_n]).squeeze(-1)
-        if not len(place):
+        n = torch.nonzero(~self._is_known_n).squeeze(-1)
+        if not len(n):
             return mean_rn, spread_rn
-        n = part.target_n[place]
-        reference = Reference(average_rn[:, place], may_blend_rn[:, place], self._is_imputed(part)[place])
         # so as not to extrapolate where training never saw the combination
-        expected = view.expect(
-            mean_rn[:, place], spread_rn[:, place], reference, (self._biosample_n[n], self._assay_n[n])
-        )
-        return mean_rn.index_copy(1, place, expected[0]), spread_rn.index_copy(1, place, expected[1])
+        reference = Reference(average_rn[:, n], may_blend_rn[:, n], is_imputed_n[n])
+        cells_n = (self._biosample_n[n], self._assay_n[n])
+        expected = view.expect(mean_rn[:, n], spread_rn[:, n], reference, cells_n)
+        return mean_rn.index_copy(1, n, expected[0]), spread_rn.index_copy(1, n, expected[1])
 
-    def _is_imputed(self, part: TargetQueries) -> Tensor:
-        """Whether targets are predicted without their own data."""
-        n = part.target_n
-        return (part.queries.leave_out_q[part.query_n] == self._assay_n[n]) | ~self._is_measured_n[n]
-
-    def _ask_trees(self, around: Surroundings, part: TargetQueries) -> dict[ViewKind, tuple[Tensor, Tensor]]:
+    def _ask_trees(self, around: Surroundings, is_imputed_n: Tensor) -> dict[ViewKind, tuple[Tensor, Tensor]]:
         """What the boosted trees predict, and its weight, both (r, n), of the views that have any to ask."""
-        shape, is_imputed_n = (len(around.is_seen_rt), len(part.target_n)), self._is_imputed(part).tolist()
+        shape, found = (len(around.log_width_r), len(is_imputed_n)), {}
+        is_asked = is_imputed_n.tolist()
         asked = {
-            kind: [tree_n[target] if is_imputed_n[n] else None for n, target in enumerate(part.target_n.tolist())]
+            kind: {n: tree for n, tree in enumerate(tree_n) if tree is not None and is_asked[n]}
             for kind, tree_n in self._trees.items()
         }
-        asked = {kind: tree_n for kind, tree_n in asked.items() if any(tree is not None for tree in tree_n)}
-        if not asked:
+        if not any(asked.values()):
             return {}
-        feature_rf, found = self._module.tree_features(around.visible, around.means), {}
-        for kind, tree_n in asked.items():
+        feature_rf = self._module.tree_features(around.visible, around.means)
+        for kind, trees in asked.items():
             value_rn = torch.zeros(shape, dtype=torch.float64, device=self._device)
             weight_rn = torch.zeros(shape, device=self._device)
-            for n, tree in enumerate(tree_n):
-                if tree is not None:
-                    value_rn[:, n], may_believe_r = self._module.trees(feature_rf, tree)
-                    weight_rn[:, n] = TREES_WEIGHT * may_believe_r
+            if trees:
+                value_rn[:, list(trees)], may_believe_rn = self._module.trees(feature_rf, list(trees.values()))
+                weight_rn[:, list(trees)] = TREES_WEIGHT * may_believe_rn.float()
             found[kind] = value_rn, weight_rn
         return found
 
     def _ask_network(
-        self, encoding: Encoding, part: TargetQueries, trees: Mapping[ViewKind, tuple[Tensor, Tensor]]
+        self,
+        around: Surroundings,
+        encodings: list[Encoding],
+        asked: TargetQueries,
+        trees: Mapping[ViewKind, tuple[Tensor, Tensor]],
     ) -> dict[ViewKind, Distribution]:
-        """Distributions of the targets given the latent, moved towards the trees, recalibrated, shape (r, n)."""
-        n, q, g = part.target_n, part.query_n, part.place_n
-        log_depth_qg = torch.zeros(part.queries.assay_qg.shape, device=self._device)
-        log_depth_qg[q, g] = self._log_depth_n[n]
-        predicted = self._module.generative(encoding, part.queries, log_depth_qg[None])
-        cells_n = (self._biosample_n[n], self._assay_n[n])
-        # trees and recalibration are of imputation: a target that is predicted with its own data is left alone
-        is_imputed_n, found = self._is_imputed(part), {}
-        log_exposure_rn = self._log_depth_n[n] + encoding.log_width_r[:, None]
+        """Distributions of the targets given the latents, moved towards the trees, recalibrated, shape (r, n)."""
+        raw = [self._module.decode(e, part).flatten(1, 2) for e, part in zip(encodings, asked.parts, strict=True)]
+        raw_rn1o = torch.cat(raw, dim=1).index_select(1, asked.place_n).unsqueeze(2)
+        predicted = self._module.predict(raw_rn1o, around, asked.queries, self._log_depth_n[None, :, None])
+        cells_n, found = (self._biosample_n, self._assay_n), {}
+        every_n, first_n = torch.arange(len(self._assay_n), device=self._device), torch.zeros_like(self._assay_n)
+        log_exposure_rn = self._log_depth_n + around.log_width_r[:, None]
         for view in self._module.views:
-            distribution = view.collect(predicted[view.kind].distribution, q, g)
+            distribution = view.collect(predicted[view.kind].distribution, every_n, first_n)
             if view.kind in trees:
                 distribution = view.move(distribution, *trees[view.kind], log_exposure_rn)
-            found[view.kind] = view.calibration(distribution, cells_n, is_imputed_n)
+            # trees and recalibration are of imputation: a target that is predicted with its own data is left alone
+            found[view.kind] = view.calibration(distribution, cells_n, asked.is_imputed_n)
         return found
 
-    def _average(self, encoding: Encoding, part: TargetQueries, kind: ViewKind) -> tuple[Tensor, Tensor]:
+    def _average(self, around: Surroundings, queries: Queries, kind: ViewKind) -> tuple[Tensor, Tensor]:
         """Average of the other biosamples in the region, as a count of each target, and where it may be used."""
-        n, q, g = part.target_n, part.query_n, part.place_n
-        average = encoding.views[kind].reference.pick(part.queries.assay_qg)
-        average_rn, may_blend_rn = average.region_rqa[:, q, g], average.has_rqa[:, q, g]
-        if kind is ViewKind.COUNTS and encoding.own_counts is not None:
+        average = around.views[kind].reference.pick(queries)
+        average_rn, may_blend_rn = average.region_rqa.squeeze(-1), average.has_rqa.squeeze(-1)
+        if kind is ViewKind.COUNTS and around.own_counts is not None:
             # its own reads say more than the average
-            may_blend_rn = may_blend_rn * (1 - encoding.own_counts.pick(part.queries).is_seen_rqa[:, q, g])
-        log_exposure_rn = self._log_depth_n[n] + encoding.log_width_r[:, None]
+            may_blend_rn = may_blend_rn * (1 - around.own_counts.pick(queries).is_seen_rqa.squeeze(-1))
+        log_exposure_rn = self._log_depth_n + around.log_width_r[:, None]
         return self._module.view(kind).at_exposure(average_rn, log_exposure_rn), may_blend_rn
 
 

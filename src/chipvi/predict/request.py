@@ -17,7 +17,7 @@ from .._messages import listed
 from ..data.grid import Grid
 from ..data.track_data import TrackData
 from ..data.tracks import Targets, parse_targets
-from ..module.features import Surroundings
+from ..module.inputs import Surroundings
 from ..module.vae import ChipVAE
 from .predictor import Predictor
 

@@ -13,6 +13,7 @@ from anndata import AnnData
 
 from .._files import new_h5ad, new_zarr, require_writable, written_whole
 from ..io.inputs import without_pickles
+from ..io.stores import write_regions
 
 _ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
 _CHUNK_ROWS = 8_192
@@ -38,7 +39,7 @@ def new_store(path: Path, frame: AnnData, names: Sequence[str], dtype: Any, chun
         Rows of a chunk: who writes whole chunks meets no other writer.
     """
     group = new_zarr(path)
-    anndata.io.write_elem(group, "/", frame)
+    _write_annotation(group, frame)
     for name in names:
         _create(group, name, frame.shape, dtype, chunk_rows)
 
@@ -88,7 +89,7 @@ def write_h5ad(path: Path, frame: AnnData, parts: Iterable[Part]) -> Path:
     """
     require_writable(path)
     with written_whole(path) as partial, new_h5ad(partial) as (file, require_written):
-        anndata.io.write_elem(file, "/", frame)
+        _write_annotation(file, frame)
         start = 0
         for part in parts:
             for name, values in part.items():
@@ -108,6 +109,12 @@ def _open(path: Path, mode: Any, names: Iterable[str]) -> dict[str, Any]:
             return {name: group[_place(name)] for name in names}
     except (LookupError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}). Remove {path.parent}.") from error
+
+
+def _write_annotation(group: Any, frame: AnnData) -> None:
+    anndata.io.write_elem(group, "/", AnnData(var=frame.var, uns=frame.uns))
+    del group["obs"]
+    write_regions(group, frame.obs)
 
 
 def _place(name: str) -> str:

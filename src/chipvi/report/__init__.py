@@ -77,6 +77,7 @@ def report(
     >>> chipvi.report(model, "report.html")  # doctest: +SKIP
     """
     from .._files import claimed
+    from ..data.check import surveyed_once
     from ..model import ChipVI
     from .contents import make_page, require_path
     from .page import write_whole
@@ -84,5 +85,5 @@ def report(
     require_type("model", model, ChipVI)
     path = require_path(Path(path), overwrite, "overwrite=True")
     where = None if adata is None and indices is None else "regions chosen to judge on"
-    with claimed(path):
+    with claimed(path), surveyed_once():
         return write_whole(make_page(model, None, adata, indices, where).text, path)

@@ -26,7 +26,7 @@ from markupsafe import Markup
 from .. import _keys
 from ..data.track_data import Entries, TrackData, ViewKind
 from ..io.bigwigs.colors import IMPUTED, OBSERVED, kind_color
-from ..io.genomes import chrom_sizes, is_genome_name
+from ..io.genomes import assembly_of, chrom_sizes
 from ..model.chipvi import ChipVI
 
 LACKING = "igv.js is not installed, which `pip install 'chipvi[browser]'` brings"
@@ -100,9 +100,9 @@ def find_library() -> str | None:
     return None if file is None else file.read_text("utf-8")
 
 
-def link_to_ucsc(assembly: object, place: pd.DataFrame) -> str | None:
-    """Address of regions in the UCSC browser; None where the assembly is not known by UCSC's name."""
-    if not (is_genome_name(assembly) and has_places(place)):
+def link_to_ucsc(assembly: str | None, place: pd.DataFrame) -> str | None:
+    """Address of regions in the UCSC browser; None where they have no place, or the assembly is not known."""
+    if assembly is None or not has_places(place):
         return None
     return f"https://genome.ucsc.edu/cgi-bin/hgTracks?db={assembly}&position={quote(locus_of(place))}"
 
@@ -167,12 +167,12 @@ def _around(loci: Sequence[np.ndarray], chrom_r: np.ndarray) -> np.ndarray:
 
 def _reference(source: AnnData, place: pd.DataFrame) -> dict[str, Any]:
     """The genome as names and lengths of its chromosomes, without a sequence, which would have to be fetched."""
-    assembly = source.uns.get("assembly")
+    assembly = assembly_of(source.uns)
     ends = source.obs.groupby(source.obs[_keys.CHROM].astype(str))[_keys.END].max()
-    known = chrom_sizes(assembly) if is_genome_name(assembly) else ends
+    known = ends if assembly is None else chrom_sizes(assembly)
     sizes = {name: max(int(known.get(name, 0)), int(ends[name])) for name in dict.fromkeys(place[_keys.CHROM])}
     text = "".join(f"{name}\t{size}\n" for name, size in sizes.items())
-    name = str(assembly) if is_genome_name(assembly) else "regions"
+    name = assembly or "regions"
     # without any sequence igv.js does not open; this one is never shown
     sequence = _data_address(f">{next(iter(sizes))}\nN\n".encode())
     return {"id": name, "name": name, "fastaURL": sequence, "chromSizesURL": _data_address(text.encode())}

@@ -18,6 +18,7 @@ from .._arguments import checked
 from .._messages import counted
 from ..data.track_data import TrackData
 from ..evaluate.diagnosis import Diagnosis
+from ..io.genomes import assembly_of
 from ..model.chipvi import ChipVI
 from ..pl._calibration import draw_calibration
 from ..predict.request import Indices, asked_rows
@@ -305,5 +306,5 @@ class _LocusDrawer:
             tracks=tracks,
             picture=Picture.of(figure, f"Tracks along {place}: measured, imputed and denoised."),
             locus=locus_of(obs) if has_places(obs) else None,
-            ucsc=link_to_ucsc(self._source.uns.get("assembly"), obs),
+            ucsc=link_to_ucsc(assembly_of(self._source.uns), obs),
         )

@@ -145,6 +145,155 @@ def test_hub_tracks_follow_the_rules_of_the_browser(files, tmp_path):
     assert biosamples == ["K562", 'fetal "brain" & <cord> blood', "H1"]
 
 
+@pytest.fixture
+def with_measured(tmp_path) -> pd.DataFrame:
+    """Files of a result, and of what was measured: in more regions, and not of the last track."""
+    return written(result(), tmp_path / "my hub", genome="hg38", measured=measured(), signal_layer="chip")
+
+
+def measured() -> AnnData:
+    rng = np.random.default_rng(5)
+    start = np.r_[200 * np.arange(39), 0, 200]
+    chrom = ["chr3"] * 39 + ["chr4"] * 2
+    obs = pd.DataFrame({"chrom": chrom, "start": start, "end": start + 200}, index=[f"m{i}" for i in range(41)])
+    counts = rng.poisson(2, size=(len(obs), 3)).astype(np.float32)
+    layers = {"chip": np.arcsinh(counts), "observed": np.ones_like(counts)}
+    layers["observed"][4, 0] = 0
+    layers["chip"][:, 1] = np.nan
+    return AnnData(counts, obs=obs, var=pd.DataFrame(index=NAMES[:3]), layers=layers)
+
+
+def test_measured_tracks_are_written_where_they_were_measured(with_measured):
+    given = measured()
+    kinds = with_measured.groupby("kind")["track"].apply(list)
+    assert kinds["observed"] == NAMES[:3] and kinds["observed_pval"] == [NAMES[0], NAMES[2]]
+    files = with_measured.set_index(["kind", "track"])["file"]
+    found = io.read_bigwigs({"x": files["observed", NAMES[0]]}, given.obs, progress=False).X[:, 0]
+    is_in = np.arange(41) < 37
+    expected = np.where(given.layers["observed"][:, 0] == 1, given.X[:, 0], np.nan)
+    np.testing.assert_allclose(found[is_in], expected[is_in], rtol=5.1e-4)
+    assert np.isnan(found[~is_in]).all()
+    p = io.read_bigwigs({"x": files["observed_pval", NAMES[2]]}, given.obs, progress=False).X[:, 0]
+    np.testing.assert_allclose(p[is_in], np.sinh(given.layers["chip"])[is_in, 2], rtol=5.1e-4)
+
+
+def test_hub_and_session_carry_the_measured_tracks_above_the_imputed_ones(with_measured, tmp_path):
+    found = stanzas(tmp_path / "my hub" / "trackDb.txt")
+    shown = [stanza["longLabel"] for stanza in found if NAMES[0] in stanza["longLabel"]]
+    assert shown[:2] == [f"{NAMES[0]}: measured counts", f"{NAMES[0]}: imputed counts, with interval"]
+    assert shown.index(f"{NAMES[0]}: measured -log10 p") < shown.index(f"{NAMES[0]}: imputed -log10 p")
+    session = ElementTree.parse(tmp_path / "my hub" / "igv_session.xml").getroot()
+    panel = [track.get("name") for track in session.find("Panel")]
+    assert panel[:2] == [f"{NAMES[0]}: measured counts", f"{NAMES[0]}, with interval"]
+
+
+def test_regions_that_were_not_measured_are_refused(tmp_path):
+    other = measured()
+    other.obs["chrom"] = "chr4"
+    with pytest.raises(ValueError, match="region chr3:0-200 of the result is not in measured. Pass the data that were"):
+        written(result(), tmp_path / "out", measured=other)
+
+
+def test_lower_ends_of_zero_everywhere_are_logged(tmp_path, caplog):
+    adata = result()
+    written(adata, tmp_path)
+    assert caplog.messages == []
+    adata.layers["lower"][:, :2] = 0
+    written(adata, tmp_path)
+    assert caplog.messages == ["The lower end of the interval is 0 everywhere for 2 tracks: K562.H3K27ac, K562.DNase."]
+
+
+def test_without_a_lower_end_the_upper_one_alone_lies_behind(files, tmp_path):
+    found = stanzas(io.write_track_hub(files[files["kind"] != "lower"], tmp_path, "hg19").parent / "trackDb.txt")
+    inside = [stanza["longLabel"] for stanza in found if stanza.get("parent") == "K562_DNase"]
+    assert inside == ["K562.DNase: upper end of the interval", "K562.DNase: imputed counts"]
+
+
+# What UCSC documents of the settings that a hub of bigWig files has (trackDb documentation, and the browser's help on
+# hubs), and hubCheck refuses: a setting that the type has not, a value out of range, a label or file that is not there.
+RULES = {
+    "track": r"[A-Za-z][A-Za-z0-9_]*",
+    "shortLabel": r"\S.{0,16}",
+    "longLabel": r"\S.{0,79}",
+    "type": "bigWig",
+    "bigDataUrl": r"[^\s?#]+\.bw",
+    "parent": r"[A-Za-z][A-Za-z0-9_]*( (on|off))?",
+    "superTrack": "on( show)?",
+    "container": "multiWig",
+    "aggregate": "none|stacked|solidOverlay|transparentOverlay",
+    "showSubtrackColorOnUi": "on|off",
+    "visibility": "hide|dense|squish|pack|full",
+    "autoScale": "on|off|group",
+    "alwaysZero": "on|off",
+    "maxHeightPixels": r"\d+:\d+:\d+",
+    "color": r"\d{1,3},\d{1,3},\d{1,3}",
+    "priority": r"\d+(\.\d+)?",
+}
+
+
+def faults_of_hub(hub_file: Path) -> list[str]:
+    """What hubCheck would find wrong."""
+    (hub,) = stanzas(hub_file)
+    found = [
+        f"hub.txt lacks {name}"
+        for name in ("hub", "shortLabel", "longLabel", "genomesFile", "email")
+        if name not in hub
+    ]
+    for genome in stanzas(hub_file.parent / hub["genomesFile"]):
+        track_db = hub_file.parent / genome["trackDb"]
+        sizes, seen, labels = io.chrom_sizes(genome["genome"]), {}, set()
+        for stanza in stanzas(track_db):
+            name = stanza["track"]
+            found += [
+                f"{name}: {key} {value}"
+                for key, value in stanza.items()
+                if not re.fullmatch(RULES.get(key, "-"), value)
+            ]
+            found += [f"{name} lacks {key}" for key in ("shortLabel", "longLabel") if key not in stanza]
+            if "superTrack" not in stanza and "type" not in stanza:
+                found.append(f"{name} has no type")
+            parent = stanza.get("parent", "").partition(" ")[0]
+            if parent and not {"superTrack", "container"} & set(seen.get(parent, {})):
+                found.append(f"{name}: parent {parent} can have none, or comes later")
+            if "color" in stanza and max(map(int, stanza["color"].split(","))) > 255:
+                found.append(f"{name}: color {stanza['color']}")
+            if "bigDataUrl" in stanza:
+                file = track_db.parent / unquote(stanza["bigDataUrl"])
+                within = io.bigwig_sizes(file) if file.is_file() else {"no file": 1}
+                found += [f"{file}: {chrom}" for chrom, size in within.items() if sizes.get(chrom) != size]
+            elif not {"superTrack", "container"} & set(stanza):
+                found.append(f"{name} has no data")
+            found += [f"{name} comes twice"] * (name in seen) + [f"{stanza['shortLabel']} twice"] * (
+                stanza["shortLabel"] in labels
+            )
+            seen[name] = stanza
+            labels.add(stanza["shortLabel"])
+    return found
+
+
+def test_hub_check_finds_no_fault(with_measured, tmp_path):
+    assert faults_of_hub(tmp_path / "my hub" / "hub.txt") == []
+    text = (tmp_path / "my hub" / "trackDb.txt").read_text()
+    for good, bad in (("visibility full", "visibility wide"), ("priority", "order"), (".imputed.bw", ".lost.bw")):
+        assert good in text
+        (tmp_path / "my hub" / "trackDb.txt").write_text(text.replace(good, bad))
+        assert faults_of_hub(tmp_path / "my hub" / "hub.txt")
+
+
+def test_short_labels_differ_whatever_the_names(tmp_path):
+    adata = result()
+    adata.var["biosample"], adata.var["assay"] = [f"neuron_of_the_cortex_{i}" for i in range(4)], "H3K27ac"
+    written(adata, tmp_path, genome="hg38")
+    labels = [stanza["shortLabel"] for stanza in stanzas(tmp_path / "trackDb.txt")]
+    assert len(set(labels)) == len(labels) == 4 * (1 + 1 + 3 + 2) and max(map(len, labels)) <= 17
+
+
+def test_address_and_place_are_those_asked_for(tmp_path):
+    written(result(), tmp_path, genome="hg38", email="a@b.org", locus="chr3:1-4,000")
+    assert stanzas(tmp_path / "hub.txt")[0]["email"] == "a@b.org"
+    assert ElementTree.parse(tmp_path / "igv_session.xml").getroot().get("locus") == "chr3:1-4,000"
+
+
 def test_the_interval_lies_behind_the_imputed_counts(files, tmp_path):
     found = stanzas(io.write_track_hub(files, tmp_path, "hg19").parent / "trackDb.txt")
     containers = [stanza for stanza in found if "container" in stanza]

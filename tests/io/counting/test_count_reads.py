@@ -289,7 +289,7 @@ def test_a_sum_of_replicates_beyond_int32_is_refused_with_its_region_and_track(w
     path = write_bam("a.bam", random_records(3, seed=14), LENGTHS)
     regions = regions_of(("chr1", 0, 100), ("chr1", 100, 200), ("chr2", 0, 300))
     most = np.iinfo(np.int32).max
-    deep = files.FileCounts(np.array([0, 2]), np.array([5, most]), most, dict.fromkeys(DROPPED, 0), {}, 0, 0)
+    deep = files.FileCounts({"stretch0": np.array([5, 0, most])}, most, most, dict.fromkeys(DROPPED, 0), {}, 0, 0)
     monkeypatch.setattr(counting, "count_files", lambda paths, *_: [deep] * len(paths))
     assert dense(count({"x": path}, regions))[:, 0].tolist() == [5, 0, most]
     with pytest.raises(ValueError, match=r"region chr2:0-300, track both holds 4,294,967,294\. Make smaller regions"):

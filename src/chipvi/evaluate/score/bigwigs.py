@@ -14,12 +14,13 @@ from ... import _keys
 from ..._messages import listed
 from ...data.check import SetupKeys
 from ...io import bigwig_sizes, make_bins, read_bigwigs
+from ...io.bigwigs.colors import OBSERVED, OBSERVED_PVAL
 from ...io.bigwigs.write import file_stems
 from ...io.inputs import is_bigwig, read_anndata, read_bed
 
 _PLACE = [_keys.CHROM, _keys.START, _keys.END]
 _COUNTS, _SIGNAL = "imputed", _keys.PVAL  # what the files of imputed tracks end in, when chipvi wrote them
-_OF_A_RESULT = (_COUNTS, _SIGNAL, _keys.LOWER, _keys.UPPER, _keys.DENOISED)
+_OF_A_RESULT = (_COUNTS, _SIGNAL, _keys.LOWER, _keys.UPPER, _keys.DENOISED, OBSERVED, OBSERVED_PVAL)
 
 
 def is_bigwigs(path: Path) -> bool:

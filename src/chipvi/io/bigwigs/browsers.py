@@ -17,17 +17,29 @@ from ... import _keys
 from ..._arguments import checked
 from ..._files import written_whole
 from ..._messages import listed
-from .colors import IMPUTED, kind_color
+from .colors import IMPUTED, OBSERVED, OBSERVED_PVAL, kind_color
 
 COLUMNS = ["track", "kind", _keys.BIOSAMPLE, _keys.ASSAY, "file"]
 
 _OVERLAY = (_keys.UPPER, IMPUTED, _keys.LOWER)  # from back to front
 _KINDS = {
+    OBSERVED: "measured counts",
     IMPUTED: "imputed counts",
     _keys.LOWER: "lower end of the interval",
     _keys.UPPER: "upper end of the interval",
     _keys.DENOISED: "denoised counts",
+    OBSERVED_PVAL: "measured -log10 p",
     _keys.PVAL: "imputed -log10 p",
+}
+# What short labels end in, so that those of a track differ.
+_ENDINGS = {
+    OBSERVED: "meas",
+    IMPUTED: "imp",
+    _keys.LOWER: "low",
+    _keys.UPPER: "up",
+    _keys.DENOISED: "den",
+    OBSERVED_PVAL: "meas p",
+    _keys.PVAL: "imp p",
 }
 _SHORT, _LONG = 17, 76  # letters that the UCSC browser shows of a label
 
@@ -121,15 +133,14 @@ def write_igv_session(files: pd.DataFrame, path: str | PathLike, genome: str, *,
     for row in files.itertuples():
         ElementTree.SubElement(resources, "Resource", path=_relative(row.file, path.parent), type="bw")
     for track, rows in _by_track(files):
-        overlay, alone = _overlay(rows)
-        if overlay:
-            merged = _igv_track(panel, f"{track} overlay", f"{track}, with interval", _color(overlay[1]))
-            merged.set("clazz", "org.broad.igv.track.MergedTracks")
-            merged.set("alpha", "0.8")
-            for row in overlay:
-                _igv_track(merged, _relative(row.file, path.parent), _title(row), _color(row))
-        for row in alone:
-            _igv_track(panel, _relative(row.file, path.parent), _title(row), _color(row))
+        for some in _in_order(rows):
+            place = panel
+            if len(some) > 1:
+                place = _igv_track(panel, f"{track} overlay", f"{track}, with interval", _color(some[1]))
+                place.set("clazz", "org.broad.igv.track.MergedTracks")
+                place.set("alpha", "0.8")
+            for row in some:
+                _igv_track(place, _relative(row.file, path.parent), _title(row), _color(row))
     ElementTree.indent(session)
     text = ElementTree.tostring(session, encoding="unicode")
     _write_text(path, f'<?xml version="1.0" encoding="UTF-8" standalone="no"?>\n{text}\n')
@@ -157,15 +168,24 @@ def _by_track(files: pd.DataFrame) -> Iterable[tuple[str, list[Any]]]:
 def _overlay(rows: list[Any]) -> tuple[list[Any], list[Any]]:
     """Rows to lay over each other, from back to front, where there is an interval; and all others."""
     by_kind = {row.kind: row for row in rows}
-    if not set(_OVERLAY) <= set(by_kind):
+    if not {_keys.UPPER, IMPUTED} <= set(by_kind):
         return [], rows
-    return [by_kind[kind] for kind in _OVERLAY], [row for row in rows if row.kind not in _OVERLAY]
+    return [by_kind[kind] for kind in _OVERLAY if kind in by_kind], [row for row in rows if row.kind not in _OVERLAY]
+
+
+def _in_order(rows: list[Any]) -> list[list[Any]]:
+    """What to show of a track from top to bottom, each by one row, or by several that lie over each other."""
+    overlay, alone = _overlay(rows)
+    shown = [[row] for row in alone] + ([overlay] if overlay else [])
+    order = list(_KINDS)
+    return sorted(shown, key=lambda some: order.index(some[-1].kind) if some[-1].kind in order else len(order))
 
 
 def _hub_tracks(files: pd.DataFrame, folder: Path) -> list[dict[str, str]]:
-    taken: set[str] = set()
+    names: set[str] = set()
+    short: set[str] = set()
     parents: dict[str, str] = {}
-    stanzas = []
+    stanzas: list[dict[str, str]] = []
     shared = {
         "type": "bigWig",
         "visibility": "full",
@@ -173,41 +193,51 @@ def _hub_tracks(files: pd.DataFrame, folder: Path) -> list[dict[str, str]]:
         "alwaysZero": "on",
         "maxHeightPixels": "128:40:8",
     }
+
+    def add(name: str, label: str, ending: str, long: str, settings: Mapping[str, str]) -> str:
+        track = _name(name, names)
+        labels = {"shortLabel": _short(label, ending, short), "longLabel": _one_line(long)[:_LONG]}
+        stanzas.append({"track": track} | labels | {"priority": str(len(stanzas) + 1)} | dict(settings))
+        return track
+
     for track, rows in _by_track(files):
         biosample = str(rows[0].biosample)
         if biosample not in parents:
-            parents[biosample] = _name(f"biosample_{biosample}", taken)
-            about = _labels(biosample, biosample) | {"superTrack": "on show"}
-            stanzas.append({"track": parents[biosample]} | about)
-        parent = {"parent": parents[biosample]}
-        overlay, alone = _overlay(rows)
-        if overlay:
-            top = _name(track, taken)
-            about = _labels(_short(rows[0]), f"{track}: imputed counts, with interval")
-            kind = {"container": "multiWig", "aggregate": "solidOverlay", "showSubtrackColorOnUi": "on"}
-            stanzas.append({"track": top} | parent | kind | about | shared | _painted(overlay[1]))
-            for priority, row in enumerate(overlay, start=1):
-                below = {"parent": top, "priority": str(priority), "type": "bigWig"}
-                stanzas.append({"track": _name(f"{track}_{row.kind}", taken)} | below | _data(row, folder))
-        for row in alone:
-            stanzas.append({"track": _name(f"{track}_{row.kind}", taken)} | parent | shared | _data(row, folder))
+            parents[biosample] = add(f"biosample_{biosample}", biosample, "", biosample, {"superTrack": "on show"})
+        parent, label = {"parent": parents[biosample]}, f"{rows[0].assay} {biosample}"
+        for some in _in_order(rows):
+            if len(some) > 1:
+                kind = {"container": "multiWig", "aggregate": "solidOverlay", "showSubtrackColorOnUi": "on"}
+                long, painted = f"{track}: imputed counts, with interval", _painted(some[1])
+                top = {"parent": add(track, label, "imp", long, parent | kind | shared | painted), "type": "bigWig"}
+            for row in some:
+                own = {"bigDataUrl": quote(_relative(row.file, folder))} | _painted(row)
+                ending = _ENDINGS.get(row.kind, str(row.kind))
+                add(
+                    f"{track}_{row.kind}", label, ending, _title(row), (top if len(some) > 1 else parent | shared) | own
+                )
     return stanzas
-
-
-def _data(row: Any, folder: Path) -> dict[str, str]:
-    return {"bigDataUrl": quote(_relative(row.file, folder))} | _labels(_short(row), _title(row)) | _painted(row)
 
 
 def _painted(row: Any) -> dict[str, str]:
     return {"color": _color(row)}
 
 
-def _labels(short: str, long: str) -> dict[str, str]:
-    return {"shortLabel": _one_line(short)[:_SHORT], "longLabel": _one_line(long)[:_LONG]}
+def _short(label: str, ending: str, taken: set[str]) -> str:
+    """A label of at most 17 letters that no other track has, with the ending.
 
-
-def _short(row: Any) -> str:
-    return f"{row.assay} {row.biosample}"
+    >>> taken = set()
+    >>> [_short("H3K27ac fetal brain", "imp", taken) for _ in range(2)], _short("H1", "", taken)
+    (['H3K27ac fetal imp', 'H3K27ac fet 2 imp'], 'H1')
+    """
+    tail, number = _one_line(ending), 1
+    while True:
+        end = (f" {number}" if number > 1 else "") + (f" {tail}" if tail else "")
+        found = f"{_one_line(label)[: max(1, _SHORT - len(end))].rstrip()}{end}"[:_SHORT]
+        if found not in taken:
+            taken.add(found)
+            return found
+        number += 1
 
 
 def _title(row: Any) -> str:

@@ -6,7 +6,8 @@ import re
 
 from ... import _keys
 
-IMPUTED, OBSERVED = "imputed", "observed"  # kinds of files and rows, beside the layers of a result
+# Kinds of files and rows, beside the layers of a result
+IMPUTED, OBSERVED, OBSERVED_PVAL = "imputed", "observed", "observed_pval"
 
 Color = tuple[int, int, int]
 
@@ -70,4 +71,4 @@ def kind_color(assay: str, kind: str) -> Color:
     >>> kind_color("H3K27ac", "observed"), kind_color("H3K27ac", "imputed"), kind_color("H3K27ac", "upper")
     ((150, 156, 162), (253, 127, 0), (254, 204, 153))
     """
-    return _GREY if kind == OBSERVED else blend(assay_color(assay), *_SHADES.get(kind, (_BLACK, 0.0)))
+    return _GREY if kind in (OBSERVED, OBSERVED_PVAL) else blend(assay_color(assay), *_SHADES.get(kind, (_BLACK, 0.0)))

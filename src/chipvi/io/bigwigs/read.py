@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from ..._messages import and_more, listed
 from ..contigs import log_renamed, match_contigs, renamed_contigs
 from ..inputs import is_url
 from ..places import PLACE, check_places
-from ..reading import Arrays, FileToRead, Reading
+from ..reading import Arrays, FileToRead, Reading, cut, joined
 
 _FILE = "file"
 _LONGEST = 2**31 - 1  # bp; of longer chromosomes, which the format allows, pybigtools reads nothing
@@ -111,19 +111,46 @@ def read_columns(
     require_uncovered(uncovered)
     sources = _name_files(files, names)
     obs = _place(regions)
-    places = obs[PLACE]
+    columns = read_means(sources, obs[PLACE], uncovered, arcsinh, reading)
+    if columns is None:
+        return None
+    values_rt = np.empty((len(obs), len(sources)), dtype=np.float32)
+    for t, arrays in enumerate(columns):
+        values_rt[:, t] = joined(arrays)
+    return AnnData(values_rt, obs=obs, var=pd.DataFrame({_FILE: sources.values()}, index=pd.Index(sources)))
+
+
+def read_means(
+    sources: Mapping[str, str],
+    places: pd.DataFrame,
+    uncovered: Literal["missing", "zero"],
+    arcsinh: bool,
+    reading: Reading,
+) -> Iterator[Arrays] | None:
+    """Means of each file, float32 as :func:`chipvi.io.reading.cut` cuts them; None for a shard.
+
+    Parameters
+    ----------
+    sources
+        Path or URL by track.
+    places
+        `chrom`, `start` and `end` of the regions.
+    uncovered, arcsinh, reading
+        As for :func:`read_columns`.
+    """
     fill = 0.0 if uncovered == "zero" else None
     read = partial(_read_arrays, places=places, fill=fill, arcsinh=arcsinh)
     asked = digest(*_digested(places), repr((fill, arcsinh)))
     tasks = [FileToRead(source, partial(read, source), asked) for source in sources.values()]
-    columns = reading.read(tasks, "Reading", "bigWig file", len(obs))
-    if columns is None:
-        return None
-    values_rt = np.empty((len(obs), len(sources)), dtype=np.float32)
-    for t, (source, arrays) in enumerate(zip(sources.values(), columns, strict=True)):
-        values_rt[:, t] = arrays["means"]
+    columns = reading.read(tasks, "Reading", "bigWig file", len(places))
+    return None if columns is None else _noted(sources.values(), columns)
+
+
+def _noted(sources: Iterable[str], columns: Iterator[Arrays]) -> Iterator[Arrays]:
+    """The same, with a line of the log about chromosomes by another name."""
+    for source, arrays in zip(sources, columns, strict=True):
         log_renamed(source, json.loads(str(arrays["renamed"])))
-    return AnnData(values_rt, obs=obs, var=pd.DataFrame({_FILE: sources.values()}, index=pd.Index(sources)))
+        yield arrays
 
 
 def _digested(places: pd.DataFrame) -> list[Any]:
@@ -201,7 +228,7 @@ def _where(regions: pd.DataFrame, row: int) -> str:
 
 def _read_arrays(source: str, places: pd.DataFrame, fill: float | None, arcsinh: bool) -> Arrays:
     means_r, renamed = _read_track(source, places, fill, arcsinh)
-    return {"means": means_r, "renamed": np.array(json.dumps(renamed))}
+    return {**cut(means_r), "renamed": np.array(json.dumps(renamed))}
 
 
 def _read_track(source: str, places: pd.DataFrame, fill: float | None, arcsinh: bool) -> _Column:

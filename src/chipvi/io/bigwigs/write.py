@@ -7,12 +7,12 @@ import re
 import struct
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ from ...data.segments import refuse_overlaps
 from ...data.track_data import Matrix
 from ..assembly import lengths_by_chrom
 from ..genomes import chrom_sizes
-from .matrices import open_matrices
+from .matrices import Matrices, open_matrices
 
 _ENDINGS = {"bigwig": ".bw", "bedgraph": ".bedgraph"}
 _MOST_VALUES = 2**26  # in memory at a time, 256 MB; but at least one track
@@ -137,34 +137,87 @@ def write_bigwigs(
     """
     _require_options(scale, digits, format)
     with open_matrices(adata) as matrices:
-        matrix = matrices.matrix(layer)
-        observed = None if observed_layer is None else matrices.matrix(observed_layer)
-        columns = _columns(matrices.var.index, tracks)
-        places = _place(matrices.obs, genome)
-        if format == "bigwig":
-            _require_reach(places)
-        stems = dict(zip(matrices.var.index, file_stems(matrices.var.index), strict=True))
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = {}
-        with _own_stderr() as stderr, Progress(console=Console(file=stderr), disable=not progress) as bar:
-            task = bar.add_task(escape(f"Writing {folder.name}{suffix}"), total=len(columns))
-            for name, values_r in _read_tracks(matrix, observed, columns, len(matrices.obs)):
-                _refuse_infinite(name, values_r, matrices.obs, scale)
+        columns = choose_columns(matrices.var.index, tracks)
+        written = write_matrix(
+            matrices,
+            Path(folder),
+            Source(layer, observed_layer, scale),
+            genome=genome,
+            columns=columns,
+            digits=digits,
+            suffix=suffix,
+            format=format,
+            progress=progress,
+        )
+        for name in columns:
+            if name not in written:
+                warnings.warn(
+                    f"track {name} holds no value in {matrices.matrix(layer).label}; no file is written.",
+                    stacklevel=levels_to_caller(),
+                )
+    return {name: one.file for name, one in written.items()}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to write of some matrices.
+
+    Parameters
+    ----------
+    layer, observed_layer, scale
+        As for :func:`write_bigwigs`.
+    rows
+        First region, and the one after the last; None for all.
+    """
+
+    layer: str | None = None
+    observed_layer: str | None = None
+    scale: str = "stored"
+    rows: tuple[int, int] | None = None
+
+
+class Written(NamedTuple):
+    """A file that was written, and whether it is 0 everywhere."""
+
+    file: Path
+    is_zero: bool
+
+
+def write_matrix(
+    matrices: Matrices,
+    folder: Path,
+    source: Source,
+    *,
+    genome: str | Path | pd.Series | None,
+    columns: Mapping[str, int],
+    digits: int | None,
+    suffix: str,
+    progress: bool,
+    format: str = "bigwig",
+) -> dict[str, Written]:
+    """As :func:`write_bigwigs`, of some columns by name; tracks without a value have no file, and no warning."""
+    matrix = matrices.matrix(source.layer)
+    observed = None if source.observed_layer is None else matrices.matrix(source.observed_layer)
+    first, stop = source.rows or (0, len(matrices.obs))
+    obs = matrices.obs.iloc[first:stop]
+    places = _place(obs, genome)
+    if format == "bigwig":
+        _require_reach(places)
+    stems = dict(zip(matrices.var.index, file_stems(matrices.var.index), strict=True))
+    folder.mkdir(parents=True, exist_ok=True)
+    written = {}
+    with _own_stderr() as stderr, Progress(console=Console(file=stderr), disable=not progress) as bar:
+        task = bar.add_task(escape(f"Writing {folder.name}{suffix}"), total=len(columns))
+        for name, values_r in _read_tracks(matrix, observed, columns, first, len(obs)):
+            _refuse_infinite(name, values_r, obs, source.scale)
+            if not np.isnan(values_r).all():
                 path = folder / f"{stems[name]}{suffix}{_ENDINGS[format]}"
-                if np.isnan(values_r).all():
-                    warnings.warn(
-                        f"track {name} holds no value in {matrix.label}; no file is written.",
-                        stacklevel=levels_to_caller(),
-                    )
-                else:
-                    change = _Change(scale, digits)
-                    records = _records(places, values_r, change)
-                    with written_whole(path) as partial:
-                        _WRITERS[format](partial, records, places.sizes)
-                    paths[name] = path
-                bar.advance(task)
-    return paths
+                records = _records(places, values_r, _Change(source.scale, digits))
+                with written_whole(path) as partial:
+                    _WRITERS[format](partial, records, places.sizes)
+                written[name] = Written(path, not np.nan_to_num(values_r).any())
+            bar.advance(task)
+    return written
 
 
 @dataclass(frozen=True)
@@ -194,7 +247,7 @@ def _require_options(scale: str, digits: int | None, format: str) -> None:
         raise ValueError(f"format must be {' or '.join(map(repr, _ENDINGS))}; got {format!r}.")
 
 
-def _columns(names: pd.Index, tracks: Sequence[str] | None) -> dict[str, int]:
+def choose_columns(names: pd.Index, tracks: Sequence[str] | None) -> dict[str, int]:
     """Column of each track that is asked for, in the order of the columns."""
     if isinstance(tracks, str):
         raise ValueError(f"tracks must be a list of names; got {tracks!r}. Write [{tracks!r}].")
@@ -225,10 +278,15 @@ def file_stems(names: Iterable[str]) -> list[str]:
     return stems
 
 
-def _place(obs: pd.DataFrame, genome: str | Path | pd.Series | None) -> Places:
+def require_places(obs: pd.DataFrame) -> None:
+    """Refuse regions that lie nowhere."""
     absent = [name for name in (_keys.CHROM, _keys.START, _keys.END) if name not in obs]
     if absent:
         raise ValueError(f"regions can be written only where obs has chrom, start and end; it has no {listed(absent)}.")
+
+
+def _place(obs: pd.DataFrame, genome: str | Path | pd.Series | None) -> Places:
+    require_places(obs)
     refuse_overlaps(obs)
     chrom = obs[_keys.CHROM].astype(str).to_numpy(dtype=object)
     start, end = (obs[name].to_numpy(dtype=np.int64) for name in (_keys.START, _keys.END))
@@ -274,7 +332,7 @@ def _sizes_of_genome(
 
 
 def _read_tracks(
-    matrix: Matrix, observed: Matrix | None, columns: dict[str, int], n_regions: int
+    matrix: Matrix, observed: Matrix | None, columns: Mapping[str, int], first_row: int, n_regions: int
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Each track, float32 (regions), NaN where missing; several are read together where memory allows."""
     together = max(1, _MOST_VALUES // max(n_regions, 1))
@@ -285,9 +343,9 @@ def _read_tracks(
         values_tr = np.empty((len(chosen), n_regions), dtype=np.float32)
         for start in range(0, n_regions, _ROWS):
             stop = min(start + _ROWS, n_regions)
-            values_rt = matrix.read(start, stop)[:, numbers].astype(np.float32)
+            values_rt = matrix.read(first_row + start, first_row + stop)[:, numbers].astype(np.float32)
             if observed is not None:
-                values_rt[observed.read(start, stop)[:, numbers] == 0] = np.nan
+                values_rt[observed.read(first_row + start, first_row + stop)[:, numbers] == 0] = np.nan
             values_tr[:, start:stop] = values_rt.T
         yield from zip(chosen, values_tr, strict=True)
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from ..assembly import lengths_by_chrom, require_one_assembly
 from ..contigs import log_renamed
 from ..genomes import chrom_sizes, make_bins
 from ..places import check_regions
-from ..reading import Reading
+from ..reading import Reading, joined
 from .alignments import DROPPED, ReadFilters, contig_lengths
 from .blacklist import Kept, leave_out
 from .files import FileCounts, Plan, count_files
@@ -183,6 +184,28 @@ def count_tracks(
     reading
         By whom the files are read. :func:`count_reads` describes the result and the errors.
     """
+    columns = count_sources(tracks, kept, sizes, rule, filters, reading)
+    if columns is None:
+        return None
+    names_r = _region_names(kept.regions)
+    adata = AnnData(
+        _matrix(columns, names_r, list(tracks)),
+        obs=kept.regions.set_axis(names_r),
+        var=describe_tracks(tracks, columns),
+    )
+    adata.uns[COUNTING] = describe_counting(rule, filters, kept)
+    return adata
+
+
+def count_sources(
+    tracks: Mapping[str, Sequence[Source]],
+    kept: Kept,
+    sizes: pd.Series | None,
+    rule: CountingRule,
+    filters: ReadFilters,
+    reading: Reading,
+) -> dict[str, list[FileCounts]] | None:
+    """Count the files of each track; as :func:`count_tracks`."""
     sources = [source for of_track in tracks.values() for source in of_track]
     obs = kept.regions
     lengths = None if sizes is None else lengths_by_chrom(obs[_keys.CHROM].unique(), sizes)
@@ -193,13 +216,19 @@ def count_tracks(
     for source, result in zip(sources, results, strict=True):
         log_renamed(source.path, result.renamed)
         _log_lone_mates(source.path, result)
-    columns, names_r = _by_track(tracks, results), _region_names(obs)
-    adata = AnnData(
-        _matrix(columns, names_r, list(tracks)),
-        obs=obs.set_axis(names_r),
-        var=pd.DataFrame([_describe(of_track, columns[name]) for name, of_track in tracks.items()], index=list(tracks)),
-    )
-    adata.uns[COUNTING] = {
+    return _by_track(tracks, results)
+
+
+def describe_tracks(
+    tracks: Mapping[str, Sequence[Source]], columns: Mapping[str, Sequence[FileCounts]]
+) -> pd.DataFrame:
+    """`var` of :func:`count_reads`."""
+    return pd.DataFrame([_describe(of_track, columns[name]) for name, of_track in tracks.items()], index=list(tracks))
+
+
+def describe_counting(rule: CountingRule, filters: ReadFilters, kept: Kept) -> dict[str, Any]:
+    """`uns["chipvi_counting"]` of :func:`count_reads`."""
+    return {
         "rule": rule.name,
         **({"fragment_length": rule.fragment_length} if rule.name == "shifted" else {}),
         "strand_shift": np.array(rule.strand_shift),
@@ -209,7 +238,6 @@ def count_tracks(
         "supplementary": filters.supplementary,
         "blacklisted_regions_left_out": kept.n_left_out,
     }
-    return adata
 
 
 def _tracks(files: _Files, names: Sequence[str] | None, kind: str | None) -> dict[str, list[Source]]:
@@ -294,9 +322,13 @@ def _matrix(
     columns: Mapping[str, list[FileCounts]], regions: pd.Index, names: Sequence[str]
 ) -> sp.csr_matrix | np.ndarray:
     """Counts of the files, added up over the replicates of each track."""
-    rows = [file.rows for name in names for file in columns[name]]
-    values = [file.values for name in names for file in columns[name]]
-    track = [np.full(len(file.rows), at) for at, name in enumerate(names) for file in columns[name]]
+    rows, values, track = [], [], []
+    for at, name in enumerate(names):
+        for file in columns[name]:
+            counts_r = joined(file.counts)
+            rows.append(np.flatnonzero(counts_r))
+            values.append(counts_r[rows[-1]].astype(np.int64))
+            track.append(np.full(len(rows[-1]), at))
     counts = sp.coo_matrix(
         (np.concatenate(values), (np.concatenate(rows), np.concatenate(track))), shape=(len(regions), len(names))
     ).tocsr()  # which adds up what stands in one place, as int64

@@ -14,7 +14,7 @@ import numpy as np
 from ..._files import digest
 from ..._workers import report
 from ..contigs import bare_name, match_contigs, renamed_contigs
-from ..reading import Arrays, FileToRead, Reading
+from ..reading import Arrays, FileToRead, Reading, cut
 from .alignments import DROPPED, KINDS_OF_PAIRS, Batch, ReadFilters, read_alignments
 from .formats import Source
 from .fragments import read_fragments
@@ -43,10 +43,20 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class FileCounts:
-    """Counts of one file: `values` in `rows`, zero elsewhere, and what became of its records and proper pairs."""
+    """Counts of one file, and what became of its records and proper pairs.
 
-    rows: np.ndarray
-    values: np.ndarray
+    Parameters
+    ----------
+    counts
+        Per region, whole numbers of the narrowest type, as :func:`chipvi.io.reading.cut` cuts them.
+    largest
+        The largest of them.
+    depth, dropped, renamed, n_pairs, n_lone_mates
+        Records that passed and those that did not, chromosomes by another name, proper pairs and those without a mate.
+    """
+
+    counts: Arrays
+    largest: int
     depth: int
     dropped: dict[str, int]
     renamed: dict[str, str]
@@ -55,14 +65,13 @@ class FileCounts:
 
     def arrays(self) -> Arrays:
         """The same as plain arrays; :meth:`of` turns them back."""
-        numbers = {"rows": self.rows, "values": self.values}
-        rest = (self.depth, self.dropped, self.renamed, self.n_pairs, self.n_lone_mates)
-        return numbers | {"rest": np.array(json.dumps(rest))}
+        rest = (self.largest, self.depth, self.dropped, self.renamed, self.n_pairs, self.n_lone_mates)
+        return {**self.counts, "rest": np.array(json.dumps(rest))}
 
     @classmethod
     def of(cls, arrays: Arrays) -> FileCounts:
-        """From what :meth:`arrays` made."""
-        return cls(arrays["rows"], arrays["values"], *json.loads(str(arrays["rest"])))
+        """From what :meth:`arrays` made; counts are loaded when they are asked for."""
+        return cls(arrays, *json.loads(str(arrays["rest"])))
 
 
 def count_file(source: Source, plan: Plan, report: Callable[[int], None]) -> FileCounts:
@@ -149,10 +158,10 @@ class _Tally:
                 "the file."
             )
         counts = self._counter.counts()
-        rows = np.flatnonzero(counts)
+        largest = int(counts.max())
         return FileCounts(
-            rows,
-            counts[rows],
+            cut(counts.astype(np.min_scalar_type(largest))),
+            largest,
             self._depth,
             dict(self._dropped),
             renamed_contigs(matched),

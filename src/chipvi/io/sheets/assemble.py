@@ -19,21 +19,31 @@ from ... import _keys
 from ..._arguments import checked, require_processes, require_shard, require_whole
 from ..._files import claimed, new_h5ad, new_zarr, require_writable, shard_of, written_whole
 from ..._messages import and_more
-from ..bigwigs.read import read_columns, require_uncovered
+from ..bigwigs.read import read_columns, read_means, require_uncovered
 from ..contigs import choose_chromosomes
 from ..counting.alignments import ReadFilters
 from ..counting.blacklist import Kept, leave_out
-from ..counting.count import count_tracks, require_strands
+from ..counting.count import (
+    COUNTING,
+    count_sources,
+    count_tracks,
+    describe_counting,
+    describe_tracks,
+    require_strands,
+)
 from ..counting.covariates import region_covariates, require_files_of
 from ..counting.formats import Source, find_source
 from ..counting.rules import CountingRule
 from ..genomes import chrom_sizes, cut_regions, is_genome_name, make_bins
-from ..inputs import read_bed
+from ..inputs import open_anndata, read_bed
 from ..places import PLACE, check_regions
 from ..reading import Reading
 from .headers import require_assembly
+from .pieces import Pieces, Store
 from .sheet import FILE, FOLD_CHANGE, check_sheet, read_sheet
 from .tracks import Track, plan_tracks
+
+_LEFT_OUT = "blacklisted_regions_left_out"
 
 
 def choose_regions(
@@ -135,6 +145,7 @@ def count_sheet(
     executor: Executor | None = None,
     progress: bool = True,
     out: str | Path | None = None,
+    append: bool = False,
     shard: tuple[int, int] | None = None,
 ) -> AnnData | None:
     """Read all files of a sample sheet into one AnnData, ready for `ChipVI.setup_anndata`.
@@ -165,7 +176,12 @@ def count_sheet(
     out
         File to write, ``.h5ad`` or ``.zarr``, which must not exist; it appears only once it is whole. What was read of
         a file is kept beside it meanwhile, in a hidden folder, so that after an error or an interrupt the same call
-        reads only the files that are missing.
+        reads only the files that are missing. A ``.zarr`` store is written some regions at a time, so that memory does
+        not grow with the tracks: whole numbers of the narrowest type, chunks of consecutive regions of all tracks.
+    append
+        Whether `out` is a ``.zarr`` store that is there, to which the tracks of the sheet are added. It has its
+        regions; rule and filters must be those that it was counted by. Tracks that it has already are left out. Until
+        all is written it stays as it is.
     shard
         With (2, 4), only the second of four parts of the files is read, kept beside `out`, and nothing is returned.
         The parts may be read at the same time, on several machines with one file system; the same call without `shard`
@@ -173,7 +189,7 @@ def count_sheet(
 
     Returns
     -------
-    Regions x tracks, named ``biosample.assay``.
+    Regions x tracks, named ``biosample.assay``; of a ``.zarr`` store opened lazily if it is large.
 
     - ``X``: counts; 0 where the layer ``observed`` is 0, which marks tracks without alignments.
     - layer ``signal``: arcsinh(-log10 p), NaN where missing; only if the sheet has p-values.
@@ -205,12 +221,24 @@ def count_sheet(
     require_shard(shard)
     if shard is not None and out is None:
         raise ValueError("a shard is kept beside the file that it becomes part of; name the file with out.")
+    if append and (out is None or Path(out).suffix != ".zarr"):
+        raise ValueError("tracks are appended to a .zarr store; name it with out.")
+    of_regions = (regions, bin_size, chromosomes, fasta, mappability)
+    if append and any(one is not None for one in of_regions):
+        raise ValueError(
+            "the store has its regions; leave out regions, bin_size, chromosomes, fasta and mappability to append."
+        )
     reading = Reading(processes, executor, progress, shard=shard)
     with ExitStack() as stack:
+        store = None
         if out is not None:
             out = Path(out)
-            require_writable(out)
             stack.enter_context(claimed(out if shard is None else shard_of(out, shard)))
+            if append:
+                store = Store.read(out)
+                regions = store.obs
+            else:
+                require_writable(out)
         plan = plan_sheet(
             sheet,
             regions=regions,
@@ -223,38 +251,91 @@ def count_sheet(
             fasta=fasta,
             mappability=mappability,
         )
+
+        def add_covariates(obs: pd.DataFrame) -> pd.DataFrame:
+            if fasta is None and mappability is None:
+                return obs
+            return obs.join(region_covariates(obs, fasta=fasta, mappability=mappability, progress=progress))
+
+        if store is not None:
+            plan = leave_known(plan, store, describe_counting(counting, filters, plan.kept))
         if out is not None:
             reading = stack.enter_context(reading.beside(out))
+        sizes = None if genome is None else chrom_sizes(genome)
+        uns: dict[str, Any] = {"assembly": genome} if is_genome_name(genome) else {}
+        if bin_size is not None:
+            uns["bin_size"] = bin_size
+        files = {
+            _keys.SIGNAL: {track.name: track.pvalue for track in plan.tracks if track.pvalue},
+            FOLD_CHANGE: {track.name: track.fold_change for track in plan.tracks if track.fold_change},
+        }
+        if out is not None and out.suffix == ".zarr":
+            columns = {}
+            if plan.sources:
+                columns = count_sources(plan.sources, plan.kept, sizes, counting, filters, reading) or {}
+            means = {
+                name: read_means(sources, plan.regions[PLACE], uncovered, name == _keys.SIGNAL, reading)
+                for name, sources in files.items()
+                if sources
+            }
+            if shard is not None:
+                return None
+            if columns:
+                uns[COUNTING] = describe_counting(counting, filters, plan.kept)
+            var = describe(plan.tracks, describe_tracks(plan.sources, columns) if columns else None, files)
+            layers = {name: dict(zip(files[name], found or (), strict=True)) for name, found in means.items()}
+            obs = plan.regions[PLACE] if append else add_covariates(plan.regions[PLACE])
+            Pieces(list(var.index), columns, layers).write(out, obs, var, uns, store)
+            return open_anndata(out)
         counts = None
         if plan.sources:
-            counts = count_tracks(
-                plan.sources,
-                plan.kept,
-                None if genome is None else chrom_sizes(genome),
-                counting,
-                filters,
-                reading,
-            )
-        signal = {track.name: track.pvalue for track in plan.tracks if track.pvalue}
-        fold_change = {track.name: track.fold_change for track in plan.tracks if track.fold_change}
-        layers = {
-            name: read_columns(files, plan.regions, uncovered, name == _keys.SIGNAL, None, reading) if files else None
-            for name, files in ((_keys.SIGNAL, signal), (FOLD_CHANGE, fold_change))
+            counts = count_tracks(plan.sources, plan.kept, sizes, counting, filters, reading)
+        signal = {
+            name: read_columns(sources, plan.regions, uncovered, name == _keys.SIGNAL, None, reading)
+            if sources
+            else None
+            for name, sources in files.items()
         }
         if shard is not None:
             return None
-        adata = assemble(plan.tracks, counts, layers)
-        if fasta is not None or mappability is not None:
-            adata.obs = adata.obs.join(
-                region_covariates(adata.obs, fasta=fasta, mappability=mappability, progress=progress)
-            )
-        if is_genome_name(genome):
-            adata.uns["assembly"] = genome
-        if bin_size is not None:
-            adata.uns["bin_size"] = bin_size
+        adata = assemble(plan.tracks, counts, signal)
+        adata.obs = add_covariates(adata.obs)
+        adata.uns.update(uns)
         if out is not None:
             write_whole(adata, out)
         return adata
+
+
+def leave_known(plan: SheetPlan, store: Store, counting: dict[str, Any]) -> SheetPlan:
+    """The plan without tracks that a store has already, of the same files.
+
+    Raises
+    ------
+    ValueError
+        If a track is there of other files, none is left, or the store was counted by other rules.
+    """
+    known: dict[str, Any] = store.uns.get(COUNTING, {})
+    differ = [name for name in known if name != _LEFT_OUT and str(known[name]) != str(counting.get(name))]
+    if plan.sources and differ:
+        raise ValueError(
+            f"the store was counted with {differ[0]} {known[differ[0]]}, and is to be appended to with "
+            f"{counting.get(differ[0])}. Count by the same rule and filters."
+        )
+    if plan.kept.n_left_out or (known.get(_LEFT_OUT) and plan.kept.blacklist is None):
+        raise ValueError("the store was counted with another blacklist. Name the same one.")
+    new = []
+    for track in plan.tracks:
+        if track.name not in store.var.index:
+            new.append(track)
+        elif ";".join(str(source.path) for source in plan.sources.get(track.name, ())) != store.var[FILE][track.name]:
+            raise ValueError(
+                f"track {track.name} is in the store already, of other files: {store.var[FILE][track.name]}. Give it "
+                "another name, or count to another store."
+            )
+    if not new:
+        raise ValueError("the store has all tracks of the sheet already; there is nothing to append.")
+    names = {track.name for track in new}
+    return replace(plan, tracks=new, sources={name: found for name, found in plan.sources.items() if name in names})
 
 
 def assemble(tracks: Sequence[Track], counts: AnnData | None, layers: Mapping[str, AnnData | None]) -> AnnData:
@@ -272,6 +353,35 @@ def assemble(tracks: Sequence[Track], counts: AnnData | None, layers: Mapping[st
     names = [track.name for track in tracks]
     first = next(part for part in (counts, *layers.values()) if part is not None)
     shape = (first.n_obs, len(names))
+    files = {name: {} if part is None else part.var[FILE].to_dict() for name, part in layers.items()}
+    var = describe(tracks, None if counts is None else counts.var, files)
+    adata = AnnData(obs=first.obs[[_keys.CHROM, _keys.START, _keys.END]], var=var)
+    adata.X, adata.layers[_keys.OBSERVED] = _counts_and_mask(counts, names, shape)
+    if counts is not None:
+        adata.uns.update(counts.uns)
+    for layer, part in layers.items():
+        if part is not None:
+            values_rt = np.full(shape, np.nan, dtype=np.float32)
+            values_rt[:, var.index.get_indexer(part.var_names)] = part.X
+            adata.layers[layer] = values_rt
+    return adata
+
+
+def describe(
+    tracks: Sequence[Track], counted: pd.DataFrame | None, files: Mapping[str, Mapping[str, str]]
+) -> pd.DataFrame:
+    """`var` of the result.
+
+    Parameters
+    ----------
+    tracks
+        In its order.
+    counted
+        What :func:`chipvi.io.counting.count.describe_tracks` says of those with alignments.
+    files
+        bigWig file of each track that has one, by layer.
+    """
+    names = [track.name for track in tracks]
     var = pd.DataFrame(
         {
             _keys.BIOSAMPLE: [track.biosample for track in tracks],
@@ -283,21 +393,14 @@ def assemble(tracks: Sequence[Track], counts: AnnData | None, layers: Mapping[st
     )
     for name, cells in pd.DataFrame([track.covariates for track in tracks], index=var.index).items():
         var[name] = _as_numbers(cells)
-    adata = AnnData(obs=first.obs[[_keys.CHROM, _keys.START, _keys.END]], var=var)
-    adata.X, adata.layers[_keys.OBSERVED] = _counts_and_mask(counts, names, shape)
-    if counts is not None:
-        adata.uns.update(counts.uns)
-        for name in counts.var:
-            adata.var[name] = counts.var[name].reindex(names)
-        for name in (FILE, "format"):
-            adata.var[name] = adata.var[name].fillna("")
-    for layer, part in layers.items():
-        if part is not None:
-            values_rt = np.full(shape, np.nan, dtype=np.float32)
-            values_rt[:, var.index.get_indexer(part.var_names)] = part.X
-            adata.layers[layer] = values_rt
-            adata.var[f"{layer}_{FILE}"] = part.var[FILE].reindex(names).fillna("")
-    return adata
+    if counted is not None:
+        for name in counted:
+            var[name] = counted[name].reindex(names)
+    for layer, file_of in files.items():
+        if file_of:
+            var[f"{layer}_{FILE}"] = pd.Series(dict(file_of)).reindex(names)
+    texts = [name for name in (FILE, "format", *(f"{layer}_{FILE}" for layer in files)) if name in var]
+    return var.assign(**{name: var[name].fillna("") for name in texts})
 
 
 def write_whole(adata: AnnData, path: Path) -> Path:
