@@ -10,14 +10,14 @@ from .report import report
 # What is public is imported when it is first used: torch and scvi-tools take seconds to import, and counting reads,
 # the processes that do so, and --help need neither.
 _HOMES = {"ChipVI": ".model", "compare_heads": ".compare"}
-_MODULES = ("datasets", "differential", "io", "metrics", "model", "nn", "pl", "train")
+_MODULES = ("datasets", "differential", "io", "metrics", "model", "nn", "pl", "tl", "train")
 
 __version__ = version("chipvi")
 
-__all__ = ["ChipVI", "compare_heads", "datasets", "differential", "io", "metrics", "pl", "report"]
+__all__ = ["ChipVI", "compare_heads", "datasets", "differential", "io", "metrics", "pl", "report", "tl"]
 
 if TYPE_CHECKING:
-    from . import datasets, differential, io, metrics, pl
+    from . import datasets, differential, io, metrics, pl, tl
     from .compare import compare_heads
     from .model import ChipVI
 else:  # or else a type checker would take any name for one of ours
