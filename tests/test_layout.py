@@ -31,6 +31,7 @@ ROWS = (
     (("predict",), "answers of a trained module"),
     (("calibrate",), "what is learnt after training"),
     (("model",), "the model as users know it"),
+    (("tl",), "answers beyond tracks: chromatin states"),
     (("pl",), "pictures"),
     (("compare", "report"), "heads side by side; a page for a lab meeting"),
     (("chipvi",), "the public names"),

@@ -30,7 +30,7 @@ METHODS = (
 ).split()
 FUNCTIONS = {
     f"{room}.{name}": getattr(getattr(chipvi, room), name)
-    for room in ("io", "metrics", "pl", "datasets", "differential")
+    for room in ("io", "metrics", "pl", "tl", "datasets", "differential")
     for name in getattr(chipvi, room).__all__
     if not inspect.isclass(getattr(getattr(chipvi, room), name))
 }
@@ -56,6 +56,7 @@ RANGES: dict[str, list[Any]] = {
     "validation_size": [1.0, -0.5, NAN], "bin_size": [0, -5], "fragment_length": [0, 2**60], "min_mapq": [-1, 256],
     "processes": [0], "n_regions": [0], "n_biosamples": [0], "n_assays": [0, 12], "n_chromosomes": [0],
     "mean_count": [0.0, NAN, INF, 1e40], "depth_spread": [-1.0, NAN, 1e3], "digits": [0, 10], "steps": [0],
+    "n_states": [1, 101], "resolution": [0.0, NAN], "biosamples": [["nonsense"]],
     "head": ["nonsense"], "rule": ["nonsense"], "scale": ["nonsense"], "uncovered": ["nonsense"], "format": ["x"],
     "kind": ["nonsense"], "splits": ["nonsense", []], "quantiles": [[], [0.0], [NAN]], "seed": [-1],
     "accelerator": ["nonsense"], "split_key": ["nonsense"], "layer": ["nonsense"], "covariate_keys": [["nonsense"]],
@@ -103,7 +104,7 @@ def cases() -> list[Any]:
 
 
 def right_value(parameter: inspect.Parameter, adata: Any, model: Any) -> Any:
-    if parameter.name in ("model", "model_or_history"):
+    if parameter.name in ("model", "model_or_history", "model_or_adata"):
         return model
     if parameter.name == "counts":
         return REGIONS.assign(a_b=[1, 2]) if "DataFrame" in str(parameter.annotation) else COUNTS

@@ -1,5 +1,6 @@
 """The command that imputes: what it asks of a model, where it writes, and what it refuses."""
 
+import gzip
 from pathlib import Path
 
 import anndata
@@ -11,7 +12,7 @@ from anndata import AnnData
 from click.testing import Result
 from typer.testing import CliRunner
 
-from chipvi import ChipVI, datasets
+from chipvi import ChipVI, datasets, io
 from chipvi.cli.app import app
 from chipvi.cli.impute import find_regions
 from chipvi.data import check
@@ -182,6 +183,21 @@ def test_hub_and_session_are_of_the_assembly_that_the_data_name_or_else_their_la
     plain = call("impute", folder / "model", "--bigwig", tmp_path / "plain", *options)
     assert "No track hub, no session: the data name no assembly" in plain.stdout.replace("\n", " ")
     assert {path.suffix for path in (tmp_path / "plain").iterdir()} == {".bw"}
+
+
+def test_chromhmm_gets_what_was_measured_and_what_was_imputed_alone_or_beside_a_file(folder, tmp_path):
+    both = call("impute", folder / "model", "-o", tmp_path / "out.h5ad", "--chromhmm", tmp_path / "both")
+    alone = call("impute", folder / "model", "--chromhmm", tmp_path / "alone")
+    assert both.exit_code == alone.exit_code == 0, both.output + alone.output
+    adata, result = make_data(), anndata.read_h5ad(tmp_path / "out.h5ad")
+    io.write_chromhmm(result, tmp_path / "python", adata, observed_layer="observed")
+    for path in sorted((tmp_path / "python").rglob("*.gz")):
+        for name in ("both", "alone"):
+            other = tmp_path / name / path.relative_to(tmp_path / "python")
+            assert gzip.open(other).read() == gzip.open(path).read()
+    signal = pd.read_csv(tmp_path / "alone" / "signal" / "cell2_chr1_signal.txt.gz", sep="\t", skiprows=1)
+    np.testing.assert_array_equal(signal["H3K4me1"], adata.to_df()["cell2.H3K4me1"][:80])
+    np.testing.assert_allclose(signal["H3K4me3"], result.to_df()[UNSEEN][:80], rtol=1e-4)
 
 
 def test_overlapping_regions_are_refused_for_bigwig_files_before_anything_is_imputed(folder, tmp_path):

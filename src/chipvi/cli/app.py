@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from .._signals import take
-from . import compare, compare_heads, count, demo, impute, report, score, train
+from . import compare, compare_heads, count, demo, impute, report, score, states, train
 from .options import takes_options
 
 _debug = ContextVar("debug", default=False)  # set by every call, before its command
@@ -80,5 +80,6 @@ for _name, _run in {
     "compare-heads": takes_options(compare_heads.run),
     "score": takes_options(score.run),
     "report": takes_options(report.run),
+    "states": takes_options(states.run),
 }.items():
     app.command(_name)(_in_one_line()(_run))

@@ -40,6 +40,9 @@ class Options:
         Path | None, typer.Option("--out", "-o", help="File to write, .h5ad or .zarr.", show_default=False)
     ] = None
     bigwig: Annotated[Path | None, typer.Option(help="Folder for a bigWig file of each track.")] = None
+    chromhmm: Annotated[
+        Path | None, typer.Option(help="Folder for the input of ChromHMM: what was measured, imputed where it was not.")
+    ] = None
     genome: Genome = None
     email: Annotated[
         str, typer.Option(help="Whom to ask about the track hub, which UCSC demands to know.", metavar="ADDRESS")
@@ -83,7 +86,7 @@ def run(options: Options) -> None:
     require_level(options.level)
     shard = read_shard(options.shard)
     with ExitStack() as stack:
-        for path in () if options.dry_run else filter(None, (options.out, options.bigwig)):
+        for path in () if options.dry_run else _asked(options):
             stack.enter_context(claimed(path if shard is None else shard_of(path, shard)))
         stack.enter_context(surveyed_once())
         _impute(options, shard, open_console())
@@ -97,7 +100,7 @@ def _impute(options: Options, shard: tuple[int, int] | None, console: Console) -
         print_line(line, console)
     targets = _default_targets(model) if options.tracks is None else find_tracks(options.tracks, model)
     rows = None if options.regions is None else find_regions(options.regions, model.adata.obs)
-    if options.bigwig is not None:
+    if options.bigwig is not None or options.chromhmm is not None:
         _require_places(model.adata.obs)
         refuse_overlaps(model.adata.obs if rows is None else model.adata.obs.iloc[rows])
     verb = "Would impute" if options.dry_run else "Imputing"
@@ -105,7 +108,7 @@ def _impute(options: Options, shard: tuple[int, int] | None, console: Console) -
     at = "" if options.depth is None else f" at a depth of {counted(round(options.depth), 'read')}"
     print_line(f"{verb} {regions} x {listed(targets.index)}{at}.", console)
     if options.dry_run:
-        for path in filter(None, (options.out, options.bigwig)):
+        for path in _asked(options):
             print_line(f"Would write: {path}", console)
         return
     with connected(options.scheduler, options.workers) as executor:
@@ -124,21 +127,49 @@ def _impute(options: Options, shard: tuple[int, int] | None, console: Console) -
             _write(model, work, shard, options, console)
 
 
+def _asked(options: Options) -> list[Path]:
+    """All that is to be written."""
+    return [path for path in (options.out, options.bigwig, options.chromhmm) if path is not None]
+
+
 def _write(model: ChipVI, work: Imputation, shard: tuple[int, int] | None, options: Options, console: Console) -> None:
+    what = _asked(options)[0]
     if options.out is not None:
         path = work.write(options.out, shard)
         if shard is None:
             more = ["intervals"] * options.intervals + ["denoised counts"] * options.denoised
             print_line(f"Wrote: {path}, {listed(['imputed counts', *more])}.", console)
-            if options.bigwig is not None:
-                _write_bigwigs(path, model, options, options.bigwig, console)
-    elif options.bigwig is not None:
-        with work.computed(options.bigwig, shard) as store:
+            _write_folders(path, model, options, console)
+    else:
+        with work.computed(what, shard) as store:
             if store is not None:
-                _write_bigwigs(store, model, options, options.bigwig, console)
+                _write_folders(store, model, options, console)
     if shard is not None:
-        what = options.out or options.bigwig
         print_line(f"Shard {options.shard} of {what} is done. Once all are, run the same without --shard.", console)
+
+
+def _write_folders(result: Path, model: ChipVI, options: Options, console: Console) -> None:
+    """Write what other programs read, of a result in a file."""
+    if options.bigwig is not None:
+        _write_bigwigs(result, model, options, options.bigwig, console)
+    if options.chromhmm is not None:
+        _write_chromhmm(result, model, options, options.chromhmm, console)
+
+
+def _write_chromhmm(result: Path, model: ChipVI, options: Options, folder: Path, console: Console) -> None:
+    from .. import io
+
+    keys = model.setup_keys
+    files = io.write_chromhmm(
+        result,
+        folder,
+        model.adata,
+        layer=keys.layer,
+        observed_layer=keys.observed_layer,
+        genome=options.genome,
+    )
+    marks = f"binarised marks of {counted(len(files), 'biosample')}, for LearnModel"
+    print_files(folder, {"binary": marks, "signal": "the counts that they are made of"}, console)
 
 
 def _write_bigwigs(result: Path, model: ChipVI, options: Options, folder: Path, console: Console) -> None:
@@ -173,19 +204,20 @@ def _require_writable(options: Options) -> None:
     from .. import io
     from .._files import require_new
 
-    if options.out is None and options.bigwig is None:
+    if not _asked(options):
         raise ValueError(
-            "name what to write: --out with a file that ends in .h5ad or .zarr, --bigwig with a folder, or both."
+            "name what to write: --out with a file that ends in .h5ad or .zarr, --bigwig or --chromhmm with a folder, "
+            "or several of them."
         )
-    if options.genome is not None and options.bigwig is None:
-        raise ValueError("--genome is for bigWig files; name their folder with --bigwig.")
+    if options.genome is not None and options.bigwig is None and options.chromhmm is None:
+        raise ValueError("--genome is for bigWig files and ChromHMM; name a folder with --bigwig or --chromhmm.")
     if options.locus is not None:
         _read_place(options.locus)
     if options.out is not None:
         require_new(options.out)
         require_folder(options.out.parent)
-    if options.bigwig is not None:
-        require_folder(options.bigwig)
+    for folder in filter(None, (options.bigwig, options.chromhmm)):
+        require_folder(folder)
     if options.genome is not None:
         io.chrom_sizes(options.genome)
 

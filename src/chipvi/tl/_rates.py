@@ -1,0 +1,102 @@
+"""Denoised rates of every assay in every biosample, some regions at a time, of a model or of a result of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from .. import _keys
+from .._messages import listed, unknown
+from ..data.segments import Segments, find_segments
+from ..data.track_data import Matrix, names_of_layers
+from ..model.chipvi import ChipVI
+
+
+@dataclass(frozen=True, eq=False)
+class Rates:
+    """Where denoised rates come from.
+
+    Parameters
+    ----------
+    adata
+        Whose regions they are of.
+    segments
+        Which of these are neighbours.
+    biosamples, assays
+        Of the rates.
+    read
+        Gives the rates of ascending rows, regions x biosamples x assays.
+    """
+
+    adata: AnnData
+    segments: Segments
+    biosamples: tuple[str, ...]
+    assays: tuple[str, ...]
+    read: Callable[[np.ndarray], np.ndarray]
+
+
+def open_rates(source: ChipVI | AnnData, biosamples: Sequence[str] | None) -> Rates:
+    """Rates of a model, or of what its `impute` returned.
+
+    Raises
+    ------
+    ValueError
+        For unknown biosamples, a model without counts, or an AnnData without denoised rates of the same assays in all
+        biosamples.
+    """
+    return _of_result(source, biosamples) if isinstance(source, AnnData) else _of_model(source, biosamples)
+
+
+def _of_model(model: ChipVI, biosamples: Sequence[str] | None) -> Rates:
+    if not model.is_trained_:
+        raise ValueError("the model is not trained yet. Call its train() first.")
+    if not model.grid.has_counts:
+        raise ValueError("chromatin states need rates, and the model was trained on signal only. Give it counts.")
+    grid = model.grid
+    assays = [a for a in range(len(grid.assays)) if (grid.is_target_t & (grid.assay_t == a)).any()]
+    chosen = _choose(biosamples, grid.biosamples)
+    pairs = [(biosample, grid.assays[a]) for biosample in chosen for a in assays]
+    table = pd.DataFrame(pairs, columns=[_keys.BIOSAMPLE, _keys.ASSAY])
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        rate_rn = model.get_normalized_expression(indices=rows, tracks=table, return_numpy=True)
+        return np.asarray(rate_rn).reshape(len(rows), len(chosen), len(assays))
+
+    return Rates(model.adata, model.data.segments, chosen, tuple(grid.assays[a] for a in assays), read)
+
+
+def _of_result(adata: AnnData, biosamples: Sequence[str] | None) -> Rates:
+    if _keys.DENOISED not in names_of_layers(adata) or not {_keys.BIOSAMPLE, _keys.ASSAY} <= set(adata.var):
+        raise ValueError(
+            "model_or_adata must be a model or what its impute() returned, with the layer denoised and the columns "
+            f"biosample and assay of var; its layers are {listed(names_of_layers(adata)) or 'none'}."
+        )
+    columns = {
+        pair: column for column, pair in enumerate(zip(adata.var[_keys.BIOSAMPLE], adata.var[_keys.ASSAY], strict=True))
+    }
+    chosen = _choose(biosamples, tuple(dict.fromkeys(map(str, adata.var[_keys.BIOSAMPLE]))))
+    every = dict.fromkeys(map(str, adata.var[_keys.ASSAY]))
+    assays = tuple(assay for assay in every if all((biosample, assay) in columns for biosample in chosen))
+    if not assays:
+        raise ValueError(f"{listed(chosen)} must share an assay; they share none. Impute the same assays in all.")
+    column_ba = np.array([[columns[biosample, assay] for assay in assays] for biosample in chosen])
+    has_places = {_keys.CHROM, _keys.START, _keys.END} <= set(adata.obs)
+    segments = find_segments(adata.obs) if has_places else Segments(np.array([0, adata.n_obs]))
+    denoised = Matrix(_keys.DENOISED, adata.layers[_keys.DENOISED])
+    return Rates(adata, segments, chosen, assays, lambda rows: denoised.read_rows(rows)[:, column_ba])
+
+
+def _choose(asked: Sequence[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    if asked is None:
+        return known
+    names = [asked] if isinstance(asked, str) else list(asked)
+    for name in names:
+        if name not in known:
+            raise ValueError(unknown("biosample", name, list(known), "biosamples"))
+    if not names:
+        raise ValueError("biosamples names none; leave it out for all.")
+    return tuple(dict.fromkeys(names))
