@@ -30,8 +30,8 @@ logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", module="lightning")
 
 
-def make_data(n_regions: int, n_biosamples: int, n_assays: int, missing: float) -> AnnData:
-    """Counts of any number of tracks, negative binomial around a rate that all share; some tracks are missing."""
+def make_data(n_regions: int, n_biosamples: int, n_assays: int, missing: float) -> tuple[AnnData, list[str]]:
+    """Counts of any number of tracks, negative binomial around a rate that all share, and names of missing ones."""
     random = np.random.default_rng(0)
     names = [(f"cell{b + 1}", f"assay{a + 1}") for b in range(n_biosamples) for a in range(n_assays)]
     counts = random.poisson(random.gamma(0.7, 3.0, (n_regions, 1)) * random.gamma(2.0, 0.5, (n_regions, len(names))))
@@ -39,18 +39,19 @@ def make_data(n_regions: int, n_biosamples: int, n_assays: int, missing: float) 
     for a in range(n_assays):  # an assay as often as another, and never all of it
         is_missing_t[random.permutation(n_biosamples)[: round(missing * n_biosamples)] * n_assays + a] = True
     start = 200 * np.arange(n_regions)
-    return AnnData(
-        counts.astype(np.float32),
+    var = pd.DataFrame(names, columns=["biosample", "assay"], index=[".".join(name) for name in names])
+    adata = AnnData(
+        counts[:, ~is_missing_t].astype(np.float32),
         obs=pd.DataFrame({"chrom": "chr1", "start": start, "end": start + 200}, index=start.astype(str)),
-        var=pd.DataFrame(names, columns=["biosample", "assay"], index=[".".join(name) for name in names]),
-        layers={"observed": np.broadcast_to(~is_missing_t, counts.shape).astype(np.int8)},
+        var=var[~is_missing_t],
     )
+    return adata, list(var.index[is_missing_t])
 
 
 def make_model(asked: argparse.Namespace) -> tuple[chipvi.ChipVI, list[str], list[str]]:
-    """A model, and its tracks with and without data."""
-    adata = make_data(max(asked.regions, 1_000), asked.biosamples, asked.assays, asked.missing)
-    chipvi.ChipVI.setup_anndata(adata, observed_layer="observed")
+    """A model, its tracks, and those that it has no data of."""
+    adata, missing = make_data(max(asked.regions, 1_000), asked.biosamples, asked.assays, asked.missing)
+    chipvi.ChipVI.setup_anndata(adata)
     model = chipvi.ChipVI(adata)
     rows = np.arange(adata.n_obs)
     model.module = model._make_module(model.data, rows).eval()
@@ -59,9 +60,7 @@ def make_model(asked: argparse.Namespace) -> tuple[chipvi.ChipVI, list[str], lis
         from chipvi.calibrate.boosting import boost
 
         boost(model.module, model.data, rows, seed=0)
-    is_measured = model.data.measured_t
-    names = np.asarray(adata.var_names)
-    return model, list(names[is_measured]), list(names[~is_measured])
+    return model, list(adata.var_names), missing
 
 
 def table_of(names: list[str]) -> pd.DataFrame:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import chipvi
+from chipvi.model import differential
 
 SIZES = {"n_regions": 600, "n_biosamples": 3, "n_assays": 2, "n_replicates": 2, "mean_count": 20.0, "seed": 5}
 COLUMNS = (
@@ -101,22 +102,42 @@ def test_the_mode_vanilla_asks_which_group_is_higher(trained, table):
     assert "is_de_fdr_0.01" in vanilla and (vanilla["delta"] == 0).all()
 
 
-def test_indices_choose_regions_in_their_order(trained):
-    rows = [5, 3, 400, 5]
-    table = trained.differential_signal("cell1", "cell2", groupby="cell", assay="H3K4me3", indices=rows)
-    assert list(table.index) == list(trained.adata.obs_names[rows])
-    assert table["lfc_mean"].iloc[0] == table["lfc_mean"].iloc[3]
+def test_indices_choose_regions_in_their_order_whose_p_values_do_not_depend_on_what_else_is_asked(trained, table):
+    rows = [5, 3, 105, 5]
+    some = trained.differential_signal("cell1", "cell2", groupby="cell", assay="H3K4me3", indices=rows)
+    assert list(some.index) == list(trained.adata.obs_names[rows])
+    columns = ["lfc_mean", "lfc_std", "p_value", "proba_de", "scale1", "raw_mean2"]
+    np.testing.assert_allclose(some[columns], table.iloc[rows][columns], rtol=1e-4, atol=1e-6)
+
+
+def test_of_many_regions_some_say_what_is_usual(trained, table, monkeypatch):
+    monkeypatch.setattr(differential, "_MOST_LEARNT", 512)
+    some = trained.differential_signal("cell1", "cell2", groupby="cell")
+    assert np.corrcoef(np.log(some["p_value"]), np.log(table["p_value"]))[0, 1] > 0.9
+    rows = differential._spread_out(100_000)
+    assert len(rows) in range(500, 513) and len(np.unique(rows)) == len(rows) and rows[-1] == 99_999
 
 
 def test_where_a_group_has_no_count_nothing_is_called(kit):
     adata = make_data()
     gone = ((adata.var["cell"] == "cell1") & (adata.var["assay"] == "H3K4me3")).to_numpy()
     adata.layers["observed"][50:60, gone] = 0
+    adata.layers["observed"][300:, np.flatnonzero(gone)[0]] = 0  # a replicate of which half is missing
     model = kit.train(kit.model(adata, keys={"observed_layer": "observed", "depth_key": "depth"}), max_steps=2)
     table = model.differential_signal("cell1", "cell2", groupby="cell", assay="H3K4me3")
     assert table["p_value"].isna().to_numpy().nonzero()[0].tolist() == list(range(50, 60))
     assert table.iloc[50:60][["lfc_mean", "fdr", "proba_de"]].isna().all(axis=None)
     assert not table["is_de_fdr_0.05"].iloc[50:60].any() and not table["scale2"].isna().any()
+
+
+def test_groups_that_were_never_measured_in_one_region_are_refused(kit):
+    adata = make_data()
+    first = (adata.var["cell"] == "cell1").to_numpy()
+    adata.layers["observed"][:300, first] = 0
+    adata.layers["observed"][300:, ~first] = 0
+    model = kit.train(kit.model(adata, keys={"observed_layer": "observed", "depth_key": "depth"}), max_steps=1)
+    with pytest.raises(ValueError, match="no region has counts of H3K4me3 in both groups"):
+        model.differential_signal("cell1", "cell2", groupby="cell")
 
 
 @pytest.mark.parametrize(

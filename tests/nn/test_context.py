@@ -1,9 +1,10 @@
 """Means over windows, against a plain loop over the rows of each."""
 
 import numpy as np
+import pytest
 import torch
 
-from chipvi.nn import window_means
+from chipvi.nn import window_means, window_sums
 
 # 13 rows of 3 tracks; windows of 5 regions, the wider around the narrower, one of them cut off at either end
 LOW_RS = torch.tensor([[0, 0, 0, 0], [3, 2, 0, 0], [6, 5, 3, 0], [9, 8, 6, 4], [12, 11, 9, 7]])
@@ -38,6 +39,17 @@ def test_a_mean_is_that_of_what_is_present_in_the_window_or_in_the_next_wider_on
         assert (mean_rts.shape, mean_rts.dtype) == ((5, 3, 4), torch.float32)
         np.testing.assert_allclose(mean_rts, expected_rts, rtol=1e-6)
         np.testing.assert_array_equal(any_rt, expected_rt)
+
+
+@pytest.mark.parametrize("n_rows", [1, 127, 128, 129, 300])
+def test_windows_of_any_number_of_rows_are_summed(n_rows):
+    random = np.random.default_rng(0)
+    value_lt = torch.from_numpy(random.poisson(3, (n_rows, 2)).astype(np.float32))
+    low_rs = torch.from_numpy(random.integers(0, n_rows, (9, 2)))
+    high_rs = torch.from_numpy(random.integers(low_rs.numpy(), n_rows) + 1)
+    found_rst = window_sums(value_lt, low_rs, high_rs)
+    for r, s in np.ndindex(9, 2):
+        assert torch.equal(found_rst[r, s], value_lt[low_rs[r, s] : high_rs[r, s]].double().sum(0))
 
 
 def test_a_single_read_after_very_many_is_not_lost():

@@ -59,8 +59,16 @@ class LevelTrend:
         """Estimate it from log2 rates, NaN where missing, of regions most of which do not change."""
         level_r = mean_by_row(log_rate_rt)
         parts = strata(level_r)
-        shift_mt = [np.nanmedian(log_rate_rt[rows] - level_r[rows, None], axis=0) for rows in parts]
-        return cls(np.array([level_r[rows].mean() for rows in parts]), np.array(shift_mt))
+        level_m = np.array([level_r[rows].mean() for rows in parts])
+        shift_mt = np.full((len(parts), log_rate_rt.shape[1]), np.nan)
+        for m, rows in enumerate(parts):
+            departure_rt = log_rate_rt[rows] - level_r[rows, None]
+            is_there_t = ~np.isnan(departure_rt).all(axis=0)
+            shift_mt[m, is_there_t] = np.nanmedian(departure_rt[:, is_there_t], axis=0)
+        for shift_m in shift_mt.T:  # at levels that a track was not measured at, as near by
+            known_m = ~np.isnan(shift_m)
+            shift_m[:] = np.interp(level_m, level_m[known_m], shift_m[known_m]) if known_m.any() else 0.0
+        return cls(level_m, shift_mt)
 
     def remove(self, log_rate_rt: np.ndarray) -> np.ndarray:
         """Log2 rates without it; in between levels, what is in between is taken."""

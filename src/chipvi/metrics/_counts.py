@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
-from scipy.special import gammaln, xlogy
-from scipy.stats import nbinom
+from scipy.special import betainc, betaincc, gammaln, ndtri, xlogy
 
 from .._arguments import checked
 
 _STIRLING_FROM = 16.0  # from here on the series below is exact to 1e-15
 _POISSON = 1e11  # a dispersion that hardly any count distinguishes from the Poisson limit
 _WALK, _UNKNOWN = 64, -1
+_LEAST_Q = 1e-12  # from which a search starts
 _LOG_DISPERSION = (np.log(1e-3), np.log(1e6))
 
 
@@ -100,8 +100,7 @@ def nb_quantile(q: ArrayLike, mean: ArrayLike, dispersion: ArrayLike) -> np.ndar
     quantile_n[low] = _walk(q_n[low], mean_n[low], dispersion_n[low])
     left = np.flatnonzero(quantile_n == _UNKNOWN)
     q_n, mean_n, dispersion_n = q_n[left], mean_n[left], dispersion_n[left]
-    found_n = nbinom.ppf(q_n, dispersion_n, dispersion_n / (dispersion_n + mean_n))
-    quantile_n[left] = np.maximum(found_n, 0)  # scipy gives -1 where q is 0
+    quantile_n[left] = _search(q_n, mean_n, dispersion_n)
     return quantile_n.reshape(shape)
 
 
@@ -121,6 +120,31 @@ def _walk(q: np.ndarray, mean: np.ndarray, dispersion: np.ndarray) -> np.ndarray
         probability *= (dispersion + k) / (k + 1) * ratio
         cumulative += probability
     return quantile
+
+
+def _search(q: np.ndarray, mean: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
+    """Start from where the first four moments place it (Cornish and Fisher 1938), in steps that double, then halve."""
+    std, z = np.sqrt(mean + mean**2 / dispersion), ndtri(np.clip(q, _LEAST_Q, 1 - _LEAST_Q))
+    skewness, kurtosis = (1 + 2 * mean / dispersion) / std, 6 / dispersion + 1 / std**2
+    by_skewness = skewness * (z**2 - 1) / 6 - skewness**2 * (2 * z**3 - 5 * z) / 36
+    start = mean + std * (z + by_skewness + kurtosis * (z**3 - 3 * z) / 24)
+    guess, step = np.maximum(np.round(start), 0.0), np.ones(len(q))
+    too_low, enough = np.full(len(q), -1.0), np.full(len(q), np.inf)  # counts known to be so
+    left = np.arange(len(q))
+    while len(left):
+        k, m, d = guess[left], mean[left], dispersion[left]
+        cdf, many = np.empty(len(left)), m >= d  # by whichever of the two keeps its digits
+        cdf[many] = betainc(d[many], k[many] + 1, (d / (m + d))[many])
+        cdf[~many] = betaincc(k[~many] + 1, d[~many], (m / (m + d))[~many])
+        is_enough = q[left] <= cdf
+        enough[left] = np.where(is_enough, k, enough[left])
+        too_low[left] = np.where(is_enough, too_low[left], k)
+        left = left[enough[left] - too_low[left] > 1]
+        low, high, k, by = too_low[left], enough[left], guess[left], step[left]
+        moved = np.where(high == k, k - by, k + by)
+        guess[left] = np.where((low < moved) & (moved < high), moved, np.floor((low + high) / 2))
+        step[left] *= 2
+    return enough.astype(np.int64)
 
 
 @checked

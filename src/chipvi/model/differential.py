@@ -159,7 +159,7 @@ class DifferentialMixin(RequestMixin):
         self.module.eval()
         denoiser = LoneDenoiser(self.module, self.grid, data, columns, self.log_depths(data), batch_size)
         tests = _Tests(contrasts, delta if mode == "change" else 0.0, is_directed=mode == "vanilla")
-        found = tests.run(denoiser, rows)
+        found = tests.run(denoiser, rows, data.n_regions)
 
         obs = source.obs.iloc[rows[back]]
         tables = []
@@ -203,12 +203,12 @@ class _Tests:
     delta: float
     is_directed: bool
 
-    def run(self, denoiser: LoneDenoiser, rows: np.ndarray) -> list[pd.DataFrame]:
-        """A table for each contrast, a row for each region."""
-        some = rows if len(rows) <= _MOST_LEARNT else _spread_out(rows)
+    def run(self, denoiser: LoneDenoiser, rows: np.ndarray, n_regions: int) -> list[pd.DataFrame]:
+        """A table for each contrast, a row for each of these rows; all regions say what is usual."""
+        some = _spread_out(n_regions)
         learning = list(denoiser.rates(some))
         learnt = [self._learn(one, rates) for one, rates in self._split(learning)]
-        blocks = learning if some is rows else denoiser.rates(rows)
+        blocks = learning if np.array_equal(some, rows) else denoiser.rates(rows)
         parts: list[list[pd.DataFrame]] = [[] for _ in self.contrasts]
         n_done = 0
         with progress_bar("Comparing", len(rows), "regions", shown=denoiser.n_batches(rows) >= LONG) as show:
@@ -227,7 +227,12 @@ class _Tests:
             yield one, LoneRates.joined([rates.of(place) for rates in blocks])
 
     def _learn(self, one: Contrast, rates: LoneRates) -> _Learnt:
-        log_rate_rt = rates.log_rate_rn[rates.present_rn.any(axis=1)]
+        is_compared_r = rates.present_rn[:, one.is_first_t].any(axis=1) & rates.present_rn[:, ~one.is_first_t].any(
+            axis=1
+        )
+        if not is_compared_r.any():
+            raise ValueError(f"no region has counts of {one.assay} in both groups, so that they cannot be compared.")
+        log_rate_rt = rates.log_rate_rn[is_compared_r]
         trend = LevelTrend.fit(log_rate_rt)
         difference = Difference.of(trend.remove(log_rate_rt), one.is_first_t)
         spread = SpreadPrior.fit(difference)
@@ -267,8 +272,11 @@ def _names(given: str | Sequence[str]) -> list[str]:
     return [given] if isinstance(given, str) else list(given)
 
 
-def _spread_out(rows: np.ndarray) -> np.ndarray:
-    """Some of many rows, in stretches that are spread over all."""
-    stretches = np.array_split(rows, -(-len(rows) // _STRETCH))
+def _spread_out(n_regions: int) -> np.ndarray:
+    """All rows, or of many some, in stretches that are spread over all."""
+    rows = np.arange(n_regions)
+    if n_regions <= _MOST_LEARNT:
+        return rows
+    stretches = np.array_split(rows, -(-n_regions // _STRETCH))
     chosen = np.linspace(0, len(stretches) - 1, _MOST_LEARNT // _STRETCH).astype(np.int64)
     return np.concatenate([stretches[number] for number in chosen])

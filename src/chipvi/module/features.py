@@ -89,8 +89,9 @@ class TrackGrid(nn.Module):
         both_pqab = torch.stack([is_other_qab.float(), weight_qab * is_other_qab])
         both_aub = both_pqab.permute(2, 0, 1, 3).flatten(1, 2)  # both kinds of weights of all queries (u) at once
 
+        # summed over the others, never as a difference, so that not even rounding depends on the biosample's own track
         def totals(x_lt: Tensor) -> Tensor:
-            """Sum over the others, by assay, of rows of tracks: never a difference, in which rounding would leak."""
+            """Sums by assay (a), kind of weight and query (u), and row (l)."""
             cell_lab = x_lt.index_select(1, self.track_ba.T.clamp_min(0).flatten()).view(-1, n_assays, n_biosamples)
             return torch.bmm(both_aub, cell_lab.permute(1, 2, 0))
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+_ROWS = 128  # that are summed together
 
 
 def window_means(
@@ -58,9 +61,12 @@ def window_sums(x_lt: Tensor, low_rs: Tensor, high_rs: Tensor) -> Tensor:
 
 def _running_sum(x_lt: Tensor) -> Tensor:
     """Sums of the rows before each, and of all: float64, for float32 would lose single reads."""
-    running_lt = x_lt.new_zeros((len(x_lt) + 1, *x_lt.shape[1:]), dtype=torch.float64)
-    torch.cumsum(x_lt, dim=0, dtype=torch.float64, out=running_lt[1:])
-    return running_lt
+    n_rows, n_tracks = len(x_lt) + 1, x_lt.shape[1]
+    padded_lt = pad(x_lt, (0, 0, 1, -n_rows % _ROWS))
+    # some rows at a time, so that those of a track stay in the cache
+    running_nlt = padded_lt.view(len(padded_lt) // _ROWS, _ROWS, n_tracks).cumsum(dim=1, dtype=torch.float64)
+    running_nlt[1:] += running_nlt[:-1, -1].cumsum(dim=0).unsqueeze(1)
+    return running_nlt.flatten(0, 1)[:n_rows]
 
 
 def _between(running_lt: Tensor, low_r: Tensor, high_r: Tensor) -> Tensor:
