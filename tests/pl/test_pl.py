@@ -186,6 +186,13 @@ def test_a_region_chooses_what_touches_it_and_the_axis_is_in_genome_coordinates(
     np.testing.assert_allclose(values(ax, "imputed"), result.X[rows, 0])
 
 
+def test_a_region_may_leave_out_chr(adata, result):
+    (ax,) = pl.tracks(adata, result, tracks=["cell1.H3K4me3"], region="2:1,100-3,000").axes
+    assert (ax.get_xlim(), ax.get_xlabel()) == ((1.0, 3.0), "chr2 (kb)")
+    with pytest.raises(ValueError, match="the result has no region in 22:0-400"):
+        pl.tracks(adata, result, region="22:0-400")
+
+
 def test_stretches_without_regions_are_gaps(adata, result):
     keep = np.r_[0:5, 9:12]
     (ax,) = pl.tracks(adata, result[keep], tracks=["cell1.H3K4me1"], region="chr1:0-2400").axes

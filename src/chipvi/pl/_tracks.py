@@ -18,6 +18,7 @@ from .._arguments import checked
 from .._messages import unknown
 from ..data.annotation import find_rows
 from ..data.track_data import Matrix, find_present, names_of_layers
+from ..io.contigs import match_contigs
 from ..io.genes import Gene, find_gene
 from ._panels import LEGEND, Panel, draw
 from ._style import (
@@ -245,7 +246,9 @@ def _choose(obs: pd.DataFrame, rows: slice | None, region: str | None) -> np.nda
         if not _has_coordinates(obs):
             raise ValueError(f"region {region!r} needs the columns chrom, start and end of obs; choose rows instead.")
         start, end = (int(text.replace(",", "")) for text in parts.groups()[1:])
-        touches = (obs[_keys.START] < end) & (obs[_keys.END] > start) & (obs[_keys.CHROM].astype(str) == parts[1])
+        names = obs[_keys.CHROM].astype(str)
+        chrom = next(iter(match_contigs(names.unique(), [parts[1]]).values()), None)  # with or without "chr"
+        touches = (obs[_keys.START] < end) & (obs[_keys.END] > start) & (names == chrom)
         chosen = np.flatnonzero(touches)
     if not len(chosen):
         raise ValueError(f"the result has no region in {region if region is not None else rows or 'it'}.")
