@@ -22,7 +22,7 @@ _DPI = 2 * _WIDTH  # so that figures are sharp on screens of two pixels to one
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture and a narrow one of the same for phones, as text; what they show, for those who cannot see and below it.
+    """A picture, and a narrow one of it for phones, as text; what they show, for those who cannot see and below it.
 
     Parameters
     ----------
