@@ -364,11 +364,11 @@ def validation_loss(model, seed, **plan_options):
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
 def test_early_stopping_ends_early_with_the_best_weights(kit):
     model = kit.model(kit.data())
-    kit.train(model, max_steps=160, plan_kwargs={"lr": 0.3, "ema_decay": 0.5}, early_stopping=True, seed=1)
+    kit.train(model, max_steps=160, plan_kwargs={"lr": 0.3, "ema_decay": 0.5}, early_stopping=True, seed=3)
     losses = model.history["validation_loss"]["validation_loss"]
     assert losses.index[-1] < 160
     assert losses.iloc[-1] > losses.min() + 0.01
-    assert validation_loss(model, 1) == pytest.approx(losses.min(), rel=1e-5)
+    assert validation_loss(model, 3) == pytest.approx(losses.min(), rel=1e-5)
 
 
 # the ends of training
