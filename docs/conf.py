@@ -40,6 +40,7 @@ extensions = [
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
+smartquotes = False  # options begin with two hyphens
 nb_execution_mode = "off"  # the notebooks hold their outputs, which `make tutorials` writes
 
 default_role = "py:obj"  # a name in single backticks is a link where it is known, else code
