@@ -12,6 +12,7 @@ import numpy as np
 
 from .context import count_per_window_bin
 from .minibatch import Minibatch, take_regions
+from .splits import Blocks
 from .track_data import TrackData
 
 BLOCK = 32  # regions; longer blocks read less context per region, shorter ones mix better
@@ -91,13 +92,8 @@ class RegionLoader:
         """All rows once, in blocks that begin elsewhere in every pass; of narrow bins a block takes one in so many."""
         n_rows = BLOCK * self._stride
         first = int(self._random.integers(1, n_rows + 1))
-        edges = np.r_[0, np.arange(first, len(self._rows), n_rows), len(self._rows)]
-        n_blocks = np.minimum(self._stride, np.diff(edges))
-        stops = np.cumsum(n_blocks)
-        for block in self._random.permutation(stops[-1]):
-            stretch = int(np.searchsorted(stops, block, side="right"))
-            start = edges[stretch] + block - (stops[stretch] - n_blocks[stretch])
-            yield self._rows[start : edges[stretch + 1] : self._stride]
+        blocks = Blocks(np.r_[0, np.arange(first, len(self._rows), n_rows), len(self._rows)], self._stride)
+        return (self._rows[blocks[block]] for block in self._random.permutation(len(blocks)))
 
 
 class FixedMinibatches:
