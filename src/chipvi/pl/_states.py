@@ -113,7 +113,7 @@ def _draw_enrichment(ax: Axes, table: pd.DataFrame, enrichment_ka: np.ndarray) -
 
 def _draw_shares(ax: Axes, table: pd.DataFrame) -> None:
     ax.barh(range(len(table)), table["share"], height=0.7, color=table["color"], edgecolor=GREY, linewidth=0.8)
-    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.tick_params(axis="y", labelleft=False, length=0)
     ax.set_title("share", fontsize=8, loc="left", color=DARK)
     strip(ax)
