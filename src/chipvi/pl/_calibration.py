@@ -14,7 +14,7 @@ from .._messages import counted
 from ..evaluate.diagnosis import Diagnosis
 from ..evaluate.verdicts import BAR, Level, Spread, TrackVerdict
 from ..evaluate.words import level_words, spread_words
-from ._style import BLUE, DARK, GREY, LIGHT, ORANGE, Finish, Path, Size, finished, sized, strip
+from ._style import BLUE, DARK, GREY, LIGHT, ORANGE, Finish, Path, Size, finished, fitting, sized, strip
 
 _COLUMNS = 5
 _MOST = 2.5  # height from which on bars are cut off, so that the others can be read
@@ -68,7 +68,8 @@ class _Panel:
 def draw_calibration(diagnosis: Diagnosis, together: bool, figsize: Size | None = None) -> Figure:
     """As :func:`calibration`; `together` draws all tracks that are right in one panel, if there are several."""
     panels = _find_panels(diagnosis, together)
-    n_columns = min(_COLUMNS, len(panels))
+    size = None if figsize is None else sized(figsize, (0, 0))
+    n_columns = fitting(1.9, size, min(_COLUMNS, len(panels)))
     n_rows = -(-len(panels) // n_columns)
     figure = Figure(figsize=sized(figsize, (0.6 + 1.9 * max(n_columns, 2), 0.5 + 1.45 * n_rows)), layout="constrained")
     axes = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()

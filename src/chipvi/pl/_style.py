@@ -79,6 +79,11 @@ def sized(figsize: Size | None, default: Size) -> Size:
     return size
 
 
+def fitting(width: float, figsize: Size | None, most: int) -> int:
+    """Columns of panels that are so many inches wide: as many as a size asked for has room for, and no more."""
+    return most if figsize is None else max(1, min(most, int(figsize[0] / width)))
+
+
 def require_one_size(figsize: Size | None, ax: Axes | None) -> None:
     """Refuse a size for axes that are given, and have one."""
     if figsize is not None and ax is not None:

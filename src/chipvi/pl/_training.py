@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from .._arguments import WrongArgument, checked
-from ._style import BLUE, DARK, GREEN, LIGHT, ORANGE, PURPLE, Finish, Path, Size, finished, sized, strip
+from ._style import BLUE, DARK, GREEN, LIGHT, ORANGE, PURPLE, Finish, Path, Size, finished, fitting, sized, strip
 
 if TYPE_CHECKING:
     from ..model.chipvi import ChipVI
@@ -105,7 +105,7 @@ def training(
     panels = {panel: curves for panel, curves in panels.items() if any(map(len, curves.values()))}
     if not panels:
         raise ValueError("the history holds no training curve; train the model first.")
-    n_columns = min(3, len(panels))
+    n_columns = fitting(3.4, None if figsize is None else sized(figsize, (0, 0)), min(3, len(panels)))
     n_rows = -(-len(panels) // n_columns)
     figure = Figure(figsize=sized(figsize, (3.6 * n_columns, 3.0 * n_rows)), layout="constrained")
     axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
