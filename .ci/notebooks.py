@@ -53,15 +53,26 @@ def is_seen(output: nbformat.NotebookNode) -> bool:
     return output.get("name") != "stderr" and output.get("data", {}).get("text/plain", "shown").strip() != ""
 
 
-def tidy(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook with what readers look at: no times, the last line of a bar, small pictures."""
+def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """The outputs with what was printed in a row in one piece."""
+    whole: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if whole and "text" in output and "text" in whole[-1]:
+            whole[-1].text += output.text
+        else:
+            whole.append(output)
+    return whole
+
+
+def tidy(book: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
+    """The notebook with what readers look at: no times, no `folder` that it ran in, no bars, small pictures."""
     book.metadata.language_info = {"name": "python"}
     for cell in (cell for cell in book.cells if cell.cell_type == "code"):
         cell.metadata.pop("execution", None)
-        cell.outputs = [output for output in cell.outputs if is_seen(output)]
+        cell.outputs = joined([output for output in cell.outputs if is_seen(output)])
         for output in cell.outputs:
             if "text" in output:
-                output.text = re.sub(r".*\r(?!\n)", "", output.text)
+                output.text = re.sub(r".*\r(?!\n)", "", output.text).replace(f"{folder}{os.sep}", "")
             if "image/png" in (data := output.get("data", {})):
                 data["image/png"] = shrink(data["image/png"])
     return book
@@ -91,7 +102,7 @@ def main() -> int:
         for notebook, (seconds, error) in zip(notebooks, pool.map(partial(run, out=out), notebooks), strict=True):
             print(f"{notebook.name}: {'FAILED' if error else 'ok'}, {seconds:.0f} s", flush=True)
             if options.keep and not error:
-                nbformat.write(tidy(nbformat.read(out / notebook.name, as_version=4)), notebook)
+                nbformat.write(tidy(nbformat.read(out / notebook.name, as_version=4), out), notebook)
             if error:
                 failed.append(notebook.name)
                 print(error, file=sys.stderr)

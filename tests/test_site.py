@@ -1,7 +1,9 @@
 """The site has a page for all that is public, and tutorials with their pictures."""
 
+import base64
 import importlib
 import inspect
+import json
 import pydoc
 import re
 import tomllib
@@ -15,8 +17,14 @@ import chipvi
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "docs" / "site"
 API = (SITE / "api.md").read_text("utf-8")
-MODULES = ("chipvi", "chipvi.datasets", "chipvi.io", "chipvi.metrics", "chipvi.nn", "chipvi.pl", "chipvi.train")
+MODULES = (
+    "chipvi",
+    *(f"chipvi.{name}" for name in chipvi.__all__ if inspect.ismodule(getattr(chipvi, name))),
+    "chipvi.nn",
+    "chipvi.train",
+)
 TUTORIALS = sorted(ROOT.glob("tutorials/*.ipynb"))
+LARGEST = 1_000_000  # bytes of a notebook with its pictures
 
 
 def pages() -> set[str]:
@@ -69,6 +77,18 @@ def test_every_page_is_in_a_table_of_contents(page):
     name = page.with_suffix("").as_posix()
     patterns = [(folder / entry).resolve().as_posix() for folder, entry in listed()]
     assert page == SITE / "index.md" or any(fnmatch(name, pattern) for pattern in patterns)
+
+
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
+def test_a_tutorial_shows_what_its_cells_print_and_draw(tutorial):
+    text = tutorial.read_text("utf-8")
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == [*range(1, len(cells) + 1)], "run `make tutorials`"
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert all(output["output_type"] != "error" and output.get("name") != "stderr" for output in outputs)
+    pictures = [base64.b64decode(o["data"]["image/png"]) for o in outputs if "image/png" in o.get("data", {})]
+    assert pictures and all(picture.startswith(b"\x89PNG") for picture in pictures)
+    assert len(text) < LARGEST
 
 
 def test_every_name_that_the_site_links_to_elsewhere_exists():

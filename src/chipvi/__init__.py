@@ -4,6 +4,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from ._quiet import kept_levels
 from .report import report
 
 # What is public is imported when it is first used: torch and scvi-tools take seconds to import, and counting reads,
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 else:  # or else a type checker would take any name for one of ours
 
     def __getattr__(name: str) -> Any:
-        if name in _HOMES:
-            globals()[name] = found = getattr(import_module(_HOMES[name], __name__), name)
+        if name in _HOMES or name in _MODULES:
+            with kept_levels():
+                home = import_module(_HOMES.get(name, f".{name}"), __name__)
+            globals()[name] = found = getattr(home, name) if name in _HOMES else home
             return found
-        if name in _MODULES:
-            return import_module(f".{name}", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -30,13 +31,17 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Task as Shown
+from rich.table import Column
 from rich.text import Text
 
+from ._quiet import is_silenced, print_aside
 from ._signals import deferred
 
 _TRIES = 3  # of a task whose worker dies
 _AT_ONCE = 128  # tasks that an executor is given before one of them is done: they may hold data
 _SECONDS = 0.2  # between two looks at how far the processes are
+_LINE_SECONDS = 30.0  # between two lines on progress where there is no terminal
+_BAR_WIDTH = 40
 _LARGEST_KEPT = 2**25 - 2**16  # bytes: just below the largest block that glibc may keep
 _MEMORY_FILE = Path("/proc/meminfo")
 _GROUP_FILE = Path("/proc/self/cgroup")
@@ -162,6 +167,8 @@ def progress_bar(
 ) -> Iterator[Callable[[int], None]]:
     """A bar on standard error, over all workers, with the rate and the time left; yields what moves it.
 
+    Without a terminal or notebook it is a line every half minute. Neither is wider than the terminal.
+
     Parameters
     ----------
     text
@@ -171,15 +178,54 @@ def progress_bar(
     unit
         "bytes", or what else is counted.
     shown
-        Whether there is a bar; without a terminal or notebook there is none.
+        Whether there is a bar; where chipvi is silenced (:func:`chipvi._quiet.is_silenced`) there is none.
     """
-    count = DownloadColumn() if unit == "bytes" else TextColumn("{task.completed:,.0f} of {task.total:,.0f} " + unit)
-    columns = (TextColumn(text, markup=False), BarColumn(), count, _Rate(unit), TimeRemainingColumn())
     console = Console(stderr=True)  # standard output belongs to results
-    shown = shown and (console.is_terminal or console.is_jupyter)
-    with Progress(*columns, console=console, disable=not shown) as bar:
-        task = bar.add_task("", total=total, completed=done)
-        yield lambda number: bar.update(task, completed=done + number)
+    if not shown or is_silenced():
+        yield lambda number: None
+        return
+    if not (console.is_terminal or console.is_jupyter):
+        yield _Lines(text, total, unit, done).show
+        return
+    count = DownloadColumn() if unit == "bytes" else TextColumn("{task.completed:,.0f} of {task.total:,.0f} " + unit)
+    bar = BarColumn(None, table_column=Column(max_width=_BAR_WIDTH))  # which alone gives way on a narrow terminal
+    columns = (TextColumn(text, markup=False), bar, count, _Rate(unit), TimeRemainingColumn(compact=True))
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=total, completed=done)
+        yield lambda number: progress.update(task, completed=done + number)
+
+
+class _Lines:
+    """What stands in for a bar in a log: a line now and then."""
+
+    def __init__(self, text: str, total: int, unit: str, done: int) -> None:
+        self._text, self._total, self._unit, self._before = text, total, unit, done
+        self._begun = self._last = time.monotonic()
+
+    def show(self, number: int) -> None:
+        """Print how much is done, and how long it may still take, unless it was printed lately."""
+        now = time.monotonic()
+        if now - self._last < _LINE_SECONDS or number == 0:
+            return
+        self._last = now
+        done = self._before + number
+        left = (self._total - done) * (now - self._begun) / number
+        done_total = [done / 1e6, self._total / 1e6] if self._unit == "bytes" else [done, self._total]
+        amount = " of ".join(f"{x:,.0f}" for x in done_total)
+        unit = "MB" if self._unit == "bytes" else self._unit
+        print_aside(f"{self._text}: {amount} {unit}, {_duration(left)} left")
+
+
+def _duration(seconds: float) -> str:
+    """A time to wait, roughly.
+
+    >>> _duration(44.0), _duration(150.0), _duration(9_000.0)
+    ('44 s', '2 min', '2 h 30 min')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class _Rate(ProgressColumn):

@@ -1,5 +1,7 @@
 """The command line: the demo writes what it says, judges on what was not trained on, and errors take one line."""
 
+import io
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -10,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import Result
+from rich.console import Console
+from sklearn.metrics import r2_score
 from typer.testing import CliRunner
 
 from chipvi import ChipVI, __version__, compare_heads, datasets
@@ -18,7 +22,7 @@ from chipvi.cli.app import app
 from chipvi.metrics import pearson, r2
 
 NEVER = "cell2.H3K4me3"
-FILES = ["imputed.h5ad", "quality.png", "scores.csv", "tracks.png", "training.png"]
+FILES = ["imputed.h5ad", "quality.png", "report.html", "scores.csv", "tracks.png", "training.png"]
 
 
 def call(*arguments: str) -> Result:
@@ -31,7 +35,7 @@ def finished(tmp_path_factory) -> tuple[Result, Path]:
     out = tmp_path_factory.mktemp("demo") / "new" / "folder"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "_N_REGIONS", 1_000)
-        return call("demo", "--steps", "5", "--seed", "3", "--out", str(out)), out
+        return call("demo", "--data", "simulated", "--steps", "5", "--seed", "3", "--out", str(out)), out
 
 
 def test_demo_writes_every_file_and_says_so(finished):
@@ -51,6 +55,28 @@ def test_demo_shows_a_row_per_track_beside_the_average_and_against_the_truth(fin
     assert output.count(NEVER) >= 3  # told to be missing, and in both tables
     *_, row = (line.split() for line in output.splitlines() if line.strip().startswith(NEVER))
     assert row[1:4] == ["-", "-", "-"] and row[4] != "-"  # nothing to denoise, but imputed
+
+
+def test_demo_ends_in_sentences_that_count_what_its_scores_say_and_in_a_page_that_is_there(finished):
+    result, out = finished
+    scores = pd.read_csv(out / "scores.csv", index_col="track").drop("macro_mean")
+    *_, imputation, denoising, page = result.output.splitlines()
+    for line, ours, theirs in (
+        (imputation, "r2", "average_r2"),
+        (denoising, "denoised_rate_r2", "smoothed_rate_r2"),
+    ):
+        judged = scores[[ours, theirs]].dropna()
+        is_ahead = judged[ours] > judged[theirs]
+        assert f": {is_ahead.sum()} of {len(judged)} tracks " in line
+        assert all((name in line) != ahead for name, ahead in is_ahead.items()) or (~is_ahead).sum() > 8
+    assert page == f"Open {out / 'report.html'} in a browser."
+    assert (out / "report.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_tables_of_the_demo_fit_80_columns(finished):
+    lines = finished[0].output.splitlines()
+    tables = [line for line in lines if re.match(r" *(cell\d|track|mean)", line)]
+    assert len(tables) > 20 and max(map(len, tables)) <= 80
 
 
 def test_scores_are_those_of_held_out_regions_and_of_the_counts_that_were_withheld(finished):
@@ -107,7 +133,8 @@ def test_real_counts_are_judged_on_genes_that_are_not_trained_on_and_have_no_tru
     monkeypatch.setattr(datasets, "roadmap_tss", lambda splits: stand_in)
     result = call("demo", "--data", "roadmap-tss", "--steps", "2", "--out", str(tmp_path))
     assert result.exit_code == 0, result.output
-    assert "true rate" not in result.output
+    assert "true rate" not in result.output and "Denoised, against reads held back" in result.output
+    assert "tracks are closer to the reads held back than the best Gaussian" in result.output
     assert list(anndata.read_h5ad(tmp_path / "imputed.h5ad").obs_names) == list(obs.index[480:])
     assert not pd.read_csv(tmp_path / "scores.csv").filter(like="rate").size
     trained_on = set(stand_in.obs["gene_id"][stand_in.obs["split"] == "train"])
@@ -133,6 +160,45 @@ def test_a_download_that_fails_is_told_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(datasets, "roadmap_tss", fail)
     result = call("demo", "--data", "roadmap-tss", "--out", str(tmp_path))
     assert (result.exit_code, result.stderr) == (1, "Error: the counts could not be downloaded. Check the network.\n")
+
+
+def test_without_a_network_the_demo_says_so_and_goes_on_with_simulated_counts(monkeypatch):
+    def fail(splits):
+        raise ConnectionError("the counts could not be downloaded.")
+
+    monkeypatch.setattr(datasets, "roadmap_tss", fail)
+    monkeypatch.setattr(demo, "_N_REGIONS", 100)
+    console = Console(file=io.StringIO(), width=200)
+    assert demo._find_example(demo.Options(), console).name == "Simulated counts"
+    assert console.file.getvalue().splitlines() == [
+        "No real counts: the counts could not be downloaded.",
+        "The demo goes on with simulated counts, whose true rate is known.",
+    ]
+
+
+def test_denoising_is_judged_by_reads_that_it_did_not_see():
+    full = datasets.simulate(n_regions=900, n_biosamples=2, n_assays=2, n_chromosomes=3, mean_count=20.0, seed=2)
+    full.obs["split"] = full.obs["chrom"].astype(str).map({"chr1": "train", "chr2": "valid", "chr3": "test"})
+    setup = {"depth_key": "depth"}
+    example = demo.Example(full, setup, full.X, "", "", [])
+
+    class Halves:
+        """A model that gives back what it sees, as if it were denoised."""
+
+        def get_normalized_expression(self, adata, indices, return_numpy):
+            self.adata, self.indices = adata, indices
+            return adata.X[indices]
+
+    model = Halves()
+    scores = demo.score_other_half(example, model, seed=0)
+    np.testing.assert_array_equal(model.indices, example.test)
+    other = full.X - model.adata.X
+    assert other.min() >= 0 and abs(model.adata.X.sum() / full.X.sum() - 0.5) < 0.01
+    np.testing.assert_allclose(model.adata.var["depth"], full.var["depth"] / 2)
+    np.testing.assert_allclose(scores["denoised_half_r2"], scores["raw_half_r2"])
+    expected = [r2_score(other[600:, t], model.adata.X[600:, t]) for t in range(4)]
+    np.testing.assert_allclose(scores["raw_half_r2"], expected, rtol=1e-6)
+    assert (scores["smoothed_half_r2"] > scores["raw_half_r2"]).all()
 
 
 def test_out_that_is_a_file_is_refused_before_training(tmp_path):

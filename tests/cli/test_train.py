@@ -70,16 +70,19 @@ def one_line(result: Result, exit_code: int = 2) -> str:
 def test_without_options_all_that_chipvi_count_writes_is_found_and_used(trained):
     result, _ = trained
     assert result.exit_code == 0, result.output
-    first, found, context, third, *_ = result.stdout.splitlines()
+    first, found, outlook, context, third, *_ = result.stdout.splitlines()
     assert first == (
         "tracks.h5ad: 300 regions in 4 stretches x 9 tracks of 3 biosamples, 3 of them controls; "
         "without data: cell2.H3K4me3."
     )
     assert found == "Found and used: layer observed, layer signal, column depth, column is_control."
+    assert outlook == (
+        "5 tracks of 3 biosamples: enough to impute from; 1 experiment that nobody has run can be imputed."
+    )
     assert context == "Context: 6 kb to either side of a region, within its stretch."
     assert third.startswith("To train: head mean_dispersion, ") and third.endswith(
-        " parameters, 4 steps, seed 2; then held-out-track calibration."
-    )
+        " parameters, seed 2; 4 steps."
+    )  # and no more: no biosample has the three tracks of which one could be held out
 
 
 def test_the_model_is_the_one_that_python_trains(trained, data):
@@ -164,7 +167,14 @@ def test_flags_win_over_the_config_and_the_config_over_defaults(data, tmp_path):
     config.write_text("steps = 7\nseed = 5\nvalidation_size = 0.2\nearly-stopping = true\n")
     result = call("train", data, "-o", tmp_path / "model", "--config", config, "--seed", 6, "--dry-run")
     assert result.exit_code == 0, result.output
-    assert "7 steps, 20% of the regions held out, seed 6; then held-out-track calibration." in result.stdout
+    assert ", 20% of the regions held out, seed 6; 7 steps." in result.stdout
+
+
+def test_a_dry_run_says_where_there_is_next_to_nothing_to_impute_from(tmp_path):
+    make_data(n_regions=60)[:, ["cell1.H3K4me1", "cell1.H3K4me3"]].copy().write_h5ad(tmp_path / "two.h5ad")
+    result = call("train", tmp_path / "two.h5ad", "-o", tmp_path / "model", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "2 tracks of 1 biosample: imputation has next to nothing to go by; denoising works." in result.stdout
 
 
 @pytest.mark.filterwarnings("default:regions that overlap:UserWarning")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from dataclasses import replace
 
 import anndata
 import numpy as np
@@ -11,13 +13,17 @@ import pytest
 import scipy.sparse as sp
 
 import chipvi
+from chipvi.cli.settings import Made
 from chipvi.data import check
 from chipvi.data.annotation import find_rows, region_names
+from chipvi.data.fingerprint import identify
 from chipvi.data.loader import RegionLoader
 from chipvi.data.survey import survey
 from chipvi.data.track_data import Matrix
+from chipvi.data.tracks import read_tracks
 from chipvi.io import inputs
 from chipvi.io.inputs import open_anndata
+from chipvi.predict import imputation
 
 
 def as_zarr(adata, folder):
@@ -135,6 +141,44 @@ def test_a_saved_model_is_loaded_and_asked_without_reading_other_regions(kit, tm
     np.testing.assert_array_equal(found, model.get_imputed_counts(indices=rows, return_numpy=True))
     # but for the look at which tracks have data, those that windows reach on the chromosome, which begins at 70
     assert [read for read in reads if read[0] == "adata.X"] == [("adata.X", 0, 280), ("adata.X", 70, 120)]
+
+
+def test_training_on_a_split_reads_no_region_that_is_labelled_test(kit, tmp_path, reads):
+    data = kit.data()
+    data.obs["use"] = np.repeat(["train", "train", "valid", "test"], 70)  # a chromosome each
+    model = kit.model(open_anndata(as_zarr(data, tmp_path)))
+    reads.clear()
+    kit.train(model, max_steps=3, split_key="use", calibrate_unseen=False)
+    assert rows_read(reads) == list(range(210))
+
+
+def test_a_shard_of_imputation_reads_its_own_regions_with_their_halo(kit, tmp_path, reads, monkeypatch):
+    monkeypatch.setattr(imputation, "_MOST_ENTRIES", 16 * 15)  # stretches of 16 regions
+    trained(kit, kit.data()).save(tmp_path / "model")
+    model = chipvi.ChipVI.load(tmp_path / "model", open_anndata(as_zarr(kit.data(), tmp_path)))
+    reads.clear()
+    model.impute(out=tmp_path / "out.zarr", batch_size=16, shard=(4, 4))
+    # but for the look at which tracks have data
+    own = [read for read in reads if read[0] == "adata.X" and read[1:] != (0, 280)]
+    assert min(start for _, start, _ in own) >= 14 * 16 - 30 and max(stop for _, _, stop in own) == 280
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_a_file_that_is_as_it_was_is_not_read_to_find_that_out(kit, tmp_path, reads):
+    path = as_zarr(kit.data(), tmp_path)
+
+    def opened():
+        adata = open_anndata(path)
+        return check.open_track_data(adata, check.SetupKeys(depth_key="depth"), read_tracks(adata.var))
+
+    made, found = Made.of(path, opened()), identify(opened())
+    reads.clear()
+    assert made.is_of(opened()) and identify(opened()) == found and not reads
+    for file in path.rglob(".z*"):
+        os.utime(file, (1, 1))
+    assert identify(opened()) != found
+    assert made.is_of(opened()) and reads  # the same data, of another time
+    assert not replace(made, fingerprint="of other data").is_of(opened())
 
 
 def test_what_breaks_the_contract_in_a_file_is_refused_where_it_is_read(kit, model, tmp_path):

@@ -1,5 +1,6 @@
 """Figures hold what they claim: panels, colours, gaps where data are missing, every curve that was recorded."""
 
+import gzip
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -185,6 +186,13 @@ def test_a_region_chooses_what_touches_it_and_the_axis_is_in_genome_coordinates(
     np.testing.assert_allclose(values(ax, "imputed"), result.X[rows, 0])
 
 
+def test_a_region_may_leave_out_chr(adata, result):
+    (ax,) = pl.tracks(adata, result, tracks=["cell1.H3K4me3"], region="2:1,100-3,000").axes
+    assert (ax.get_xlim(), ax.get_xlabel()) == ((1.0, 3.0), "chr2 (kb)")
+    with pytest.raises(ValueError, match="the result has no region in 22:0-400"):
+        pl.tracks(adata, result, region="22:0-400")
+
+
 def test_stretches_without_regions_are_gaps(adata, result):
     keep = np.r_[0:5, 9:12]
     (ax,) = pl.tracks(adata, result[keep], tracks=["cell1.H3K4me1"], region="chr1:0-2400").axes
@@ -335,6 +343,93 @@ def test_figures_are_written_and_leave_nothing_open(adata, result, tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["quality.svg", "tracks.png", "training.pdf"]
     assert (tmp_path / "tracks.png").read_bytes().startswith(b"\x89PNG")
     assert plt.get_fignums() == before
+
+
+def comparable() -> pd.DataFrame:
+    """What the pictures of differences need, of two regions."""
+    columns = {"assay": "H3K27ac", "group1": "a", "group2": "b", "is_de_fdr_0.05": [True, False]}
+    places = {"chrom": "chr1", "start": [0, 200], "end": [200, 400]}
+    numbers = dict.fromkeys(("scale1", "scale2", "raw_mean1", "raw_mean2", "lfc_mean", "p_value"), 0.5)
+    return pd.DataFrame(columns | places | numbers)
+
+
+DRAWN = {
+    "tracks": lambda adata, result, **options: pl.tracks(adata, result, rows=slice(0, 20), **options),
+    "training": lambda *_, **options: pl.training(HISTORY, **options),
+    "quality": lambda *_, **options: pl.quality(TABLE, **options),
+    "calibration": lambda *_, **options: pl.calibration(diagnosis(3, {}), **options),
+    "heads": lambda *_, **options: pl.heads(compared(), **options),
+    "affinity": lambda *_, **options: pl.affinity(WEIGHTS, **options),
+    "volcano": lambda *_, **options: pl.volcano(comparable(), **options),
+    "ma": lambda *_, **options: pl.ma(comparable(), **options),
+    "differential_loci": lambda *_, **options: pl.differential_loci(comparable(), comparable(), **options),
+}
+WEIGHTS = pd.DataFrame([[0, 0.9, 0.1], [0.8, 0, 0.2], [0.5, 0.5, 0]], index=list("abc"), columns=list("abc"))
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_every_picture_takes_size_title_and_show(adata, result, monkeypatch, name):
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf().canvas.manager.canvas.figure))
+    figure = DRAWN[name](adata, result, figsize=(7, 5.5), title="all of it", show=True)
+    assert shown == [figure]
+    plt.close("all")
+    assert tuple(figure.get_size_inches()) == (7, 5.5)
+    (legend,) = figure.legends or [None]  # which a title stands above, if there is one
+    assert "all of it" == (legend.get_title().get_text() if legend else figure.get_suptitle())
+    with pytest.raises(ValueError, match=r"figsize must be width and height in inches, such as \(9, 4\); got \(3,\)"):
+        DRAWN[name](adata, result, figsize=(3,))
+
+
+def test_tracks_are_drawn_into_axes_beside_others(adata, result):
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4))
+    plt.close(figure)
+    names = ["cell1.H3K4me1", "cell2.H3K36me3"]
+    assert pl.tracks(adata, result, names, rows=slice(3, 12), ax=right, title="here") is figure
+    first, second = right.child_axes
+    np.testing.assert_allclose(values(first, "imputed"), result.X[3:12, 1])
+    assert [one.get_ylabel() for one in (first, second)] == ["cell1\nH3K4me1", "cell2\nH3K36me3"]
+    figure.canvas.draw()
+    upper, lower, whole = (one.get_position() for one in (first, second, right))
+    assert upper.y0 > lower.y1 and whole.y1 == pytest.approx(upper.y1) and whole.y0 == pytest.approx(lower.y0)
+    assert right.get_title() == "here" and not left.child_axes and left.axison
+    with pytest.raises(ValueError, match="figsize is that of a figure of its own"):
+        pl.tracks(adata, result, names, rows=slice(3), ax=left, figsize=(3, 3))
+    pl.affinity(WEIGHTS, ax=left)
+    assert len(left.images) == 1
+
+
+GTF = """#!genome-build x
+1\thavana\tgene\t3001\t3600\t.\t-\t.\tgene_id "ENSG7.4"; gene_name "ABC1";
+1\thavana\texon\t3001\t3100\t.\t-\t.\tgene_id "ENSG7.4"; gene_name "ABC1"; exon_number "1";
+chrUn\tx\tgene\t1\t50\t.\t+\t.\tgene_id "ENSG8"; gene_name "LOST";
+"""
+
+
+@pytest.mark.parametrize("name", ["ABC1", "ENSG7.4", "ENSG7"])
+def test_a_gene_is_drawn_with_what_is_around_it(adata, result, tmp_path, name):
+    path = tmp_path / "genes.gtf.gz"
+    path.write_bytes(gzip.compress(GTF.encode()))
+    (ax,) = pl.tracks(adata, result, ["cell1.H3K4me1"], region=name, gtf=path).axes
+    assert ax.get_xlim() == (1.0, 5.6)  # 3,000 to 3,600 and 2 kb to either side, in bins of 200 bp
+    assert ax.get_xlabel() == f"chr1 (kb), {name} 3.0–3.6 kb ←"
+    (plain,) = pl.tracks(adata, result, ["cell1.H3K4me1"], region="chr1:1000-5600", gtf=path).axes
+    np.testing.assert_array_equal(values(ax, "imputed"), values(plain, "imputed"))
+
+
+@pytest.mark.parametrize(
+    ("region", "text", "message"),
+    [
+        ("ABC2", GTF, "gene 'ABC2' is not in genes.gtf; did you mean 'ABC1'"),
+        ("LOST", GTF, "gene LOST lies at chrUn:1, where the result has no region"),
+        ("ABC1", "chr1\t1\t5\n", "line 1 of genes.gtf is no line of GTF"),
+        (None, GTF, "name the gene to draw as region"),
+    ],
+)
+def test_a_gene_that_cannot_be_found_is_refused(adata, result, tmp_path, region, text, message):
+    (tmp_path / "genes.gtf").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        pl.tracks(adata, result, region=region, gtf=tmp_path / "genes.gtf")
 
 
 def diagnosis(n_tracks: int, others: dict[int, tuple[Level, Spread]], quantity: str = "counts") -> Diagnosis:

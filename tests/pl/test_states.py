@@ -49,6 +49,11 @@ def test_a_stretch_may_be_chosen_and_the_figure_saved(adata, tmp_path):
         chipvi.pl.states(adata, region="chr2:0-9")
 
 
+def test_size_and_title_are_those_asked_for(adata):
+    figure = chipvi.pl.states(adata, figsize=(8, 3.5), title="states")
+    assert tuple(figure.get_size_inches()) == (8, 3.5) and figure.get_suptitle() == "states"
+
+
 def test_data_without_states_are_told_how_to_get_them(adata):
     del adata.uns["states"]
     with pytest.raises(ValueError, match="find them with chipvi.tl.states first"):

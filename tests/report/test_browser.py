@@ -107,7 +107,7 @@ def test_without_igv_the_page_has_no_script_and_the_reader_is_told(model, tmp_pa
     for module in (browser, contents):
         monkeypatch.setattr(module, "find_library", lambda: None)
     lines = []
-    page = contents.make_page(model, None, None, None, None, progress=lines.append)
+    page = contents.make_page(model, None, None, None, None, progress=lines.append).text
     assert "<script" not in page
     assert lines[-1].endswith("which `pip install 'chipvi[browser]'` brings.")
 
@@ -152,6 +152,7 @@ def test_chromium_shows_the_page_whole_and_asks_for_nothing(chromium, page, widt
     pictures = tab.eval_on_selector_all("img", "all => all.map(one => [one.naturalWidth, one.clientWidth])")
     assert len(pictures) == 5
     assert all(natural >= 2 * shown > 300 for natural, shown in pictures)  # sharp with two pixels to one
+    assert all(shown <= min(width, 1056) for _, shown in pictures)  # whole, without scrolling
     rows = tab.evaluate("[...document.querySelectorAll('tr, li, figcaption, p')].map(one => one.textContent.trim())")
     assert rows and all(rows)
     labels = tab.eval_on_selector_all("#browser .igv-track-label", "all => all.map(one => one.textContent)")

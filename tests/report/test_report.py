@@ -55,7 +55,7 @@ def saved(model, tmp_path_factory) -> tuple[Path, Path]:
 
 def text_of(page: Path) -> str:
     """What a reader sees."""
-    body = page.read_text("utf-8").partition("<body>")[2]
+    body = re.sub(r"<script.*?</script>", "", page.read_text("utf-8").partition("<body>")[2], flags=re.DOTALL)
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", body)).split())
 
 
@@ -393,7 +393,7 @@ def test_whatever_a_user_can_name_is_escaped():
 
 def page_content(name: str) -> dict[str, object]:
     """What the page is filled with where one name is everywhere, and there is one of everything."""
-    picture = Picture("data:image/png;base64,", f"alt {name}", f"caption {name}", 9)
+    picture = Picture("data:image/png;base64,", "data:image/png;base64,", f"alt {name}", f"caption {name}", 9)
     track = overview.Track(name, Kind.MEASURED, "#000000", 1.0, 0.0, 9.0, 1.0)
     row = pd.Series({"r2": 0.1, "pearson": 0.2, "r2_average": 0.3, "pearson_average": 0.4, "r2_ceiling": 0.5})
     return {
@@ -455,9 +455,9 @@ def test_many_tracks_are_drawn_up_to_a_limit_and_the_worst_of_them(monkeypatch):
     table.index = [f"t{i}" for i in range(n)]
     pit = pd.DataFrame(np.ones((n, 10)), index=table.index)
     seen = []
-    monkeypatch.setattr(contents.pl, "quality", lambda scores: seen.append(list(scores.index)) or Figure())
+    monkeypatch.setattr(contents.pl, "quality", lambda scores, figsize: seen.append(list(scores.index)) or Figure())
     pictures = contents._quality(Diagnosis(table, pit, [], "", (verdict(),) * n, ()), list(range(n)))
-    assert seen == [[f"t{i}" for i in range(40)]]
+    assert seen == [[f"t{i}" for i in range(40)]] * 2  # wide, and narrow for phones
     assert all("The 40 worst of 55 tracks" in picture.caption for picture in pictures)
 
 

@@ -19,14 +19,13 @@ MOST_TARGETS = 64  # tracks: of more, boosting would take longer than training
 _FEWEST_REGIONS, _MOST_REGIONS = 2_000, 50_000
 _MOST_TRACKS = 40  # that a track is predicted from
 _REGIONS_AT_ONCE = 2_048
-_LONG = 8  # tracks from which on a progress bar is shown
 _N_TREES, _LEARNING_RATE = 150, 0.1
 _FEATURES_PER_SPLIT = 0.3
 _FEWEST_IN_LEAF = 100  # regions: neighbours are alike, so that fewer say little
 
 
 @torch.no_grad()
-def boost(module: ChipVAE, data: TrackData, trained: np.ndarray, seed: int) -> None:
+def boost(module: ChipVAE, data: TrackData, trained: np.ndarray, seed: int, progress: bool = False) -> None:
     """Learn boosted trees for each view of each measured track but the controls, in place of those of before.
 
     The trees of a track see the covariates and the window means of other tracks, never its own: of its biosample
@@ -42,6 +41,8 @@ def boost(module: ChipVAE, data: TrackData, trained: np.ndarray, seed: int) -> N
         What it was trained on: ascending rows of the data. Of more than 50,000, that many stand for all.
     seed
         Draws the features that each split may use.
+    progress
+        Show a progress bar, on standard error.
     """
     module.trees.clear()
     if count_at_window_bin(len(trained), data.segments.bin_width) < _FEWEST_REGIONS:
@@ -55,7 +56,7 @@ def boost(module: ChipVAE, data: TrackData, trained: np.ndarray, seed: int) -> N
     feature_rf, width_r = np.concatenate(features), np.concatenate(widths)
     block, sums = data.read_rows(rows), []
     columns = module.tracks.is_target_t.nonzero()[:, 0].tolist()
-    with progress_bar("Boosted trees", len(columns), "tracks", shown=len(columns) >= _LONG) as show:
+    with progress_bar("Boosted trees", len(columns), "tracks", shown=progress) as show:
         for number, t in enumerate(columns, start=1):
             feature_f = module.tree_features_of(choose_tracks(module, t, data.measured_t))
             for view in module.views:

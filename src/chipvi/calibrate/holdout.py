@@ -77,6 +77,20 @@ def _choose_cells(target_ba: np.ndarray, tried_ba: np.ndarray) -> Iterator[tuple
                 yield b, a
 
 
+def plan_rounds(grid: Grid, known_ba: np.ndarray, n_steps: int) -> list[int]:
+    """Steps of each round of held-out-track calibration after a training of so many; none if no track can be held out.
+
+    Parameters
+    ----------
+    grid, known_ba
+        The grid, and which of its cells have data.
+    n_steps
+        Of the training.
+    """
+    shorter = max(-(-n_steps // _SHORTER), min(n_steps, _FEWEST_STEPS))
+    return [shorter] * len(choose_held_out(grid, known_ba))
+
+
 def calibrate_unseen(
     module: ChipVAE,
     make_module: Callable[[TrackData, np.ndarray], ChipVAE],
@@ -99,20 +113,22 @@ def calibrate_unseen(
         What the module was trained on and how. The logger is left out, and callbacks but for those with
         `watches_calibration`.
     """
-    n_steps = max(-(-options.n_steps // _SHORTER), min(options.n_steps, _FEWEST_STEPS))
+    rounds = plan_rounds(grid, module.known_array_ba, options.n_steps)
     callbacks = [callback for callback in options.callbacks if getattr(callback, "watches_calibration", False)]
     trainer = {name: value for name, value in options.trainer.items() if name != "logger"} | {"callbacks": callbacks}
-    options = replace(options, n_steps=n_steps, early_stopping=False, trainer=trainer)
+    options = replace(options, early_stopping=False, trainer=trainer)
     files = [None] * _ROUNDS if options.checkpoint is None else checkpoints_beside(options.checkpoint)
     split = Split(split.train, split.validation[:0])
     trials: list[Trial] = []
-    for columns, file in zip(choose_held_out(grid, module.known_array_ba), files, strict=False):
+    held_out = choose_held_out(grid, module.known_array_ba)
+    for number, (columns, n_steps, file) in enumerate(zip(held_out, rounds, files, strict=False), start=1):
         seen = data.without(columns)
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
             torch.manual_seed(options.seed)
             warnings.simplefilter("ignore", TrainingAdvice)  # was given on the training itself
             other = make_module(seen, split.train)
-            plan = fit(other, seen, split, replace(options, checkpoint=file))
+            name = f"Calibration {number} of {len(rounds)}"
+            plan = fit(other, seen, split, replace(options, n_steps=n_steps, checkpoint=file), name=name)
         if plan.was_interrupted:
             return
         trials += try_tracks(other, grid, seen, data, columns, split.train)

@@ -1,4 +1,4 @@
-"""chipvi demo: a model trained in a minute or two on example data, and judged on regions that it has not seen."""
+"""chipvi demo: a model trained in some minutes on example data, and judged on regions that it has not seen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import _keys
-from .._messages import counted, unknown
+from .._messages import counted, listed, unknown
 from .._quiet import quiet_lightning
 from .console import open_console, plain_table, print_files, print_line
 from .options import Seed, require_folder
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from rich.console import Console
 
-DATA = ("simulated", "roadmap-tss")
+    from ..model.chipvi import ChipVI
+
+SIMULATED, REAL = DATA = ("simulated", "roadmap-tss")
 _SPLIT = "split"
 _NEVER_MEASURED = "cell2.H3K4me3"
 _N_REGIONS, _N_CHROMOSOMES = 40_000, 10
@@ -29,6 +31,7 @@ _STEPS = 2_000
 _EVERY_GENE = 10  # is to validate on
 _SHOWN = 200  # regions in the picture of tracks
 _WIDTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)  # of the Gaussians, in regions; the first hardly smooths
+_SHORT = {"smoothed": "Gauss"}  # so that a table fits 80 columns
 _MOST_FITTED = 10_000  # regions to fit the likelihood of the average on
 
 
@@ -44,8 +47,8 @@ class Example:
         Arguments of `setup_anndata`.
     truth_rt
         Counts, those held out of `adata` included; NaN where unknown.
-    held_out
-        What the test regions are, in words.
+    name, held_out
+        What the data are, and what the test regions are, in words.
     shown
         Tracks in the picture.
     """
@@ -53,6 +56,7 @@ class Example:
     adata: AnnData
     setup: dict[str, Any]
     truth_rt: np.ndarray
+    name: str
     held_out: str
     shown: list[str]
 
@@ -70,12 +74,14 @@ class Example:
         return (self.adata.obs[_SPLIT] == part).to_numpy().nonzero()[0]
 
 
+PAGE = "report.html"
 _FILES = {
     "imputed.h5ad": "imputed counts of the held-out regions, their intervals, denoised counts",
     "scores.csv": "all scores, by track",
     "tracks.png": "the tracks along a held-out stretch",
     "quality.png": "imputation beside the average of the other biosamples",
     "training.png": "how training went",
+    PAGE: "all of it on a page",
 }
 
 
@@ -83,11 +89,12 @@ _FILES = {
 class Options:
     """Options of the command."""
 
-    data: Annotated[str, typer.Option(help=f"Data to train on: {' or '.join(DATA)}.")] = DATA[0]
+    data: Annotated[
+        str | None,
+        typer.Option(help=f"Data to train on, {REAL} or {SIMULATED}; by default real ones, if they can be downloaded."),
+    ] = None
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("chipvi-demo")
-    steps: Annotated[int | None, typer.Option(help="Training steps; by default 2,000, for a minute or two.", min=1)] = (
-        None
-    )
+    steps: Annotated[int | None, typer.Option(help="Training steps; by default 2,000, for some minutes.", min=1)] = None
     seed: Seed = 0
 
 
@@ -96,7 +103,7 @@ def run(options: Options) -> None:
     from .._files import claimed, naming
 
     require_folder(options.out)
-    if options.data not in DATA:
+    if options.data not in (None, *DATA):
         raise ValueError(unknown("data", options.data, DATA, "the data of the demo"))
     with claimed(options.out), naming(options.out):
         _run(options, open_console())
@@ -106,25 +113,30 @@ def _run(options: Options, console: Console) -> None:
     from anndata import AnnData
     from anndata.io import write_elem
 
-    from .. import pl
+    from .. import pl, report
     from .._files import new_h5ad, written_whole
     from ..model.chipvi import ChipVI
+    from ..train.words import describe_length
 
     out = options.out
-    example = _simulated(options.seed) if options.data == "simulated" else _roadmap_tss()
+    example = _find_example(options, console)
     out.mkdir(exist_ok=True)
     adata = example.adata
     size = f"{counted(adata.n_obs, 'region')} x {counted(adata.n_vars, 'track')}"
-    print_line(f"{options.data}: {size}; judged on {example.held_out}.", console)
+    print_line(f"{example.name}: {size}; judged on {example.held_out}.", console)
     with quiet_lightning():
         ChipVI.setup_anndata(adata, **example.setup)
         model = ChipVI(adata)
-        if model.has_gaps:
-            print_line("Held-out-track calibration follows: two short trainings without some of the tracks.", console)
-        model.train(max_steps=options.steps or _STEPS, split_key=_SPLIT, seed=options.seed)
+        steps = options.steps or _STEPS
+        print_line(f"To train: {describe_length(steps, model.plan_calibration(steps))}", console)
+        model.train(max_steps=steps, split_key=_SPLIT, seed=options.seed)
         result = model.impute(indices=example.test)
-    assert isinstance(result, AnnData)  # without `out`
-    scores = score(example, result)
+        assert isinstance(result, AnnData)  # without `out`
+        scores = score(example, result)
+        if _keys.RATE not in adata.layers:
+            scores = scores.join(score_other_half(example, model, options.seed))
+        scores.loc["macro_mean"] = scores.mean()
+        scores = scores.rename_axis("track")
     _print_scores(scores, console)
 
     with written_whole(out / "imputed.h5ad") as partial, new_h5ad(partial) as (file, _):
@@ -134,7 +146,26 @@ def _run(options: Options, console: Console) -> None:
     pl.tracks(adata, result, example.shown, rows=_liveliest(result.obs_names, adata), save=out / "tracks.png")
     pl.quality(scores, save=out / "quality.png")
     pl.training(model, save=out / "training.png")
+    with quiet_lightning():
+        report(model, out / PAGE, indices=example.test, overwrite=True)
     print_files(out, _FILES, console)
+    for line in summarise(scores):
+        print_line(line, console)
+    print_line(f"Open {(out / PAGE).absolute()} in a browser.", console)
+
+
+def _find_example(options: Options, console: Console) -> Example:
+    """The data asked for; if nobody asked, real ones, or simulated ones where these cannot be had."""
+    if options.data == SIMULATED:
+        return _simulated(options.seed)
+    try:
+        return _roadmap_tss()
+    except ConnectionError as error:
+        if options.data is not None:
+            raise
+        print_line(f"No real counts: {error}", console)
+        print_line("The demo goes on with simulated counts, whose true rate is known.", console)
+        return _simulated(options.seed)
 
 
 def _simulated(seed: int) -> Example:
@@ -151,6 +182,7 @@ def _simulated(seed: int) -> Example:
         adata=adata,
         setup={"observed_layer": _keys.OBSERVED, "depth_key": _keys.DEPTH},
         truth_rt=datasets.simulate(**sizes).X,
+        name="Simulated counts",
         held_out=f"{test}, which is not trained on; {_NEVER_MEASURED} is missing everywhere",
         shown=list(shown),
     )
@@ -172,6 +204,7 @@ def _roadmap_tss() -> Example:
         adata=adata,
         setup={"depth_key": _keys.DEPTH, "segment_key": "gene_id"},
         truth_rt=adata.X,
+        name="Roadmap Epigenomics, K562 and H1 around the starts of genes",
         held_out="200 genes, which are not trained on",
         shown=list(adata.var_names),
     )
@@ -182,7 +215,7 @@ def score(example: Example, result: AnnData) -> pd.DataFrame:
 
     Returns
     -------
-    A row per track and their mean (`macro_mean`). `r2`, `pearson` and `nll` are of the imputed counts; `average_*` are
+    A row per track. `r2`, `pearson` and `nll` are of the imputed counts; `average_*` are
     of the average of the other biosamples, at the depth of the track. Its likelihood has a dispersion, and a share that
     is spread evenly over the regions (a mean of zero would forbid all reads), both fitted to the training regions.
 
@@ -215,8 +248,66 @@ def score(example: Example, result: AnnData) -> pd.DataFrame:
             scores[f"raw_rate_{name}"] = measure(rate_rt, counts_rt)
             scores[f"smoothed_rate_{name}"] = np.max([measure(rate_rt, s_rt) for s_rt in smooth], axis=0)
     scores.index = names
-    scores.loc["macro_mean"] = scores.mean()
-    return scores.rename_axis("track")
+    return scores
+
+
+def score_other_half(example: Example, model: ChipVI, seed: int) -> pd.DataFrame:
+    """Score denoising where no true rate is known: by half of the reads, against the other half.
+
+    Returns
+    -------
+    `raw_half_r2`, `smoothed_half_r2` and `denoised_half_r2`, a row per track: each read of the test regions is dealt to
+    one half or the other; the first half as it is, smoothed by the Gaussian that suits the track best (chosen in the
+    knowledge of the other half), and denoised.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from .. import metrics
+    from ..data.segments import find_segments
+
+    shallow, test = example.adata.copy(), example.test
+    shallow.X = np.random.default_rng(seed).binomial(shallow.X.astype(np.int64), 0.5).astype(np.float32)
+    shallow.var[_keys.DEPTH] = shallow.var[_keys.DEPTH] / 2
+    half_rt, other_rt = shallow.X[test], example.adata.X[test] - shallow.X[test]
+    offsets = find_segments(shallow.obs.iloc[test], example.setup.get("segment_key")).offsets
+    smooth = [metrics.gaussian_smoothing(half_rt, offsets, width) for width in _WIDTHS]
+    denoised_rt = model.get_normalized_expression(shallow, indices=test, return_numpy=True)
+    return pd.DataFrame(
+        {
+            "raw_half_r2": metrics.r2(other_rt, half_rt),
+            "smoothed_half_r2": np.max([metrics.r2(other_rt, s_rt) for s_rt in smooth], axis=0),
+            "denoised_half_r2": metrics.r2(other_rt, denoised_rt),
+        },
+        index=shallow.var_names,
+    )
+
+
+def summarise(scores: pd.DataFrame) -> list[str]:
+    """What the scores come to: how many tracks are ahead, of what, and which are not.
+
+    Parameters
+    ----------
+    scores
+        Of :func:`score`, with a row of means.
+    """
+    by = "rate" if "denoised_rate_r2" in scores else "half"
+    of_what = {"rate": "closer to the true rate than", "half": "closer to the reads held back than"}[by]
+    return [
+        _compare(scores, "r2", "average_r2", "Imputation", "the average of the other biosamples", "beat"),
+        _compare(scores, f"denoised_{by}_r2", f"smoothed_{by}_r2", "Denoising", "the best Gaussian", f"are {of_what}"),
+    ]
+
+
+def _compare(scores: pd.DataFrame, ours: str, theirs: str, what: str, reference: str, verb: str) -> str:
+    tracks = scores.drop("macro_mean")[[ours, theirs]].dropna()
+    behind = tracks.index[tracks[ours] <= tracks[theirs]]
+    mean, of_reference = tracks.mean()
+    text = (
+        f"{what}: {len(tracks) - len(behind)} of {counted(len(tracks), 'track')} {verb} {reference} "
+        f"(mean R² {mean:.2f}, {of_reference:.2f})"
+    )
+    return f"{text}; not {listed(behind)}." if len(behind) else f"{text}."
 
 
 def _observed(adata: AnnData) -> np.ndarray:
@@ -269,6 +360,9 @@ def _print_scores(scores: pd.DataFrame, console: Console) -> None:
         kinds = ("raw", "smoothed", "denoised", "imputed")
         rate = {title: {kind: f"{kind}_rate_{name}" for kind in kinds} for title, name in pairs[:2]}
         _print_table(scores, "Held-out regions, against the true rate", rate, console)
+    else:
+        half = {"R²": {kind: f"{kind}_half_r2" for kind in ("raw", "smoothed", "denoised")}}
+        _print_table(scores, "Denoised, against reads held back", half, console)
 
 
 def _print_table(scores: pd.DataFrame, title: str, groups: dict[str, dict[str, str]], console: Console) -> None:
@@ -277,7 +371,7 @@ def _print_table(scores: pd.DataFrame, title: str, groups: dict[str, dict[str, s
     table = plain_table(title, "track")
     for group, columns in groups.items():
         for kind in columns:
-            table.add_column(f"{group}\n{kind}", justify="right")
+            table.add_column(f"{group}\n{_SHORT.get(kind, kind)}", justify="right")
     for track, row in scores.iterrows():
         cells: list[str | Text] = []
         for group, columns in groups.items():

@@ -69,9 +69,9 @@ class Made:
 
 
 def stamp_of(path: Path) -> str:
-    """Size and time of a file, or of what a folder has first: a store that is changed writes it anew."""
-    file = path / "zarr.json" if (path / "zarr.json").is_file() else path
-    found = file.stat()
+    """Size and time of a file, or of the description of a store, which is written anew with it."""
+    names = ("zarr.json", ".zmetadata", ".zattrs")
+    found = next((path / name for name in names if (path / name).is_file()), path).stat()
     return f"{found.st_size} {found.st_mtime_ns}"
 
 

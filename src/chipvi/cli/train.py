@@ -321,6 +321,9 @@ def require_accelerator(name: str) -> str:
 
 
 def _print_plan(plan: Plan, model: ChipVI, data: TrackData, console: Console) -> None:
+    from ..data.outlook import Outlook
+    from ..train.words import describe_length, describe_outlook
+
     tracks, training = data.tracks, plan.training
     missing = [name for name, there in zip(tracks.names, data.measured_t, strict=True) if not there]
     n_controls = int(tracks.is_control.sum())
@@ -337,15 +340,16 @@ def _print_plan(plan: Plan, model: ChipVI, data: TrackData, console: Console) ->
     if typical_width is not None and widths_r is not None and data.segments.bin_width is None:
         narrowest, widest = (round(float(width) * typical_width) for width in (widths_r.min(), widths_r.max()))
         lines.append(f"Regions are {narrowest:,} to {widest:,} bp wide: means are proportional to their width.")
+    lines.append(describe_outlook(Outlook.of(data)))
     lines.append(f"Context: {model.context} of a region, within its stretch.")
     parameters = counted(sum(p.numel() for p in model.module.parameters()), "parameter")
     n_devices = training.devices * training.nodes
     together = f" on {n_devices} devices" if n_devices > 1 else ""
     held_out = f", {training.validation_size:.0%} of the regions held out" if training.validation_size else ""
-    calibration = "; then held-out-track calibration" if model.has_gaps else ""
+    steps = training.steps or 0
     lines.append(
-        f"To train: head {training.head}, {parameters}, {counted(training.steps or 0, 'step')}{together}{held_out}, "
-        f"seed {training.seed}{calibration}."
+        f"To train: head {training.head}, {parameters}{together}{held_out}, seed {training.seed}; "
+        f"{describe_length(steps, model.plan_calibration(steps))}"
     )
     for line in lines:
         print_line(line, console)
@@ -353,7 +357,6 @@ def _print_plan(plan: Plan, model: ChipVI, data: TrackData, console: Console) ->
 
 def _train(model: ChipVI, training: Training, checkpoint: Path) -> None:
     from ..train.advice import TrainingAdvice
-    from ..train.progress import StepProgress
 
     with quiet_lightning(), warnings.catch_warnings():
         warnings.simplefilter("ignore", TrainingAdvice)  # printed with the quality
@@ -367,8 +370,6 @@ def _train(model: ChipVI, training: Training, checkpoint: Path) -> None:
             num_nodes=training.nodes,
             checkpoint=checkpoint,
             keep_checkpoint=True,  # until the model is written
-            callbacks=[StepProgress()],
-            enable_progress_bar=False,
         )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from .context import count_per_window_bin
 from .minibatch import Minibatch, take_regions
+from .splits import Blocks
 from .track_data import TrackData
 
 BLOCK = 32  # regions; longer blocks read less context per region, shorter ones mix better
@@ -20,6 +21,8 @@ _AHEAD = 4  # minibatches that are read from files while the ones before are com
 
 class RegionLoader:
     """Minibatches for a number of steps, pass after pass over the rows, each pass in another order.
+
+    Who iterates once more gets those that follow, as many again: an epoch is a number of steps.
 
     Parameters
     ----------
@@ -30,7 +33,7 @@ class RegionLoader:
     batch_size
         Regions in a minibatch, at most.
     n_steps
-        Length.
+        Length: steps of an epoch.
     random
         Order of the blocks.
     rank, n_ranks
@@ -53,26 +56,29 @@ class RegionLoader:
         self._stride = count_per_window_bin(data.segments.bin_width)
         self._n_blocks = n_ranks * max(1, min(batch_size, len(rows) // n_ranks) // BLOCK)  # in a step of all ranks
         self._rank, self._n_ranks, self._n_steps = rank, n_ranks, n_steps
-        self._n_given = self._first = 0
+        self._n_given = 0
+        self._rows_of_steps: Iterator[np.ndarray] | None = None
 
     def __len__(self) -> int:
         return self._n_steps
 
     def __iter__(self) -> Iterator[Minibatch]:
-        for step, minibatch in enumerate(taken(self._data, self._half_widths, self._draw_steps()), start=self._first):
-            self._n_given = step + 1
+        if self._rows_of_steps is None:  # those before a checkpoint are drawn, for the order's sake, and not read
+            self._rows_of_steps = islice(self._draw_steps(), self._n_given, None)
+        epoch = islice(self._rows_of_steps, self._n_steps - self._n_given % self._n_steps)
+        for minibatch in taken(self._data, self._half_widths, epoch):
+            self._n_given += 1
             yield minibatch
 
     def _draw_steps(self) -> Iterator[np.ndarray]:
-        """Rows of each step that is to be given."""
+        """Rows of each step, without end."""
         blocks: Iterator[np.ndarray] = iter(())
-        for step in range(self._n_steps):
+        while True:
             chosen = list(islice(blocks, self._n_blocks))
             while len(chosen) < self._n_blocks:
                 blocks = self._draw_pass()
                 chosen += islice(blocks, self._n_blocks - len(chosen))
-            if step >= self._first:
-                yield np.unique(np.concatenate(chosen[self._rank :: self._n_ranks]))
+            yield np.unique(np.concatenate(chosen[self._rank :: self._n_ranks]))
 
     def state_dict(self) -> dict[str, int]:
         """How many minibatches were given, for a checkpoint of Lightning."""
@@ -80,19 +86,14 @@ class RegionLoader:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Begin after as many minibatches: those before are drawn, for the order's sake, and not read."""
-        self._first = state["n_given"]
+        self._n_given = state["n_given"]
 
     def _draw_pass(self) -> Iterator[np.ndarray]:
         """All rows once, in blocks that begin elsewhere in every pass; of narrow bins a block takes one in so many."""
         n_rows = BLOCK * self._stride
         first = int(self._random.integers(1, n_rows + 1))
-        edges = np.r_[0, np.arange(first, len(self._rows), n_rows), len(self._rows)]
-        n_blocks = np.minimum(self._stride, np.diff(edges))
-        stops = np.cumsum(n_blocks)
-        for block in self._random.permutation(stops[-1]):
-            stretch = int(np.searchsorted(stops, block, side="right"))
-            start = edges[stretch] + block - (stops[stretch] - n_blocks[stretch])
-            yield self._rows[start : edges[stretch + 1] : self._stride]
+        blocks = Blocks(np.r_[0, np.arange(first, len(self._rows), n_rows), len(self._rows)], self._stride)
+        return (self._rows[blocks[block]] for block in self._random.permutation(len(blocks)))
 
 
 class FixedMinibatches:

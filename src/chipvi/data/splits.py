@@ -205,13 +205,54 @@ def draw_blocks(
     stride = count_per_window_bin(bin_width)
     n_rows = _BLOCK * stride
     if segments is None:
-        is_first_r = np.arange(len(rows)) % n_rows == 0
+        edges = np.r_[np.arange(0, len(rows), n_rows), len(rows)]
     else:
         low_r, _ = segments.bounds(rows)
         is_first_r = np.r_[True, (np.diff(low_r) != 0) | (np.diff((rows - low_r) // n_rows) != 0)]
-    stretches = np.split(rows, np.flatnonzero(is_first_r)[1:])
-    blocks = [stretch[n::stride] for stretch in stretches for n in range(min(stride, len(stretch)))]
+        edges = np.r_[np.flatnonzero(is_first_r), len(rows)]
+    blocks = Blocks(edges, stride)
     order = np.random.default_rng(0).permutation(len(blocks))
-    total = np.cumsum([len(blocks[i]) for i in order])
+    total = np.cumsum(blocks.lengths(order))
     n_chosen = max(1, int(np.searchsorted(total, most, side="right")))
-    return np.sort(np.concatenate([blocks[i] for i in order[:n_chosen]]))
+    return np.sort(np.concatenate([rows[blocks[int(block)]] for block in order[:n_chosen]]))
+
+
+class Blocks:
+    """Stretches of rows cut into blocks, each with one row in so many: there may be millions, so none is kept.
+
+    Parameters
+    ----------
+    edges
+        Where stretches begin, and where the last one ends.
+    stride
+        A block takes every so-manieth row of its stretch, of which it is the first, the second, ...
+
+    Examples
+    --------
+    >>> blocks = Blocks(np.array([0, 1, 5]), stride=2)
+    >>> [blocks[block] for block in range(len(blocks))]
+    [slice(0, 1, 2), slice(1, 5, 2), slice(2, 5, 2)]
+    >>> blocks.lengths(np.array([2, 0]))
+    array([2, 1])
+    """
+
+    def __init__(self, edges: np.ndarray, stride: int) -> None:
+        self._edges, self._stride = edges, stride
+        self._stops = np.cumsum(np.minimum(stride, np.diff(edges)))
+
+    def __len__(self) -> int:
+        return int(self._stops[-1])
+
+    def __getitem__(self, block: int) -> slice:
+        start, stop = self._bounds(np.array([block]))
+        return slice(int(start[0]), int(stop[0]), self._stride)
+
+    def lengths(self, blocks: np.ndarray) -> np.ndarray:
+        """Number of rows of some blocks."""
+        start, stop = self._bounds(blocks)
+        return -(-(stop - start) // self._stride)
+
+    def _bounds(self, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        stretch = np.searchsorted(self._stops, blocks, side="right")
+        first = np.where(stretch > 0, self._stops[stretch - 1], 0)
+        return self._edges[stretch] + blocks - first, self._edges[stretch + 1]

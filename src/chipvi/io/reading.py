@@ -203,7 +203,7 @@ class _Kept(Mapping[str, Any]):
         try:
             with np.load(self._piece, allow_pickle=False) as arrays:
                 yield arrays
-        except (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(
                 f"{self._piece} is damaged ({' '.join(str(error).split())}). Remove it, and run again."
             ) from error

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, astuple, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -24,24 +24,27 @@ from .. import _keys
 from .._arguments import LARGEST_SEED, checked, refuse_unknown, require_whole
 from .._files import claimed
 from .._messages import Place, levels_to_caller, unknown
+from .._quiet import announce
 from ..calibrate import holdout
 from ..calibrate.boosting import MOST_TARGETS, boost
-from ..calibrate.holdout import checkpoints_beside, has_gaps
+from ..calibrate.holdout import checkpoints_beside, has_gaps, plan_rounds
 from ..calibrate.recalibration import recalibrate
 from ..data.check import SetupKeys, check_anndata, open_track_data
 from ..data.context import choose_half_widths, describe_context
 from ..data.grid import Grid, Initialisation
 from ..data.minibatch import take_regions
+from ..data.outlook import Outlook
 from ..data.splits import MOST_STANDARDISED, Split, split_regions
 from ..data.track_data import TrackData, names_of_columns
 from ..module.vae import ChipVAE, ModuleOptions
 from ..train.findings import Finding
-from ..train.plan import PlanOptions
+from ..train.plan import PlanOptions, TrainingPlan
 from ..train.ranks import find_ranks
 from ..train.recorder import extend_history
 from ..train.runner import FitOptions, choose_accelerator, fit, take_patience
 from ..train.trainable import TrainableMask
-from ..train.words import describe
+from ..train.words import describe, describe_length, describe_outlook
+from .card import CardMixin
 from .diagnosis import DiagnosisMixin
 from .differential import DifferentialMixin
 from .field import (
@@ -53,6 +56,7 @@ from .field import (
     registered_views,
     registered_widths,
 )
+from .habits import HabitsMixin
 from .imputation import ImputationMixin
 from .intervals import IntervalMixin
 from .likelihood import LikelihoodMixin
@@ -77,6 +81,8 @@ class ChipVI(
     DifferentialMixin,
     QueryMixin,
     SaveMixin,
+    CardMixin,
+    HabitsMixin,
     BaseModelClass,
 ):
     """Imputes and denoises ChIP-seq, ATAC-seq and DNase-seq tracks from raw counts and p-value signal.
@@ -251,8 +257,9 @@ class ChipVI(
 
         How far it looks around each region is in :attr:`context`, and in the summary that a model prints as.
 
-        Where cells of the grid of biosamples and assays are empty, held-out-track calibration follows: two more models,
-        a sixth of the steps each, are trained without some of the tracks and impute these. From that the model learns
+        Where cells of the grid of biosamples and assays are empty, held-out-track calibration follows: two more models
+        are trained without some of the tracks and impute these. These trainings come on top of the steps asked for: a
+        sixth of them each, but 200 (or all, if that is less) at least, as a line says. From that the model learns
         how far to follow the average of the other biosamples where it imputes an experiment that nobody has run, how
         strong that will be, and how uncertain (:attr:`unseen_expectations`).
 
@@ -261,7 +268,8 @@ class ChipVI(
         Parameters
         ----------
         max_epochs
-            Passes over the training regions; ignored if `max_steps` is given.
+            Passes over the training regions, which are the epochs of callbacks; ignored if `max_steps` is given, and
+            all of that is one epoch.
         max_steps
             Minibatches to train on, of each device. Without either: 3,000, or one pass if that is more; 300 for a
             query.
@@ -358,7 +366,9 @@ class ChipVI(
         if validation_size is None:
             validation_size = _HELD_OUT if early_stopping or split_key is not None else 0.0
         split = split_regions(data.segments, labels, validation_size, np.random.default_rng(seed))
+        n_epochs = 1
         if max_steps is None and max_epochs is not None:
+            n_epochs = max_epochs
             max_steps = max_epochs * -(-len(split.train) // (batch_size * ranks.size))
         elif max_steps is None:
             is_query = self.reference_size_ is not None
@@ -375,7 +385,13 @@ class ChipVI(
             trainer=trainer_kwargs,
             patience=patience,
             ranks=ranks,
+            n_epochs=n_epochs,
         )
+        rounds, outlook = self.plan_calibration(max_steps, calibrate_unseen), Outlook.of(data)
+        if outlook.is_poor and options.shows_progress and ranks.is_first:
+            announce(describe_outlook(outlook))
+        if rounds and options.shows_progress and ranks.is_first:
+            announce(f"To train: {describe_length(max_steps, rounds)} calibrate_unseen=False leaves it out.")
         with claimed(Path(checkpoint)) if checkpoint is not None and ranks.is_first else nullcontext():
             with ranks.ending_together():
                 self.fit_split(
@@ -388,6 +404,18 @@ class ChipVI(
             if options.checkpoint is not None and ranks.is_first and not keep_checkpoint:
                 for file in (options.checkpoint, *checkpoints_beside(options.checkpoint)):
                     file.unlink(missing_ok=True)
+
+    def plan_calibration(self, n_steps: int, calibrate_unseen: bool | None = None) -> list[int]:
+        """Steps of each training of held-out-track calibration that follows a training of so many; [] without any.
+
+        Parameters
+        ----------
+        n_steps, calibrate_unseen
+            As in :meth:`train`.
+        """
+        if self.reference_size_ is not None or not self._wants_unseen(calibrate_unseen, self.module):
+            return []
+        return plan_rounds(self.grid, self.module.known_array_ba, n_steps)
 
     def fit_split(
         self,
@@ -418,11 +446,11 @@ class ChipVI(
             # a copy, so that whatever interrupts training leaves the model as it is
             module = copy.deepcopy(self.module) if self.is_trained_ else self._make_module(data, split.train)
             mask = None if size is None else TrainableMask.of_query(module, *astuple(size))
-            plan = fit(module, data, split, options, mask)
+            plan = fit(module, data, split, options, mask, host=self._stand_in)
         if size is None:
             module.trees.clear()
             if boosted_trees and not plan.was_interrupted:
-                boost(module, data, split.train, options.seed)
+                boost(module, data, split.train, options.seed, options.shows_progress and options.ranks.is_first)
                 # on unlike machines they may be other trees, or more of them
                 first = options.ranks.gather({name: value.cpu() for name, value in module.trees.named_buffers()})[0]
                 module.trees.take(first)
@@ -430,12 +458,19 @@ class ChipVI(
         if size is not None:
             module.learn_tracks(size.n_tracks + np.flatnonzero(data.measured_t[size.n_tracks :]))
         elif not plan.was_interrupted and self._wants_unseen(calibrate_unseen, module):
-            shorter = replace(options, n_steps=plan.global_step)  # may be fewer than planned
+            shorter = replace(options, n_steps=plan.global_step, n_epochs=1)  # may be fewer than planned
             holdout.calibrate_unseen(module, self._make_module, self.grid, data, split, shorter)
         options.ranks.share(module)
         history = extend_history(self.history_ or {}, plan.history)
         findings = [*self.findings_, *(finding.plain() for finding in plan.findings)]
         self.module, self.history_, self.findings_, self.is_trained_ = module, history, findings, True
+        self._split = split
+
+    def _stand_in(self, plan: TrainingPlan) -> ChipVI:
+        """A model with the weights that are kept so far; this one does not change before training has ended."""
+        model = copy.copy(self)
+        model.module = cast(ChipVAE, plan.average.module)
+        return model
 
     def _wants_trees(self, wish: bool | None) -> bool:
         return int(self.module.tracks.is_target_t.sum()) <= MOST_TARGETS if wish is None else wish

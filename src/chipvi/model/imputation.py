@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from anndata import AnnData
 
 from .. import _keys
@@ -22,7 +23,9 @@ from ..data.track_data import SCVI_COLUMNS, ViewKind
 from ..io.genomes import assembly_of
 from ..module.inputs import Surroundings
 from ..predict.imputation import Imputation, Imputer, choose_workers, only
-from ..predict.request import Indices, Request, TracksArgument, require_level
+from ..predict.predictor import shared_draws
+from ..predict.quantiles import latent_noise
+from ..predict.request import Indices, Request, TracksArgument, require_level, require_samples
 from .parameters import documented
 from .requests import RequestMixin
 
@@ -272,6 +275,9 @@ class ImputationMixin(RequestMixin):
         depth: float | None = None,
         batch_size: int | None = None,
         return_numpy: bool = False,
+        n_samples: int | None = None,
+        return_mean: bool = True,
+        library_size: float | Literal["latent"] | None = None,
     ) -> pd.DataFrame | np.ndarray:
         """Denoised rate of each track: its expected count, given all data, its own included.
 
@@ -280,24 +286,45 @@ class ImputationMixin(RequestMixin):
         %(asked)s
         %(batch_size)s
         %(return_numpy)s
+        n_samples
+            Draws of the latent (seeded, the same for all regions) to take the mean over; None: the mean of its
+            posterior, which is a little quicker and nearly the same.
+        return_mean
+            False for every draw, in place of their mean.
+        library_size
+            `depth` by the name that scvi-tools has for it; "latent" is each track's own.
 
         Returns
         -------
-        Regions x tracks, in reads per region at that depth. A track without data of its own is imputed.
+        Regions x tracks, in reads per region at that depth; an array draws x regions x tracks if `return_mean` is
+        False. A track without data of its own is imputed.
 
         Raises
         ------
         ValueError
-            For unknown tracks, a depth out of range, and for a model without counts.
+            For unknown tracks, a depth out of range, both `depth` and `library_size`, a `return_mean` of False without
+            draws, and for a model without counts.
         """
         self._require_counts()
-        request = self._request(adata, indices, tracks, depth)
-
+        require_samples(n_samples)
+        if isinstance(library_size, str) and library_size != "latent":
+            raise ValueError(
+                f"library_size must be a number of reads or 'latent', each track's own; it is {library_size!r}."
+            )
+        if library_size is not None and depth is not None:
+            raise ValueError("depth and library_size are the same; give one of them.")
+        if n_samples is None and not return_mean:
+            raise ValueError("return_mean=False is for every draw; give n_samples, how many to draw.")
+        request = self._request(adata, indices, tracks, depth if isinstance(library_size, str | None) else library_size)
         predictor, asked = request.predictor, request.predictor.with_own_data()
-        denoised = request.collect(
-            lambda around: only(predictor.predict(around, asked)[ViewKind.COUNTS].mean_srn), batch_size
-        )
-        return request.frame(denoised, return_numpy)
+        draws = shared_draws(torch.from_numpy(latent_noise(n_samples, self.module.options.n_latent)))
+
+        def denoised(around: Surroundings) -> np.ndarray:
+            mean_srn = predictor.predict(around, asked, draws)[ViewKind.COUNTS].mean_srn
+            return (mean_srn.mean(dim=0) if return_mean else mean_srn.movedim(0, -1)).cpu().numpy()
+
+        found = request.collect(denoised, batch_size)
+        return request.frame(found, return_numpy) if return_mean else np.moveaxis(found, -1, 0)
 
     @documented
     @checked

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from .._arguments import checked
+from .._workers import progress_bar
 from ..data.loader import FixedMinibatches
 from ..data.track_data import ViewKind
 from ..module.inputs import Encoding, Example, ViewPrediction
@@ -68,8 +69,10 @@ class LikelihoodMixin(RequestMixin):
         indices: Indices = None,
         per_biosample: bool = False,
         batch_size: int | None = None,
-    ) -> np.ndarray:
-        """Posterior mean of the latent, from all data.
+        give_mean: bool = True,
+        return_dist: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Posterior of the latent, from all data: its mean, a draw, or mean and variance.
 
         Parameters
         ----------
@@ -78,17 +81,31 @@ class LikelihoodMixin(RequestMixin):
         per_biosample
             One latent for each biosample, in the order of :attr:`chipvi.ChipVI.biosamples`; otherwise their mean.
         %(batch_size)s
+        give_mean
+            False for a draw from the posterior (seeded) in place of its mean.
+        return_dist
+            Mean and variance in place of one of them. Latents of different biosamples are independent, so that the
+            variance of their mean is the mean of theirs, by the number of biosamples.
 
         Returns
         -------
-        Shape (regions, n_latent), or (regions, biosamples, n_latent), float32.
+        Shape (regions, n_latent), or (regions, biosamples, n_latent), float32; with `return_dist` a pair of them.
         """
         rows, back = self._asked_rows(adata, indices)
         generator, parts = self._generator(), []
         for example in self._visible(adata, rows, batch_size):
-            latent_rqk = self._infer(example, generator).posterior.loc
-            parts.append((latent_rqk if per_biosample else latent_rqk.mean(dim=1)).cpu())
-        return torch.cat(parts).numpy()[back]
+            encoding = self._infer(example, generator)
+            wanted = [encoding.posterior.loc if give_mean or return_dist else encoding.z_rqk]
+            if return_dist:
+                wanted.append(encoding.posterior.variance)
+            if not per_biosample:
+                n_biosamples = wanted[0].shape[1]
+                wanted = [
+                    x_rqk.mean(dim=1) / divisor for x_rqk, divisor in zip(wanted, (1, n_biosamples), strict=False)
+                ]
+            parts.append([x.cpu() for x in wanted])
+        found = [torch.cat(x).numpy()[back] for x in zip(*parts, strict=True)]
+        return (found[0], found[1]) if return_dist else found[0]
 
     def _generator(self) -> torch.Generator:
         return torch.Generator(self.module.known_ba.device).manual_seed(0)
@@ -119,19 +136,22 @@ class LikelihoodMixin(RequestMixin):
         """Log-likelihood given one sample, KL divergence, and marginal log-likelihood, each per region."""
         rows, _ = self._asked_rows(adata, indices)
         generator = self._generator()
-        prior, parts = Normal(0.0, 1.0), []
-        for example in self._visible(adata, rows, batch_size):
-            weights = []
-            for _ in range(n_samples):
-                encoding = self._infer(example, generator).without_own()
-                predicted = self.module.generative(encoding, example.queries, example.log_depth_rqg)
-                likelihood_rq = _log_likelihood(example, predicted)
-                posterior, z_rqk = encoding.posterior, encoding.z_rqk
-                ratio_rq = (prior.log_prob(z_rqk) - posterior.log_prob(z_rqk)).sum(dim=-1)
-                weights.append(likelihood_rq + ratio_rq)
-            marginal_rq = torch.logsumexp(torch.stack(weights), dim=0) - np.log(n_samples)
-            kl_rq = kl_divergence(posterior, prior).sum(dim=-1)
-            parts.append([x.sum(dim=1).double().cpu() for x in (likelihood_rq, kl_rq, marginal_rq)])
+        prior, parts, n_done = Normal(0.0, 1.0), [], 0
+        with progress_bar("Marginal likelihood", n_samples * len(rows), "draws", shown=n_samples > 1) as show:
+            for example in self._visible(adata, rows, batch_size):
+                weights = []
+                for _ in range(n_samples):
+                    encoding = self._infer(example, generator).without_own()
+                    predicted = self.module.generative(encoding, example.queries, example.log_depth_rqg)
+                    likelihood_rq = _log_likelihood(example, predicted)
+                    posterior, z_rqk = encoding.posterior, encoding.z_rqk
+                    ratio_rq = (prior.log_prob(z_rqk) - posterior.log_prob(z_rqk)).sum(dim=-1)
+                    weights.append(likelihood_rq + ratio_rq)
+                    n_done += len(likelihood_rq)
+                    show(n_done)
+                marginal_rq = torch.logsumexp(torch.stack(weights), dim=0) - np.log(n_samples)
+                kl_rq = kl_divergence(posterior, prior).sum(dim=-1)
+                parts.append([x.sum(dim=1).double().cpu() for x in (likelihood_rq, kl_rq, marginal_rq)])
         likelihood_r, kl_r, marginal_r = (torch.cat(x).numpy() for x in zip(*parts, strict=True))
         return likelihood_r, kl_r, marginal_r
 

@@ -13,7 +13,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from .._arguments import checked
-from ._style import BLUE, DARK, Path, saved
+from ._style import BLUE, DARK, Finish, Path, Size, finished, finished_within, require_one_size, sized
 
 _MOST_WITH_VALUES = 15  # biosamples; with more, numbers would be too small to read
 _COLOURS = LinearSegmentedColormap.from_list("affinity", ["white", BLUE, "#16304f"])
@@ -28,7 +28,14 @@ class Model(Protocol):
 
 
 @checked
-def affinity(model_or_table: Model | pd.DataFrame, save: Path | None = None) -> Figure:
+def affinity(
+    model_or_table: Model | pd.DataFrame,
+    save: Path | None = None,
+    figsize: Size | None = None,
+    title: str | None = None,
+    show: bool = False,
+    ax: Axes | None = None,
+) -> Figure:
     """Draw the weights with which each biosample is predicted from the others, relatives beside each other.
 
     A row is a biosample that is predicted, a column one that it is predicted from. Biosamples are ordered by average
@@ -43,15 +50,24 @@ def affinity(model_or_table: Model | pd.DataFrame, save: Path | None = None) -> 
         same biosamples as rows and columns.
     save
         Path to write the figure to.
+    figsize
+        Width and height in inches; by default what the panels need.
+    title
+        Above the figure.
+    show
+        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
+    ax
+        Axes to draw into; by default a figure is made.
 
     Returns
     -------
-    The figure. Up to 15 biosamples have their weights written, in percent.
+    The figure, that of `ax` if it is given. Up to 15 biosamples have their weights written, in percent.
 
     Raises
     ------
     ValueError
-        If rows and columns are not the same biosamples, or there is a weight that is no number from 0 to 1.
+        If rows and columns are not the same biosamples, or there is a weight that is no number from 0 to 1; and for
+        `figsize` with `ax`, which has a size.
 
     Examples
     --------
@@ -60,16 +76,22 @@ def affinity(model_or_table: Model | pd.DataFrame, save: Path | None = None) -> 
     >>> table = pd.DataFrame([[0, 0.9, 0.1], [0.8, 0, 0.2], [0.5, 0.5, 0]], index=names, columns=names)
     >>> figure = affinity(table)
     """
+    require_one_size(figsize, ax)
     given = model_or_table
     table = _checked(given if isinstance(given, pd.DataFrame) else given.get_biosample_affinity())
     order = _order(table.to_numpy())
     names, weight_bb = table.index[order].astype(str), table.to_numpy()[np.ix_(order, order)]
+    if ax is not None:
+        _draw(ax, names, weight_bb)
+        return finished_within(ax, Finish(title, save, show))
     n = len(names)
     side = n * (0.34 if n <= _MOST_WITH_VALUES else 0.16)  # of the squares, in inches
     reach = 0.075 * max(map(len, names))  # of the labels
-    figure = Figure(figsize=(2.2 + reach + max(side, 1.7), 0.5 + reach + max(side, 1.7)), layout="compressed")
+    figure = Figure(
+        figsize=sized(figsize, (2.2 + reach + max(side, 1.7), 0.5 + reach + max(side, 1.7))), layout="compressed"
+    )
     _draw(figure.add_subplot(), names, weight_bb)
-    return saved(figure, save)
+    return finished(figure, Finish(title, save, show))
 
 
 def _checked(table: pd.DataFrame) -> pd.DataFrame:

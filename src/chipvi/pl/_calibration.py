@@ -14,7 +14,7 @@ from .._messages import counted
 from ..evaluate.diagnosis import Diagnosis
 from ..evaluate.verdicts import BAR, Level, Spread, TrackVerdict
 from ..evaluate.words import level_words, spread_words
-from ._style import BLUE, DARK, GREY, LIGHT, ORANGE, Path, saved, strip
+from ._style import BLUE, DARK, GREY, LIGHT, ORANGE, Finish, Path, Size, finished, fitting, sized, strip
 
 _COLUMNS = 5
 _MOST = 2.5  # height from which on bars are cut off, so that the others can be read
@@ -22,7 +22,13 @@ _LEAST = 1.6  # to which the axis reaches, so that what is flat looks flat
 
 
 @checked
-def calibration(diagnosis: Diagnosis, save: Path | None = None) -> Figure:
+def calibration(
+    diagnosis: Diagnosis,
+    save: Path | None = None,
+    figsize: Size | None = None,
+    title: str | None = None,
+    show: bool = False,
+) -> Figure:
     """Draw how often measured values fall into each tenth of what was predicted for them, track by track.
 
     This is the histogram of the probability integral transform (PIT). Bars are as high as the line where predictions
@@ -36,12 +42,18 @@ def calibration(diagnosis: Diagnosis, save: Path | None = None) -> Figure:
         Of :meth:`chipvi.ChipVI.diagnose`.
     save
         Path to write the figure to.
+    figsize
+        Width and height in inches; by default what the panels need.
+    title
+        Above the figure.
+    show
+        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
 
     Returns
     -------
     The figure, with a panel per row of the table. A bar above 2.5 is cut off, with its height written on it.
     """
-    return saved(draw_calibration(diagnosis, together=False), save)
+    return finished(draw_calibration(diagnosis, together=False, figsize=figsize), Finish(title, save, show))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +65,13 @@ class _Panel:
     bars_tk: np.ndarray
 
 
-def draw_calibration(diagnosis: Diagnosis, together: bool) -> Figure:
+def draw_calibration(diagnosis: Diagnosis, together: bool, figsize: Size | None = None) -> Figure:
     """As :func:`calibration`; `together` draws all tracks that are right in one panel, if there are several."""
     panels = _find_panels(diagnosis, together)
-    n_columns = min(_COLUMNS, len(panels))
+    size = None if figsize is None else sized(figsize, (0, 0))
+    n_columns = fitting(1.9, size, min(_COLUMNS, len(panels)))
     n_rows = -(-len(panels) // n_columns)
-    figure = Figure(figsize=(0.6 + 1.9 * max(n_columns, 2), 0.5 + 1.45 * n_rows), layout="constrained")
+    figure = Figure(figsize=sized(figsize, (0.6 + 1.9 * max(n_columns, 2), 0.5 + 1.45 * n_rows)), layout="constrained")
     axes = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, panel in zip(axes, panels, strict=False):
         _draw(ax, panel)

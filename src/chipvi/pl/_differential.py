@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from .. import _keys
 from .._arguments import checked, require_whole
 from .._messages import unknown
-from ._style import BLUE, DARK, GREY, LIGHT, ORANGE, Path, legend_above, saved, strip
+from ._style import BLUE, DARK, GREY, LIGHT, ORANGE, Finish, Path, Size, finished, legend_above, sized, strip
 
 _MOST_POINTS = 20_000  # of each colour
 _COLUMNS = 3
@@ -25,7 +25,13 @@ _SMALLEST_P = 1e-300
 
 
 @checked
-def volcano(table: pd.DataFrame, save: Path | None = None) -> Figure:
+def volcano(
+    table: pd.DataFrame,
+    save: Path | None = None,
+    figsize: Size | None = None,
+    title: str | None = None,
+    show: bool = False,
+) -> Figure:
     """Draw p-value over fold change, a panel per assay: regions that were called in colour, the others in grey.
 
     Parameters
@@ -34,6 +40,12 @@ def volcano(table: pd.DataFrame, save: Path | None = None) -> Figure:
         Of :meth:`chipvi.ChipVI.differential_signal`.
     save
         Path to write the figure to.
+    figsize
+        Width and height in inches; by default what the panels need.
+    title
+        Above the figure.
+    show
+        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
 
     Returns
     -------
@@ -49,17 +61,23 @@ def volcano(table: pd.DataFrame, save: Path | None = None) -> Figure:
         p_r = part["p_value"].to_numpy(np.float64)
         return part["lfc_mean"].to_numpy(np.float64), -np.log10(np.maximum(p_r, _SMALLEST_P))
 
-    figure, axes = _scatter(table, points, ["lfc_mean", "p_value"])
+    figure, axes = _scatter(table, points, ["lfc_mean", "p_value"], figsize)
     for ax in axes:
         ax.axvline(0, color=GREY, linewidth=0.8, zorder=0)
         ax.set_ylim(0)
     figure.supxlabel(_fold_change(table), fontsize=8, color=DARK)
     figure.supylabel("-log10 p-value", fontsize=8, color=DARK)
-    return saved(figure, save)
+    return finished(figure, Finish(title, save, show))
 
 
 @checked
-def ma(table: pd.DataFrame, save: Path | None = None) -> Figure:
+def ma(
+    table: pd.DataFrame,
+    save: Path | None = None,
+    figsize: Size | None = None,
+    title: str | None = None,
+    show: bool = False,
+) -> Figure:
     """Draw fold change over level, a panel per assay: regions that were called in colour, the others in grey.
 
     The grey ones should lie about 0 at every level. Where they do not, the groups differ in depth or enrichment in a
@@ -71,6 +89,12 @@ def ma(table: pd.DataFrame, save: Path | None = None) -> Figure:
         Of :meth:`chipvi.ChipVI.differential_signal`.
     save
         Path to write the figure to.
+    figsize
+        Width and height in inches; by default what the panels need.
+    title
+        Above the figure.
+    show
+        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
 
     Returns
     -------
@@ -85,18 +109,24 @@ def ma(table: pd.DataFrame, save: Path | None = None) -> Figure:
     def points(part: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         return np.sqrt(part["scale1"] * part["scale2"]).to_numpy(), part["lfc_mean"].to_numpy(np.float64)
 
-    figure, axes = _scatter(table, points, ["lfc_mean", "scale1", "scale2"])
+    figure, axes = _scatter(table, points, ["lfc_mean", "scale1", "scale2"], figsize)
     for ax in axes:
         ax.axhline(0, color=GREY, linewidth=0.8, zorder=0)
         ax.set_xscale("log")
     figure.supxlabel("denoised rate, mean of both groups (reads per region)", fontsize=8, color=DARK)
     figure.supylabel(_fold_change(table), fontsize=8, color=DARK)
-    return saved(figure, save)
+    return finished(figure, Finish(title, save, show))
 
 
 @checked
 def differential_loci(
-    table: pd.DataFrame, intervals: pd.DataFrame, n_loci: int = 6, save: Path | None = None
+    table: pd.DataFrame,
+    intervals: pd.DataFrame,
+    n_loci: int = 6,
+    save: Path | None = None,
+    figsize: Size | None = None,
+    title: str | None = None,
+    show: bool = False,
 ) -> Figure:
     """Draw the intervals with the smallest p-values and what is around them.
 
@@ -112,6 +142,12 @@ def differential_loci(
         How many to draw at most.
     save
         Path to write the figure to.
+    figsize
+        Width and height in inches; by default what the panels need.
+    title
+        Above the figure.
+    show
+        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
 
     Returns
     -------
@@ -129,7 +165,7 @@ def differential_loci(
     if not len(intervals):
         raise ValueError("intervals must hold at least one; nothing was called, so there is no locus to draw.")
     best = intervals.sort_values("p_value", kind="stable").head(n_loci)
-    figure, axes = _panels(len(best), height=1.6)
+    figure, axes = _panels(len(best), 1.6, figsize)
     for ax, interval in zip(axes, best.itertuples(), strict=True):
         here = table[(table[_keys.ASSAY] == interval.assay) & (table[_keys.CHROM] == interval.chrom)]
         margin = _MARGIN * (here[_keys.END] - here[_keys.START]).median()
@@ -140,7 +176,7 @@ def differential_loci(
     figure.supxlabel("position (kb)", fontsize=8, color=DARK)
     figure.supylabel("reads per region", fontsize=8, color=DARK)
     legend_above(figure, [Patch(color=BLUE, label=first), Patch(color=ORANGE, label=second)])
-    return saved(figure, save)
+    return finished(figure, Finish(title, save, show))
 
 
 def _draw_locus(ax: Axes, here: pd.DataFrame, start: int, end: int) -> None:
@@ -162,14 +198,17 @@ def _draw_locus(ax: Axes, here: pd.DataFrame, start: int, end: int) -> None:
 
 
 def _scatter(
-    table: pd.DataFrame, points: Callable[[pd.DataFrame], tuple[np.ndarray, np.ndarray]], columns: list[str]
+    table: pd.DataFrame,
+    points: Callable[[pd.DataFrame], tuple[np.ndarray, np.ndarray]],
+    columns: list[str],
+    figsize: Size | None,
 ) -> tuple[Figure, list[Axes]]:
     """A panel per assay with a point per region, by whether it was called and which group is higher."""
     called = next((name for name in table if str(name).startswith(_CALLED)), f"{_CALLED}0.05")
     _require(table, [_keys.ASSAY, called, *columns], "table")
     first, second = _groups(table)
     assays = list(dict.fromkeys(table[_keys.ASSAY]))
-    figure, axes = _panels(len(assays), height=2.4)
+    figure, axes = _panels(len(assays), 2.4, figsize)
     handles: dict[str, Artist] = {}
     for ax, assay in zip(axes, assays, strict=True):
         part = table[(table[_keys.ASSAY] == assay) & table["lfc_mean"].notna()]
@@ -191,11 +230,12 @@ def _scatter(
     return figure, axes
 
 
-def _panels(number: int, height: float) -> tuple[Figure, list[Axes]]:
+def _panels(number: int, height: float, figsize: Size | None) -> tuple[Figure, list[Axes]]:
     n_columns = min(_COLUMNS, number)
     n_rows = -(-number // n_columns)
     figure = Figure(
-        figsize=(0.8 + 2.9 * max(n_columns, 2 if number > 1 else 1.4), 0.9 + height * n_rows), layout="constrained"
+        figsize=sized(figsize, (0.8 + 2.9 * max(n_columns, 2 if number > 1 else 1.4), 0.9 + height * n_rows)),
+        layout="constrained",
     )
     axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for ax in axes[number:]:

@@ -11,7 +11,22 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from .._arguments import checked
-from ._style import BLUE, GREEN, GREY, LIGHT, ORANGE, PURPLE, WORST_R2, Path, legend_above, saved, strip
+from ._style import (
+    BLUE,
+    GREEN,
+    GREY,
+    LIGHT,
+    ORANGE,
+    PURPLE,
+    WORST_R2,
+    Finish,
+    Path,
+    Size,
+    finished,
+    legend_above,
+    sized,
+    strip,
+)
 
 _COLOURS = {
     "mean_dispersion": BLUE,
@@ -48,7 +63,13 @@ class Comparison(Protocol):
 
 
 @checked
-def heads(comparison: Comparison, save: Path | None = None) -> Figure:
+def heads(
+    comparison: Comparison,
+    save: Path | None = None,
+    figsize: Size | None = None,
+    title: str | None = None,
+    show: bool = False,
+) -> Figure:
     """Draw a comparison of count heads.
 
     Above: R2 on held-out regions by step, a line per seed. Below: each score of each head, a small dot per seed, a
@@ -62,25 +83,31 @@ def heads(comparison: Comparison, save: Path | None = None) -> Figure:
         Of :func:`chipvi.compare_heads`.
     save
         Path to write the figure to.
+    figsize
+        Width and height in inches; by default what the panels need.
+    title
+        Above the figure.
+    show
+        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
 
     Returns
     -------
     The figure.
     """
     table, names = comparison.table, list(comparison.table.index)
-    figure = Figure(figsize=(10, 4.4 + 0.3 * len(names)), layout="constrained")
+    figure = Figure(figsize=sized(figsize, (10, 4.4 + 0.3 * len(names))), layout="constrained")
     axes = figure.subplot_mosaic([["curves"] * len(_SCORES), list(_SCORES)], height_ratios=[3.2, 1 + 0.3 * len(names)])
     _draw_curves(axes["curves"], comparison)
-    for name, title in _SCORES.items():
+    for name, score in _SCORES.items():
         ax = axes[name]
         _draw_score(ax, name, comparison)
-        ax.set_title(title, fontsize=9, loc="left")
+        ax.set_title(score, fontsize=9, loc="left")
         ax.set_yticks(range(len(names)), [_label(table, head) if name == "r2" else "" for head in names])
         ax.set_ylim(len(names) - 0.4, -0.6)
         ax.tick_params(axis="y", labelsize=8, length=0)
     trained = list(dict.fromkeys(comparison.runs["head"]))
     legend_above(figure, [Line2D([], [], color=_colour(head), linewidth=1.6, label=head) for head in trained])
-    return saved(figure, save)
+    return finished(figure, Finish(title, save, show))
 
 
 def _draw_curves(ax: Axes, comparison: Comparison) -> None:

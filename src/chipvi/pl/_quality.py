@@ -9,14 +9,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .._arguments import checked
-from ._style import BLUE, DARK, GREY, LIGHT, WORST_R2, Path, legend_above, saved, strip
+from ._style import BLUE, DARK, GREY, LIGHT, WORST_R2, Finish, Path, Size, finished, legend_above, sized, strip
 
 _SCORES = {"pearson": "Pearson", "r2": "R²"}
 _MEAN = "macro_mean"
 
 
 @checked
-def quality(table: pd.DataFrame, save: Path | None = None) -> Figure:
+def quality(
+    table: pd.DataFrame,
+    save: Path | None = None,
+    figsize: Size | None = None,
+    title: str | None = None,
+    show: bool = False,
+) -> Figure:
     """Draw how well each track is imputed, beside the average of the other biosamples.
 
     Parameters
@@ -26,6 +32,12 @@ def quality(table: pd.DataFrame, save: Path | None = None) -> Figure:
         `average_pearson` and `average_r2`. What is absent, or NaN, is not drawn; a row `macro_mean` is set apart.
     save
         Path to write the figure to.
+    figsize
+        Width and height in inches; by default what the panels need.
+    title
+        Above the figure.
+    show
+        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
 
     Returns
     -------
@@ -41,7 +53,7 @@ def quality(table: pd.DataFrame, save: Path | None = None) -> Figure:
         raise ValueError(f"the table must have a column pearson or r2; it has {', '.join(map(str, table.columns))}.")
     is_mean = table.index.to_numpy() == _MEAN
     y = np.arange(len(table)) + 0.5 * is_mean
-    figure = Figure(figsize=(1.8 + 3.0 * len(scores), 1.2 + 0.24 * len(table)), layout="constrained")
+    figure = Figure(figsize=sized(figsize, (1.8 + 3.0 * len(scores), 1.2 + 0.24 * len(table))), layout="constrained")
     axes = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
     handles: dict[str, Artist] = {}
     for ax, name in zip(axes, scores, strict=True):
@@ -61,7 +73,7 @@ def quality(table: pd.DataFrame, save: Path | None = None) -> Figure:
     axes[0].set_yticks(y, names, fontsize=8, color=DARK)
     axes[0].set_ylim(y.max() + 0.7, -0.7)
     legend_above(figure, handles.values())
-    return saved(figure, save)
+    return finished(figure, Finish(title, save, show))
 
 
 def _dots(ax: Axes, x: np.ndarray, y: np.ndarray, label: str, face: str, edge: str) -> None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
 from .._arguments import checked
-from ._style import BLUE, DARK, GREY, ORANGE, Path, saved, strip
+from ._style import BLUE, DARK, GREY, ORANGE, Finish, Path, Size, finished, sized, strip
 from ._tracks import _axis, _choose
 
 _KEY = "states"
@@ -31,7 +31,14 @@ class Model(Protocol):
 
 
 @checked
-def states(model_or_adata: Model | AnnData, region: str | None = None, save: Path | None = None) -> Figure:
+def states(
+    model_or_adata: Model | AnnData,
+    region: str | None = None,
+    save: Path | None = None,
+    figsize: Size | None = None,
+    title: str | None = None,
+    show: bool = False,
+) -> Figure:
     """Draw chromatin states: the enrichment of each assay in each state, their shares, and a strip of the genome.
 
     Parameters
@@ -43,6 +50,12 @@ def states(model_or_adata: Model | AnnData, region: str | None = None, save: Pat
         regions with the most states, and of these with the most changes of state.
     save
         Path to write the figure to.
+    figsize
+        Width and height in inches; by default what the panels need.
+    title
+        Above the figure.
+    show
+        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
 
     Returns
     -------
@@ -63,14 +76,15 @@ def states(model_or_adata: Model | AnnData, region: str | None = None, save: Pat
     enrichment_ka = table.drop(columns=_NOT_ASSAYS).to_numpy(dtype=np.float64)
     widths = [0.42 * enrichment_ka.shape[1], 1.5]
     ratios = [1.0 + 0.3 * n_states, 0.7 + 0.26 * n_biosamples]  # in inches
-    figure = Figure(figsize=(max(7.5, 3.4 + sum(widths)), 0.2 + sum(ratios)), layout="constrained")
+    size = sized(figsize, (max(7.5, 3.4 + sum(widths)), 0.2 + sum(ratios)))
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.add_gridspec(2, 1, height_ratios=ratios)
     upper, lower = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     heat, shares = upper.subplots(1, 2, sharey=True, width_ratios=widths)
     _draw_enrichment(heat, table, enrichment_ka)
     _draw_shares(shares, table)
     _draw_strip(lower.subplots(), adata.obs.iloc[chosen], state_rb.iloc[chosen], list(table["color"]), chosen)
-    return saved(figure, save)
+    return finished(figure, Finish(title, save, show))
 
 
 def _stretch(state_rb: pd.DataFrame) -> np.ndarray:
@@ -99,7 +113,7 @@ def _draw_enrichment(ax: Axes, table: pd.DataFrame, enrichment_ka: np.ndarray) -
 
 def _draw_shares(ax: Axes, table: pd.DataFrame) -> None:
     ax.barh(range(len(table)), table["share"], height=0.7, color=table["color"], edgecolor=GREY, linewidth=0.8)
-    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.tick_params(axis="y", labelleft=False, length=0)
     ax.set_title("share", fontsize=8, loc="left", color=DARK)
     strip(ax)

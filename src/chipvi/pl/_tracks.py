@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import pathlib
 import re
 from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from .. import _keys
 from .._arguments import checked
 from .._messages import unknown
 from ..data.annotation import find_rows
 from ..data.track_data import Matrix, find_present, names_of_layers
+from ..io.contigs import match_contigs
+from ..io.genes import Gene, find_gene
 from ._panels import LEGEND, Panel, draw
-from ._style import Path, assay_colour, legend_above, saved
+from ._style import (
+    Finish,
+    Path,
+    Size,
+    assay_colour,
+    figure_of,
+    finished,
+    finished_within,
+    legend_above,
+    require_one_size,
+    sized,
+)
 
+_STRETCH = re.compile(r"([^:]+):([\d,]+)-([\d,]+)")
+_LEAST_MARGIN = 2_000  # bp to either side of a gene
+_GAP = 0.25  # between panels in given axes, in panels
 _HALF = 1.96  # standard deviations to either side, for 95 % of a normal distribution
 
 
@@ -33,6 +51,11 @@ def tracks(
     observed_layer: str = _keys.OBSERVED,
     signal_layer: str | None = _keys.SIGNAL,
     save: Path | None = None,
+    figsize: Size | None = None,
+    title: str | None = None,
+    show: bool = False,
+    ax: Axes | None = None,
+    gtf: Path | None = None,
 ) -> Figure:
     """Draw counts, and what the model makes of them, along a stretch of the genome.
 
@@ -52,7 +75,8 @@ def tracks(
         Names out of ``result.var_names``, from top to bottom; by default all.
     rows, region
         Which regions of `result` to draw: a slice of its rows, or all that touch a stretch such as
-        ``"chr1:10,000-20,000"`` (bp, 0-based, half-open). By default all.
+        ``"chr1:10,000-20,000"`` (bp, 0-based, half-open). With `gtf` it may be a gene, which is drawn with what is
+        around it. By default all.
     layer
         Layer of `adata` with the counts; by default ``X``.
     observed_layer
@@ -61,39 +85,100 @@ def tracks(
         Layer of `adata` with arcsinh(-log10 p), NaN where missing, if it has one of that name.
     save
         Path to write the figure to.
+    figsize
+        Width and height in inches; by default what the panels need.
+    title
+        Above the figure.
+    show
+        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
+    ax
+        Axes whose place the panels take, for pictures of several parts; by default a figure is made.
+    gtf
+        A GTF file in which `region` is looked up if it is a gene: its name or identifier.
 
     Returns
     -------
-    The figure; in genome coordinates if ``result.obs`` has them, and by row of `result` otherwise.
+    The figure, that of `ax` if it is given; in genome coordinates if ``result.obs`` has them, and by row of `result`
+    otherwise.
 
     Raises
     ------
     ValueError
-        For an unknown track, a stretch without regions, or regions of more than one chromosome.
+        For an unknown track, a stretch without regions, or regions of more than one chromosome; for a gene that is not
+        in `gtf`; and for `figsize` with `ax`, which has a size.
     """
+    require_one_size(figsize, ax)
     names = list(result.var_names) if tracks is None else [tracks] if isinstance(tracks, str) else list(tracks)
     for name in names:
         if name not in result.var_names:
             raise ValueError(unknown("track", name, list(result.var_names), "the result"))
-    chosen = _choose(result.obs, rows, region)
+    gene = _find_gene(region, gtf, result.obs)
+    chosen = _choose(result.obs, rows, region if gene is None else _around(gene))
     edges, places, x_label = _axis(result.obs.iloc[chosen], chosen)
     part = result[chosen, names].to_memory()
     labels = _labels(part)
-    has_counts = _keys.PVAL not in part.layers or _keys.DISPERSION in part.layers
+    has_counts = _keys.PVAL not in part.layers or not {_keys.DISPERSION, _keys.LOWER}.isdisjoint(part.layers)
     counts = _counts_panels(adata, part, labels, layer, observed_layer) if has_counts else [None] * len(labels)
     signal = _signal_panels(adata, part, labels, signal_layer, has_counts)
     panels = [panel for row in zip(counts, signal, strict=True) for panel in row if panel is not None]
     heights = [0.6 if panel.is_signal and has_counts else 1.0 for panel in panels]
 
-    figure = Figure(figsize=(9, 0.9 + 0.75 * sum(heights)), layout="constrained")
-    axes = figure.subplots(len(panels), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-    drawn = set().union(*(draw(ax, panel, edges, places) for ax, panel in zip(axes, panels, strict=True)))
-    figure.align_ylabels(axes)
+    if ax is None:
+        figure = Figure(figsize=sized(figsize, (9, 0.9 + 0.75 * sum(heights))), layout="constrained")
+        axes = list(figure.subplots(len(panels), sharex=True, squeeze=False, height_ratios=heights)[:, 0])
+    else:
+        figure, axes = figure_of(ax), _insets(ax, heights)
+    drawn = set().union(*(draw(one, panel, edges, places) for one, panel in zip(axes, panels, strict=True)))
     axes[-1].set_xlim(edges[0], edges[-1])
-    axes[-1].set_xlabel(x_label, fontsize=8)
+    axes[-1].set_xlabel(x_label if gene is None else f"{x_label}, {describe_gene(gene)}", fontsize=8)
+    width = figure.get_figwidth() * (1 if ax is None else ax.get_position().width)
+    axes[-1].xaxis.set_major_locator(MaxNLocator(max(2, min(9, int(width))), steps=[1, 2, 2.5, 5, 10]))
     axes[-1].xaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
-    legend_above(figure, [handle for key, handle in LEGEND.items() if key in drawn])
-    return saved(figure, save)
+    handles = [handle for key, handle in LEGEND.items() if key in drawn]
+    if ax is None:
+        figure.align_ylabels(axes)
+        legend_above(figure, handles)
+        return finished(figure, Finish(title, save, show))
+    ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=7)
+    return finished_within(ax, Finish(title, save, show))
+
+
+def _insets(ax: Axes, heights: list[float]) -> list[Axes]:
+    """Panels from top to bottom in the place of the axes, which are hidden; they share their horizontal axis."""
+    ax.set_axis_off()
+    height_n = np.array(heights) / (sum(heights) + _GAP * (len(heights) - 1))
+    bottom_n = 1 - np.cumsum(height_n) - _GAP / sum(heights) * np.arange(len(heights))
+    found: list[Axes] = []
+    for bottom, height in zip(np.maximum(bottom_n, 0), height_n, strict=True):
+        found.append(ax.inset_axes((0, bottom, 1, height), sharex=found[0] if found else None))
+    for one in found[:-1]:
+        one.tick_params(labelbottom=False)
+    return found
+
+
+def _find_gene(region: str | None, gtf: Path | None, obs: pd.DataFrame) -> Gene | None:
+    """The gene that a region is, if it is no stretch and there is a file of genes."""
+    if gtf is None:
+        return None
+    if region is None:
+        raise ValueError("gtf names genes for region; name the gene to draw as region.")
+    if _STRETCH.fullmatch(region.strip()):
+        return None
+    if not _has_coordinates(obs):
+        raise ValueError(f"gene {region!r} needs the columns chrom, start and end of obs; choose rows instead.")
+    return find_gene(pathlib.Path(gtf), region.strip(), obs[_keys.CHROM].astype(str).unique())
+
+
+def _around(gene: Gene) -> str:
+    """The stretch of a gene, and a fifth of it or 2 kb to either side."""
+    margin = max(_LEAST_MARGIN, (gene.end - gene.start) // 5)
+    return f"{gene.chrom}:{max(gene.start - margin, 0)}-{gene.end + margin}"
+
+
+def describe_gene(gene: Gene) -> str:
+    """Name, place and direction."""
+    arrow = {"+": " →", "-": " ←"}.get(gene.strand, "")
+    return f"{gene.name} {gene.start / 1e3:,.1f}–{gene.end / 1e3:,.1f} kb{arrow}"
 
 
 def _counts_panels(
@@ -153,13 +238,17 @@ def _choose(obs: pd.DataFrame, rows: slice | None, region: str | None) -> np.nda
         raise ValueError("rows and region both choose what to draw; give one of them.")
     chosen = np.arange(len(obs))[rows or slice(None)]
     if region is not None:
-        parts = re.fullmatch(r"([^:]+):([\d,]+)-([\d,]+)", region.strip())
+        parts = _STRETCH.fullmatch(region.strip())
         if parts is None:
-            raise ValueError(f"region must look like 'chr1:10,000-20,000', got {region!r}.")
+            raise ValueError(
+                f"region must look like 'chr1:10,000-20,000', got {region!r}. A gene needs a GTF file (gtf)."
+            )
         if not _has_coordinates(obs):
             raise ValueError(f"region {region!r} needs the columns chrom, start and end of obs; choose rows instead.")
         start, end = (int(text.replace(",", "")) for text in parts.groups()[1:])
-        touches = (obs[_keys.START] < end) & (obs[_keys.END] > start) & (obs[_keys.CHROM].astype(str) == parts[1])
+        names = obs[_keys.CHROM].astype(str)
+        chrom = next(iter(match_contigs(names.unique(), [parts[1]]).values()), None)  # with or without "chr"
+        touches = (obs[_keys.START] < end) & (obs[_keys.END] > start) & (names == chrom)
         chosen = np.flatnonzero(touches)
     if not len(chosen):
         raise ValueError(f"the result has no region in {region if region is not None else rows or 'it'}.")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from .._arguments import WrongArgument, checked
-from ._style import BLUE, DARK, GREEN, LIGHT, ORANGE, PURPLE, Path, saved, strip
+from ._style import BLUE, DARK, GREEN, LIGHT, ORANGE, PURPLE, Finish, Path, Size, finished, fitting, sized, strip
 
 if TYPE_CHECKING:
     from ..model.chipvi import ChipVI
@@ -51,7 +51,13 @@ _CURVES = {
 
 
 @checked
-def training(model_or_history: ChipVI | Mapping[str, pd.DataFrame], save: Path | None = None) -> Figure:
+def training(
+    model_or_history: ChipVI | Mapping[str, pd.DataFrame],
+    save: Path | None = None,
+    figsize: Size | None = None,
+    title: str | None = None,
+    show: bool = False,
+) -> Figure:
     """Draw how training went, by step.
 
     Panels show the loss, R2 and Pearson correlation of hidden and of visible entries, the norms of the gradients, the
@@ -65,6 +71,12 @@ def training(model_or_history: ChipVI | Mapping[str, pd.DataFrame], save: Path |
         A trained :class:`chipvi.ChipVI`, or its `history`.
     save
         Path to write the figure to.
+    figsize
+        Width and height in inches; by default what the panels need.
+    title
+        Above the figure.
+    show
+        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
 
     Returns
     -------
@@ -86,22 +98,22 @@ def training(model_or_history: ChipVI | Mapping[str, pd.DataFrame], save: Path |
         raise WrongArgument(f"model_or_history must hold tables; {wrong!r} is a {type(history[wrong]).__name__}.")
     names = sorted(history, key=lambda name: list(_CURVES).index(_quantity(name)) if _quantity(name) in _CURVES else 99)
     panels = {
-        title: {name: history[name].iloc[:, 0].dropna() for name in names if re.search(pattern, name)}
-        for title, pattern in _PANELS.items()
+        panel: {name: history[name].iloc[:, 0].dropna() for name in names if re.search(pattern, name)}
+        for panel, pattern in _PANELS.items()
     }
     panels[_BY_TRACK] = _ratios(history)
-    panels = {title: curves for title, curves in panels.items() if any(map(len, curves.values()))}
+    panels = {panel: curves for panel, curves in panels.items() if any(map(len, curves.values()))}
     if not panels:
         raise ValueError("the history holds no training curve; train the model first.")
-    n_columns = min(3, len(panels))
+    n_columns = fitting(3.4, None if figsize is None else sized(figsize, (0, 0)), min(3, len(panels)))
     n_rows = -(-len(panels) // n_columns)
-    figure = Figure(figsize=(3.6 * n_columns, 3.0 * n_rows), layout="constrained")
+    figure = Figure(figsize=sized(figsize, (3.6 * n_columns, 3.0 * n_rows)), layout="constrained")
     axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-    for ax, (title, curves) in zip(axes, panels.items(), strict=False):
-        (_draw_ratios if title == _BY_TRACK else _draw)(ax, title, curves)
+    for ax, (panel, curves) in zip(axes, panels.items(), strict=False):
+        (_draw_ratios if panel == _BY_TRACK else _draw)(ax, panel, curves)
     for ax in axes[len(panels) :]:
         ax.remove()
-    return saved(figure, save)
+    return finished(figure, Finish(title, save, show))
 
 
 def _draw(ax: Axes, title: str, curves: dict[str, pd.Series]) -> None:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from importlib.metadata import version
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from matplotlib.figure import Figure
 
 from .. import _keys, pl
 from .._arguments import checked
@@ -192,7 +194,9 @@ def _training(model: ChipVI, steps: str, settings: Mapping[str, Any]) -> dict[st
             "saw. Validation: regions held out from training, if any were. The loss should fall and level off; R² and "
             "Pearson should rise."
         )
-        picture = Picture.of(pl.training(model), alt, caption)
+        picture = Picture.of(
+            lambda figsize: pl.training(model, figsize=figsize), lambda wide: 2.9 * len(wide.axes), alt, caption
+        )
     return {
         "steps": steps,
         "seed": settings.get("seed", "not recorded"),
@@ -228,13 +232,15 @@ def _quality(diagnosis: Diagnosis, order: list[int]) -> list[Picture]:
     )
     return [
         Picture.of(
-            pl.quality(scores),
+            lambda figsize: pl.quality(scores, figsize=figsize),
+            lambda wide: wide.get_figheight() + 0.3,
             "Pearson correlation and R² of each track, imputed and by the average of the other biosamples.",
             f"{only}Further right is better. Pearson correlation: how alike imputed and measured values go up and "
             "down. R²: the share of the ups and downs that is explained; 0 is no better than the track's mean.",
         ),
         Picture.of(
-            draw_calibration(part, together=True),
+            lambda figsize: draw_calibration(part, together=True, figsize=figsize),
+            lambda wide: 0.7 + 1.45 * ceil(len(wide.axes) / 2),
             "Calibration: how often values fall into each tenth of what was predicted for them.",
             f"{only}Calibration: if predictions claim just as much certainty as they have, all bars reach the line at "
             "1. Bars high at both ends: too sure; high in the middle: too cautious; high on the left: predicted too "
@@ -291,20 +297,25 @@ class _LocusDrawer:
             part.obs = part.obs[[]].copy()
         columns = loci.choose_tracks(stretch, self._is_measured_n, is_worst=heading == loci.WORST)
         tracks = [str(part.var_names[n]) for n in columns]
-        figure = pl.tracks(
-            self._source,
-            part,
-            tracks,
-            layer=self._keys.layer,
-            observed_layer=self._keys.observed_layer or "",  # no layer is called so
-            signal_layer=self._keys.signal_layer,
-        )
+
+        def draw(figsize: tuple[float, float] | None) -> Figure:
+            return pl.tracks(
+                self._source,
+                part,
+                tracks,
+                layer=self._keys.layer,
+                observed_layer=self._keys.observed_layer or "",  # no layer is called so
+                signal_layer=self._keys.signal_layer,
+                figsize=figsize,
+            )
+
+        alt = f"Tracks along {place}: measured, imputed and denoised."
         return Locus(
             heading=f"{heading} {number}",
             place=place,
             stretch=stretch,
             tracks=tracks,
-            picture=Picture.of(figure, f"Tracks along {place}: measured, imputed and denoised."),
+            picture=Picture.of(draw, lambda wide: wide.get_figheight() + 0.4, alt),
             locus=locus_of(obs) if has_places(obs) else None,
             ucsc=link_to_ucsc(assembly_of(self._source.uns), obs),
         )

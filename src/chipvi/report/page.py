@@ -1,10 +1,10 @@
-"""The page itself: one file, pictures inside, that needs no script and nothing from elsewhere."""
+"""The page itself: one file, with all that it shows inside."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,25 +16,48 @@ from .._files import written_whole
 from .._messages import counted
 
 _WIDTH = 110  # pixels of the page to an inch of a figure
+_NARROW = 4.4  # inches: what is written is read at the width of a phone
 _DPI = 2 * _WIDTH  # so that figures are sharp on screens of two pixels to one
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as text, what it shows, for those who cannot see it and for below it, and its width in pixels."""
+    """A picture, and a narrow one of it for phones, as text; what they show, for those who cannot see and below it.
+
+    Parameters
+    ----------
+    source, narrow
+        Addresses that hold the pictures.
+    alt, caption
+        What they show.
+    width
+        Of the wide one, in pixels.
+    """
 
     source: str
+    narrow: str
     alt: str
     caption: str
     width: int
 
     @classmethod
-    def of(cls, figure: Figure, alt: str, caption: str = "") -> Picture:
-        """Take a figure."""
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=_DPI)
-        width = round(figure.get_figwidth() * _WIDTH)
-        return cls(f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}", alt, caption, width)
+    def of(
+        cls,
+        draw: Callable[[tuple[float, float] | None], Figure],
+        narrow_height: Callable[[Figure], float],
+        alt: str,
+        caption: str = "",
+    ) -> Picture:
+        """Draw it twice: in its own size, and as wide as a phone and as high as `narrow_height` says, in inches."""
+        wide = draw(None)
+        narrow = draw((_NARROW, narrow_height(wide)))
+        return cls(_address(wide), _address(narrow), alt, caption, round(wide.get_figwidth() * _WIDTH))
+
+
+def _address(figure: Figure) -> str:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=_DPI)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def render(content: Mapping[str, Any]) -> str:

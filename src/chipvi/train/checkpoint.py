@@ -109,7 +109,10 @@ class Checkpoints(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save when it is time, but not before a validation, which Lightning would leave out on going on."""
-        every = trainer.val_check_batch if trainer.num_val_batches else None
+        is_validated = (
+            trainer.num_val_batches and (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+        )
+        every = trainer.val_check_batch if is_validated else None
         is_validated_next = every is not None and (batch_idx + 1) % int(every) == 0
         if is_validated_next or (self._ranks.size > 1 and batch_idx % _STEPS):
             return

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from .._arguments import refuse_unknown, require_real, require_whole
 from ..data.minibatch import Minibatch
 from ..data.track_data import ViewKind
-from ..module.inputs import Encoding, Example, ViewPrediction
+from ..module.inputs import Encoding, Example, LossWeights, ViewPrediction
 from ..module.vae import ChipVAE
 from .advice import Advisor, Diverged, judge_kl_weight, warn
 from .findings import Finding
@@ -183,7 +183,7 @@ class TrainingPlan(pl.LightningModule):
         example = apply_task(self.module, minibatch, task, self._split_generator)
         weights = self.module.weigh(example, self._ranks.total, self._ranks.size)
         encoding, predicted, losses = self.module(example, kl_weight=self._kl_weight(), weights=weights)
-        self._note(example, encoding, predicted, losses, is_thinned=task.keep < 1)
+        self._note(example, encoding, predicted, losses, weights, is_thinned=task.keep < 1)
         return losses.loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -207,11 +207,15 @@ class TrainingPlan(pl.LightningModule):
         encoding: Encoding,
         predicted: Mapping[ViewKind, ViewPrediction],
         losses: LossOutput,
+        weights: LossWeights,
         is_thinned: bool,
     ) -> None:
         """Add a step to the sums for the history; look closer when it is time to log."""
         of_thinned = {view.names.denoised_loss for view in self.module.views}
-        parts = {"train_loss": losses.loss, "kl": losses.kl_local["kl"], **losses.extra_metrics}
+        kl = losses.kl_local["kl"]
+        hidden = zip(self.module.views, weights.hidden_v / weights.latents, strict=True)
+        elbo = kl + sum(losses.extra_metrics[view.names.imputed_loss] * share for view, share in hidden)
+        parts = {"train_loss": losses.loss, "elbo_train": elbo, "kl": kl, **losses.extra_metrics}
         for name, value in parts.items():
             # a minibatch without thinned reads has no such loss, rather than one of 0
             if is_thinned or name not in of_thinned:
@@ -241,7 +245,8 @@ class TrainingPlan(pl.LightningModule):
 
     def _log(self, grad_norm: float, has_diverged: bool) -> None:
         """Write down what was seen since the last log, and judge it."""
-        values = {"grad_norm": grad_norm} | watch_gradients(self.module) | self._seen | self._summarise()
+        values = {"epoch": float(self.current_epoch), "grad_norm": grad_norm}
+        values |= watch_gradients(self.module) | self._seen | self._summarise()
         self.record(values)
         if has_diverged:
             raise self._divergence(values)

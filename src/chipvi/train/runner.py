@@ -7,7 +7,7 @@ import math
 import signal
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from inspect import signature
@@ -19,14 +19,15 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.accelerators import AcceleratorRegistry
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from scvi.train import Trainer
+from scvi.train import SaveCheckpoint, Trainer
 
 from .._arguments import refuse_unknown, require_whole
 from .._messages import counted, levels_to_caller, unknown
+from .._quiet import quiet_loggers
 from .._workers import keep_freed_memory
 from ..data.context import count_at_window_bin
 from ..data.loader import FixedMinibatches, RegionLoader
@@ -36,6 +37,7 @@ from ..module.vae import ChipVAE
 from .advice import judge_depths
 from .checkpoint import Checkpoints
 from .plan import PlanOptions, TrainingPlan
+from .progress import StepProgress
 from .ranks import Ranks, refused_by_lightning
 from .trainable import TrainableMask
 
@@ -183,6 +185,8 @@ class FitOptions:
         Further arguments of :class:`scvi.train.Trainer`.
     ranks
         The processes that train together, as :func:`chipvi.train.ranks.find_ranks` finds them for these devices.
+    n_epochs
+        Parts of equal length that callbacks are told of.
     """
 
     n_steps: int
@@ -196,12 +200,19 @@ class FitOptions:
     trainer: Mapping[str, Any] = field(default_factory=dict)
     patience: int = PATIENCE
     ranks: Ranks = Ranks()
+    n_epochs: int = 1
 
     @property
     def callbacks(self) -> list[pl.Callback]:
         """Callbacks that the user gave."""
         given = self.trainer.get("callbacks") or []
         return [given] if isinstance(given, pl.Callback) else list(given)
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether progress is shown, by our own bars and lines: neither unwanted nor shown by another bar."""
+        is_wanted = self.trainer.get("enable_progress_bar", True) and not self.trainer.get("simple_progress_bar", False)
+        return bool(is_wanted) and not any(isinstance(callback, ProgressBar) for callback in self.callbacks)
 
     def __post_init__(self) -> None:
         callbacks, loggers = (self.trainer.get(name) for name in ("callbacks", "logger"))
@@ -219,7 +230,13 @@ def _require_some(name: str, given: Any, kind: type) -> None:
 
 
 def fit(
-    module: ChipVAE, data: TrackData, split: Split, options: FitOptions, mask: TrainableMask | None = None
+    module: ChipVAE,
+    data: TrackData,
+    split: Split,
+    options: FitOptions,
+    mask: TrainableMask | None = None,
+    name: str = "Training",
+    host: Callable[[TrainingPlan], Any] | None = None,
 ) -> TrainingPlan:
     """Train a module in place; if it is interrupted, it keeps what it has learnt; if it fails, it is of no use.
 
@@ -231,6 +248,10 @@ def fit(
         How.
     mask
         What may move; None for all of the module.
+    name
+        What the progress bar calls it.
+    host
+        Makes the model that callbacks of scvi-tools find at the trainer.
 
     Returns
     -------
@@ -260,7 +281,14 @@ def fit(
     plan = TrainingPlan(module, options.n_steps, options.seed, options.plan, data.tracks.names, n_regions, mask, ranks)
     random = np.random.default_rng(options.seed)
     loader = RegionLoader(
-        data, split.train, module.half_widths, options.batch_size, options.n_steps, random, ranks.rank, ranks.size
+        data,
+        split.train,
+        module.half_widths,
+        options.batch_size,
+        options.n_steps // options.n_epochs,
+        random,
+        ranks.rank,
+        ranks.size,
     )
     validated = draw_blocks(split.validation, MOST_VALIDATED, bin_width=data.segments.bin_width)
     validated = np.array_split(validated, ranks.size)[ranks.rank]
@@ -276,25 +304,31 @@ def fit(
     defaults = {
         "benchmark": False,
         "simple_progress_bar": False,
-        "check_val_every_n_epoch": 1,
-        "val_check_interval": max(1, options.n_steps // _CHECKS),
+        "check_val_every_n_epoch": max(1, options.n_epochs // _CHECKS),
+        "val_check_interval": 1.0 if options.n_epochs > _CHECKS else max(1, options.n_steps // _CHECKS),
         "logger": False,  # scvi's own would keep the history a second time, slowly
     }
     given: dict[str, Any] = defaults | dict(options.trainer)
+    if options.shows_progress:
+        callbacks.append(StepProgress(name, options.n_steps))
+        given["enable_progress_bar"] = False
     if ranks.size > 1:
         callbacks.append(EndTogether())
         # offsets for a target's own reads have no gradient where there are none; buffers are equal, and stay so
         given["strategy"] = DDPStrategy(find_unused_parameters=not module.has_counts, broadcast_buffers=False)
-    with refused_by_lightning(devices=options.devices, **options.trainer), warnings.catch_warnings():
+    with quiet_loggers(), refused_by_lightning(devices=options.devices, **options.trainer), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="early_stopping was automatically disabled")  # that of scvi-tools
         trainer = Trainer(
             accelerator=accelerator,
             devices=1 if options.devices == "auto" else options.devices,
-            max_epochs=1,
+            max_epochs=options.n_epochs,
             **(given | {"callbacks": callbacks}),
         )
     if trainer.world_size != ranks.size:
         raise ValueError(f"devices={options.devices!r} are {trainer.world_size} devices, not {ranks.size}.")
+    if host is not None:
+        trainer._model = host(plan)  # SaveCheckpoint saves it
+    _require_checkpoints(trainer, has_validation=len(validation) > 0)
     _advise_on_depths(plan, data)
     with nullcontext() if mask is None else mask.alone(module):
         _run(trainer, plan, loader, validation, resumed, keep=options.checkpoint is None and ranks.size == 1)
@@ -302,6 +336,24 @@ def fit(
     best.restore(plan)
     module.to(trainer.strategy.root_device).eval()
     return plan
+
+
+def _require_checkpoints(trainer: Trainer, has_validation: bool) -> None:
+    """Refuse what scvi-tools' checkpoints cannot do here."""
+    for callback in trainer.checkpoint_callbacks:
+        if not isinstance(callback, SaveCheckpoint):
+            continue
+        if callback.load_best_on_end or callback.check_nan_gradients:
+            raise ValueError(
+                "SaveCheckpoint cannot put weights back here (load_best_on_end, check_nan_gradients), for it opens "
+                "pickles, which chipvi does not write. early_stopping=True keeps the best weights, and a training that "
+                "fails leaves the model as it was."
+            )
+        if not has_validation and str(callback.monitor).startswith("validation_"):
+            raise ValueError(
+                f"SaveCheckpoint watches {callback.monitor}, for which regions are held out. Give "
+                "validation_size=0.1, say, or a split_key."
+            )
 
 
 def _advise_on_depths(plan: TrainingPlan, data: TrackData) -> None:
@@ -316,6 +368,7 @@ def _identify(module: ChipVAE, data: TrackData, split: Split, options: FitOption
     counts, signal = data.summary.counts, data.summary.signal
     return {
         "steps": options.n_steps,
+        "epochs": options.n_epochs,
         "batch size": options.batch_size,
         "seed": options.seed,
         "early stopping": options.early_stopping,
@@ -342,7 +395,7 @@ def _run(
     """Fit; to `keep` what was learnt, an interrupt ends it early without ending the program."""
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
-        with warnings.catch_warnings():
+        with quiet_loggers(), warnings.catch_warnings():
             # the loader reads arrays, which workers would not make faster
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             # Lightning's own affair with torch

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from .._messages import Place, listed
+from collections.abc import Sequence
+
+from .._messages import Place, counted, listed
+from ..data.outlook import Outlook
 from .findings import Finding, Sign
 
 _WRONG = {
@@ -105,6 +108,39 @@ _UNCLAMP = {
         "zero_logit": "use --head mean_dispersion, for zeros are not inflated here",
     },
 }
+
+
+def describe_length(n_steps: int, rounds: Sequence[int]) -> str:
+    """How long a training takes, with the steps of each round of the held-out-track calibration that follows.
+
+    >>> print(describe_length(300, [200, 200]))
+    300 steps; then held-out-track calibration: 2 trainings of 200 steps without some of the tracks.
+    """
+    text = counted(n_steps, "step")
+    if rounds:
+        text += (
+            f"; then held-out-track calibration: {counted(len(rounds), 'training')} of {counted(rounds[0], 'step')} "
+            "without some of the tracks"
+        )
+    return f"{text}."
+
+
+def describe_outlook(outlook: Outlook) -> str:
+    """What can be expected of data, in a sentence.
+
+    >>> describe_outlook(Outlook(2, 1, alone=(), scarce=("a.x", "a.y"), n_gaps=0, has_counts=True))
+    '2 tracks of 1 biosample: imputation has next to nothing to go by; denoising works.'
+    >>> describe_outlook(Outlook(5, 2, alone=("b.z",), scarce=(), n_gaps=1, has_counts=True))
+    '5 tracks of 2 biosamples: enough to impute from, but for b.z; 1 experiment that nobody has run can be imputed.'
+    """
+    tracks = f"{counted(outlook.n_tracks, 'track')} of {counted(outlook.n_biosamples, 'biosample')}"
+    if outlook.is_poor:
+        what = "next to nothing" if outlook.scarce else "nothing"
+        return f"{tracks}: imputation has {what} to go by{'; denoising works' if outlook.has_counts else ''}."
+    poor = [*outlook.alone, *outlook.scarce]
+    but = f", but for {listed(poor)}" if poor else ""
+    gaps = f"; {counted(outlook.n_gaps, 'experiment')} that nobody has run can be imputed" if outlook.n_gaps else ""
+    return f"{tracks}: enough to impute from{but}{gaps}."
 
 
 def describe(finding: Finding, place: Place) -> str:
