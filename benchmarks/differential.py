@@ -135,12 +135,13 @@ def simulated(options: argparse.Namespace) -> pd.DataFrame:
 
         for delta, table in sorted(tables.items()):
             table = table[table["assay"] == assay]
-            add(f"chipvi, delta {delta:g}", table["is_de_fdr_0.05"].to_numpy())
-        intervals = chipvi.differential.merge_regions(tables[0.1][tables[0.1]["assay"] == assay])
-        hits = [changed[_rows(adata, one)].any() for one in intervals.itertuples()]
-        rows[-1] |= {"intervals": len(hits), "false intervals": 1 - np.mean(hits) if hits else 0.0}
+            intervals = chipvi.differential.merge_regions(table)
+            hits = [changed[_rows(adata, one)].any() for one in intervals.itertuples()]
+            false = 1 - np.mean(hits) if hits else 0.0
+            add(f"chipvi, delta {delta:g}", table["is_de_fdr_0.05"].to_numpy(), intervals=len(hits), false=false)
         null_r = with_null[with_null["assay"] == assay]
-        rows[-1] |= {"null calls": int(null_r["is_de_fdr_0.05"].sum()), "null p<.01": (null_r["p_value"] < 0.01).mean()}
+        add("chipvi, null", null_r["is_de_fdr_0.05"].to_numpy())
+        rows[-1] |= {"power": np.nan, "FDR": np.nan, "p<.01": (null_r["p_value"] < 0.01).mean()}
         add("t on denoised", adjusted(denoised_as_usual(model, list(var.index), is_first_t)) <= ALPHA)
         rate_rt = count_rt / var["depth"].to_numpy() * var["depth"].mean()
         ratio_r = np.log2((rate_rt[:, is_first_t].mean(axis=1) + 0.5) / (rate_rt[:, ~is_first_t].mean(axis=1) + 0.5))

@@ -10,6 +10,9 @@ from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
+from typer.main import get_command
+
+from chipvi.cli.app import app as cli
 
 ROOT = Path(__file__).resolve().parents[1]
 URLS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
@@ -37,6 +40,7 @@ extensions = [
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
+smartquotes = False  # options begin with two hyphens
 nb_execution_mode = "off"  # the notebooks hold their outputs, which `make tutorials` writes
 
 default_role = "py:obj"  # a name in single backticks is a link where it is known, else code
@@ -90,6 +94,21 @@ def link_to_repository(app: Sphinx, page: str, text: list[str]) -> None:
     text[0] = re.sub(r"\]\((?!https?:|#)([^)\s#]+)\)", lead, text[0])
 
 
+def list_commands(app: Sphinx, page: str, text: list[str]) -> None:
+    """Write the arguments and options of every command where its page says so."""
+    if page != "docs/site/commands":
+        return
+    for name, command in get_command(cli).commands.items():
+        text[0] += f"\n## chipvi {name}\n\n{command.help}\n\n| | |\n|---|---|\n"
+        for option in command.params:
+            names = (
+                ", ".join(f"`{flag}`" for flag in option.opts) if option.param_type_name == "option" else option.name
+            )
+            text[0] += (
+                f"| {names} | {' '.join((getattr(option, 'help', None) or '').split()).replace('|', chr(92) + '|')} |\n"
+            )
+
+
 def keep_ours(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
     """Leave out what a class inherits from scvi-tools, torch or Python."""
     function = getattr(member, "fget", None) or getattr(member, "__func__", member)
@@ -107,6 +126,7 @@ def visit_math(self: HTML5Translator, node: nodes.math | nodes.math_block) -> No
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.connect("source-read", list_commands)
     app.connect("source-read", link_to_repository)
     app.connect("autodoc-skip-member", keep_ours)
     app.add_html_math_renderer("mathml", inline_renderers=(visit_math, None), block_renderers=(visit_math, None))

@@ -1,11 +1,14 @@
 """The command that finds states writes what Python finds, and nothing where something is wrong."""
 
+import inspect
+
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from chipvi import ChipVI, datasets, tl
 from chipvi.cli.app import app
+from chipvi.cli.states import Options
 
 
 def call(*arguments):
@@ -35,6 +38,13 @@ def test_table_picture_and_a_bed_file_of_each_biosample_are_written(folder, tmp_
         assert (bed[2] - bed[1]).sum() == 400 * 200
         assert bed[3].iloc[0] == model.adata.obsm["states"][cell].iloc[0].replace(" ", "_")
     assert "in means of the track" in result.stdout and expected.index[0] in result.stdout
+
+
+def test_without_options_the_command_is_as_the_function():
+    parameters = inspect.signature(tl.states).parameters
+    assert {name: parameters[name].default for name in ("n_states", "resolution", "biosamples", "seed")} == {
+        name: getattr(Options, name) for name in ("n_states", "resolution", "biosamples", "seed")
+    }
 
 
 def test_wrong_biosamples_are_told_in_one_line_and_nothing_is_written(folder, tmp_path):

@@ -23,6 +23,7 @@ from chipvi.data.track_data import Matrix
 from chipvi.data.tracks import read_tracks
 from chipvi.io import inputs
 from chipvi.io.inputs import open_anndata
+from chipvi.predict import imputation
 
 
 def as_zarr(adata, folder):
@@ -140,6 +141,27 @@ def test_a_saved_model_is_loaded_and_asked_without_reading_other_regions(kit, tm
     np.testing.assert_array_equal(found, model.get_imputed_counts(indices=rows, return_numpy=True))
     # but for the look at which tracks have data, those that windows reach on the chromosome, which begins at 70
     assert [read for read in reads if read[0] == "adata.X"] == [("adata.X", 0, 280), ("adata.X", 70, 120)]
+
+
+def test_training_on_a_split_reads_no_region_that_is_labelled_test(kit, tmp_path, reads):
+    data = kit.data()
+    data.obs["use"] = np.repeat(["train", "train", "valid", "test"], 70)  # a chromosome each
+    model = kit.model(open_anndata(as_zarr(data, tmp_path)))
+    reads.clear()
+    kit.train(model, max_steps=3, split_key="use", calibrate_unseen=False)
+    assert rows_read(reads) == list(range(210))
+
+
+def test_a_shard_of_imputation_reads_its_own_regions_with_their_halo(kit, tmp_path, reads, monkeypatch):
+    monkeypatch.setattr(imputation, "_MOST_ENTRIES", 16 * 15)  # stretches of 16 regions
+    trained(kit, kit.data()).save(tmp_path / "model")
+    model = chipvi.ChipVI.load(tmp_path / "model", open_anndata(as_zarr(kit.data(), tmp_path)))
+    reads.clear()
+    model.impute(out=tmp_path / "out.zarr", batch_size=16, shard=(4, 4))
+    # but for the look at which tracks have data
+    own = [read for read in reads if read[0] == "adata.X" and read[1:] != (0, 280)]
+    assert min(start for _, start, _ in own) >= 14 * 16 - 30 and max(stop for _, _, stop in own) == 280
+    assert not (tmp_path / "out.zarr").exists()
 
 
 def test_a_file_that_is_as_it_was_is_not_read_to_find_that_out(kit, tmp_path, reads):

@@ -40,8 +40,8 @@ def test_it_has_a_row_per_assay_and_region_and_scvi_s_columns(trained, table):
     assert table["assay"].tolist() == ["H3K4me3"] * 600 + ["H3K4me1"] * 600
     assert list(table.index[:600]) == list(trained.adata.obs_names)
     assert table["fdr"].between(0, 1).all() and (table["lfc_std"] > 0).all()
-    np.testing.assert_allclose(table["proba_de"] + table["proba_not_de"], 1)
-    assert (table["group1"].iloc[0], table["delta"].iloc[0]) == ("cell1", 0.1)
+    np.testing.assert_allclose(table["proba_de"] + table["proba_not_de"], 1, rtol=1e-5)
+    assert (table["group1"].iloc[0], table["delta"].iloc[0]) == ("cell1", np.float32(0.1))
 
 
 def test_a_planted_change_is_found_with_its_direction(table):
@@ -53,7 +53,7 @@ def test_a_planted_change_is_found_with_its_direction(table):
 
 def test_fold_changes_are_of_the_two_scales_and_swap_with_the_groups(trained, table):
     part = table[table["assay"] == "H3K4me3"]
-    np.testing.assert_allclose(part["lfc_mean"], np.log2(part["scale1"] / part["scale2"]), atol=1e-9)
+    np.testing.assert_allclose(part["lfc_mean"], np.log2(part["scale1"] / part["scale2"]), atol=1e-5)
     back = trained.differential_signal("cell2", "cell1", assay="H3K4me3", groupby="cell")
     np.testing.assert_allclose(back["lfc_mean"], -part["lfc_mean"], atol=1e-6)
     np.testing.assert_allclose(back["p_value"], part["p_value"], rtol=1e-4)
@@ -96,7 +96,7 @@ def test_the_name_of_scvi_tools_is_the_same(trained, table):
 
 def test_the_mode_vanilla_asks_which_group_is_higher(trained, table):
     vanilla = trained.differential_signal("cell1", "cell2", groupby="cell", mode="vanilla", fdr_target=0.01)
-    np.testing.assert_allclose(vanilla["proba_m1"] + vanilla["proba_m2"], 1)
+    np.testing.assert_allclose(vanilla["proba_m1"] + vanilla["proba_m2"], 1, rtol=1e-5)
     assert ((vanilla["proba_m1"] > 0.5) == (vanilla["lfc_mean"] > 0)).mean() > 0.99
     assert (vanilla["p_value"].to_numpy() <= table["p_value"].to_numpy() + 1e-12).all()
     assert "is_de_fdr_0.01" in vanilla and (vanilla["delta"] == 0).all()

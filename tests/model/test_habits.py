@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from anndata.experimental import AnnCollection
 from scvi.criticism import PosteriorPredictiveCheck
 
 import chipvi
-from chipvi.model import card
+from chipvi.model import card, likelihood
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "coming_from_scvi.md"
 
@@ -42,6 +43,19 @@ def test_a_draw_of_the_latent_scatters_about_the_mean_as_its_variance_says(model
     z = ((draw - mean) / np.sqrt(variance)).ravel()
     assert abs(z.mean()) < 5 / np.sqrt(z.size) and abs((z**2).mean() - 1) < 5 * np.sqrt(2 / z.size)
     np.testing.assert_array_equal(draw, model.get_latent_representation(per_biosample=True, give_mean=False))
+
+
+def test_the_marginal_likelihood_shows_how_far_it_is(model, monkeypatch):
+    @contextmanager
+    def bar(text, total, unit, shown):
+        bars.append((text, total, unit, shown))
+        yield done.append
+
+    bars, done = [], []
+    monkeypatch.setattr(likelihood, "progress_bar", bar)
+    model.get_marginal_ll(indices=[4, 9, 70, 71, 200], n_mc_samples=3, batch_size=2)
+    assert bars == [("Marginal likelihood", 15, "draws", True)]
+    assert done == [2, 4, 6, 8, 10, 12, 13, 14, 15]
 
 
 # denoised counts
@@ -119,7 +133,7 @@ def test_methods_of_other_models_say_what_to_do_instead(model, name, reason):
 
 
 def test_any_other_name_is_absent_as_always(model):
-    with pytest.raises(AttributeError, match="ChipVI has no 'nonsense'.$"):
+    with pytest.raises(AttributeError, match="^'ChipVI' object has no attribute 'nonsense'$"):
         model.nonsense  # noqa: B018
 
 

@@ -143,8 +143,6 @@ def _open(adata: AnnData, keys: SetupKeys, widths: Widths | None, reference: Tra
     data, _ = found
     if reference is not None:
         reference.require_same(data.tracks)
-    if data.in_memory:
-        _ = data.summary  # which raises what is wrong
     return found
 
 
@@ -173,7 +171,10 @@ def _read(adata: AnnData, keys: SetupKeys, widths: Widths | None, reference: Tra
         return found
 
     covariates_rc = _covariates(adata, keys.covariate_keys)
-    return TrackData(tracks, segments, names, counts, observed, signal, lambda: look().summary, covariates_rc), look
+    data = TrackData(tracks, segments, names, counts, observed, signal, lambda: look().summary, covariates_rc)
+    if not is_in_file or _recall(adata_id, (counts, observed, signal), segments, tracks.is_control) is not None:
+        _ = data.summary  # which raises what is wrong
+    return data, look
 
 
 def _survey(
@@ -185,16 +186,29 @@ def _survey(
     is_control_t: np.ndarray,
 ) -> Survey:
     """Survey the matrices, or recall what an earlier survey found in the same files."""
-    sources = [None if matrix is None else matrix.source for matrix in (counts, observed, signal)]
-    width_r = segments.relative_width_r
-    if adata_id is not None and (known := _surveyed.get(adata_id)) is not None:
-        same = all(one is other or _is_same_file(one, other) for one, other in zip(sources, known[0], strict=True))
-        if same and _equal(width_r, known[1]) and _equal(is_control_t, known[2]):
-            return known[3]
+    matrices = (counts, observed, signal)
+    if (known := _recall(adata_id, matrices, segments, is_control_t)) is not None:
+        return known
     found = survey(counts, observed, signal, segments, is_control_t)
     if adata_id is not None:
-        _surveyed[adata_id] = sources, width_r, is_control_t, found
+        _surveyed[adata_id] = _sources(matrices), segments.relative_width_r, is_control_t, found
     return found
+
+
+def _recall(
+    adata_id: int | None, matrices: Sequence[Matrix | None], segments: Segments, is_control_t: np.ndarray
+) -> Survey | None:
+    """What an earlier survey found, if it was of the same files and depends on nothing else."""
+    if adata_id is None or adata_id not in _surveyed:
+        return None
+    sources, width_r, controls_t, found = _surveyed[adata_id]
+    same = all(one is two or _is_same_file(one, two) for one, two in zip(_sources(matrices), sources, strict=True))
+    same = same and _equal(segments.relative_width_r, width_r) and _equal(is_control_t, controls_t)
+    return found if same else None
+
+
+def _sources(matrices: Sequence[Matrix | None]) -> list[object]:
+    return [None if matrix is None else matrix.source for matrix in matrices]
 
 
 def _forget(adata_id: int) -> None:

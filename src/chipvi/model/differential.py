@@ -168,8 +168,13 @@ class DifferentialMixin(RequestMixin):
             table.insert(table.columns.get_loc("p_value") + 1, "fdr", adjusted(table["p_value"].to_numpy()))
             table[f"is_de_fdr_{fdr_target:g}"] = (table["fdr"] <= fdr_target).to_numpy()
             place = {name: obs[name] for name in (_keys.CHROM, _keys.START, _keys.END) if name in obs}
-            labels = {"delta": tests.delta, "group1": listed(one.first), "group2": listed(one.second)}
-            tables.append(pd.DataFrame(place | {_keys.ASSAY: one.assay} | dict(table.items()) | labels))
+            place[_keys.ASSAY] = _repeated(one.assay, len(table), [other.assay for other in contrasts])
+            labels = {"delta": np.float32(tests.delta)}
+            labels |= {
+                name: _repeated(listed(group), len(table))
+                for name, group in (("group1", one.first), ("group2", one.second))
+            }
+            tables.append(pd.DataFrame(place | dict(table.items()) | labels))
         return pd.concat(tables)
 
     differential_expression = differential_signal
@@ -252,20 +257,26 @@ class _Tests:
         groups = (one.is_first_t, ~one.is_first_t)
         scales = [2 ** mean_by_row(log_rate_rt[:, is_group_t]) for is_group_t in groups]
         raw = [mean_by_row(rates.count_rn[:, is_group_t]) for is_group_t in groups]
-        return pd.DataFrame(
-            {
-                "lfc_mean": difference.mean_r,
-                "lfc_std": difference.error_r,
-                "p_value": difference.p_value(self.delta),
-                names[0]: first,
-                names[1]: second,
-                "bayes_factor": np.log(first + _EPSILON) - np.log(np.maximum(1 - first, 0) + _EPSILON),
-                "scale1": scales[0],
-                "scale2": scales[1],
-                "raw_mean1": raw[0],
-                "raw_mean2": raw[1],
-            }
-        )
+        columns = {
+            "lfc_mean": difference.mean_r,
+            "lfc_std": difference.error_r,
+            "p_value": difference.p_value(self.delta),
+            names[0]: first,
+            names[1]: second,
+            "bayes_factor": np.log(first + _EPSILON) - np.log(np.maximum(1 - first, 0) + _EPSILON),
+            "scale1": scales[0],
+            "scale2": scales[1],
+            "raw_mean1": raw[0],
+            "raw_mean2": raw[1],
+        }
+        # p-values need the range of float64; in the others, of which a genome has many, float32 is enough
+        return pd.DataFrame(columns).astype({name: np.float32 for name in columns if name != "p_value"})
+
+
+def _repeated(text: str, number: int, known: Sequence[str] | None = None) -> pd.Categorical:
+    """A text for each of many rows, which takes a byte of memory each."""
+    known = [text] if known is None else list(known)
+    return pd.Categorical.from_codes(np.full(number, known.index(text), dtype=np.int16), known)
 
 
 def _names(given: str | Sequence[str]) -> list[str]:

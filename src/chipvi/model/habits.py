@@ -32,10 +32,13 @@ class HabitsMixin:
         adata_manager: AnnDataManager
     _split: Split | None = None  # of the last training, not saved
 
-    def __getattr__(self, name: str) -> NoReturn:
-        """Say what to do in place of a method that other models have."""
-        reason = f": {_ABSENT[name]}." if name in _ABSENT else "."
-        raise AttributeError(f"{type(self).__name__} has no {name!r}{reason}")
+    if not TYPE_CHECKING:  # or else a type checker would take any name for one of ours
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what to do in place of a method that other models have."""
+            if name in _ABSENT:
+                raise AttributeError(f"{type(self).__name__} has no {name!r}: {_ABSENT[name]}.")
+            return super().__getattribute__(name)  # once more, for the error
 
     @property
     def train_indices(self) -> np.ndarray:
