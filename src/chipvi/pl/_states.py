@@ -10,7 +10,7 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from .._arguments import checked
 from ._style import BLUE, DARK, GREY, ORANGE, Finish, Path, Size, finished, sized, strip
@@ -113,6 +113,7 @@ def _draw_enrichment(ax: Axes, table: pd.DataFrame, enrichment_ka: np.ndarray) -
 
 def _draw_shares(ax: Axes, table: pd.DataFrame) -> None:
     ax.barh(range(len(table)), table["share"], height=0.7, color=table["color"], edgecolor=GREY, linewidth=0.8)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.tick_params(axis="y", labelleft=False, length=0)
     ax.set_title("share", fontsize=8, loc="left", color=DARK)
