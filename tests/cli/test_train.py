@@ -391,7 +391,7 @@ def test_one_of_each_is_singular(tmp_path):
     result = call("train", tmp_path / "one.h5ad", "-o", tmp_path / "model", "--steps", 1, "--dry-run")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("one.h5ad: 1 region in 1 stretch x 2 tracks of 1 biosample.")
-    assert ", 1 step, seed 0." in result.stdout
+    assert ", seed 0; 1 step." in result.stdout
 
 
 def test_without_a_checkpoint_there_is_nothing_to_resume(data, tmp_path):

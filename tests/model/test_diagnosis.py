@@ -53,9 +53,9 @@ def diagnose(monkeypatch, untaught, truth):
         predicted = {"mean": truth.layers["rate"], "dispersion": np.full(truth.shape, DISPERSION)} | other
         done = 0
 
-        def predict(self, visible, asked):
+        def predict(self, around, asked):
             nonlocal done
-            rows = slice(done, done := done + visible.minibatch.n_regions)
+            rows = slice(done, done := done + around.visible.minibatch.n_regions)
             mean_rn, spread_rn = (torch.tensor(predicted[name][rows]) for name in ("mean", "dispersion"))
             none_rn = torch.zeros_like(mean_rn)
             return {ViewKind.COUNTS: ViewAnswer(mean_rn[None], spread_rn[None], mean_rn[None], none_rn, none_rn)}

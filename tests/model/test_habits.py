@@ -120,7 +120,6 @@ def test_the_rows_of_the_last_training_are_known_until_the_model_is_saved(kit, t
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("differential_expression", "compare counts of replicates"),
         ("minify_adata", "predicted from, which are other tracks"),
         ("prepare_query_anndata", "ChipVI.load_query_data takes other tracks as they are"),
         ("get_latent_library_size", "depth_key of setup_anndata"),

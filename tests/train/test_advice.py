@@ -251,8 +251,8 @@ def with_module(change):
 
 
 def detach(module):
-    decode = module._decode
-    module._decode = lambda *arguments: decode(*arguments).detach()
+    decode = module.decode
+    module.decode = lambda *arguments: decode(*arguments).detach()
 
 
 def make_sick(kit, cls, adata, **options):

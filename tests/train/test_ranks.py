@@ -89,7 +89,7 @@ def run_both(folder, task, *, by):
 def test_ranks_share_the_regions_that_one_would_read_in_larger_minibatches(monkeypatch):
     read = []
     monkeypatch.setattr("chipvi.data.loader.take_regions", lambda data, rows, half_widths: read.append(rows))
-    data, rows = SimpleNamespace(segments=SimpleNamespace(bin_width=None)), np.r_[5:700, 900:1_485]
+    data, rows = SimpleNamespace(segments=SimpleNamespace(bin_width=None), in_memory=True), np.r_[5:700, 900:1_485]
 
     def read_by(rank, n_ranks, batch_size):
         read.clear()

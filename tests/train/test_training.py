@@ -55,7 +55,7 @@ def test_the_history_is_by_step_and_finite(kit):
     model = kit.model(kit.data())
     assert model.history is None
     kit.train(model, max_steps=40, plan_kwargs={"log_every_n_steps": 10})
-    assert set(model.history) == LOGGED | VALIDATED | BY_TRACK | {"kl_by_latent"}
+    assert set(model.history) == LOGGED | VALIDATED | BY_TRACK | {"kl_by_latent", "elbo_train", "epoch"}
     for name, table in model.history.items():
         assert table.index.name == "step"
         if "_by_" not in name:

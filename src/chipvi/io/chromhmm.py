@@ -16,7 +16,7 @@ from anndata import AnnData
 from .. import _keys
 from .._arguments import checked, require_real
 from .._files import claimed, written_whole
-from .._messages import listed
+from .._messages import listed, unknown
 from ..data.segments import refuse_overlaps
 from ..data.track_data import Matrix, find_present
 from .assembly import lengths_by_chrom
@@ -163,9 +163,15 @@ class _Tracks:
             if (row_r < 0).any():
                 raise ValueError(f"counts must have the regions of the result; they lack {names[row_r < 0][0]}.")
             column_t = counts.var_names.get_indexer(var.index)
+            for argument, asked in (("layer", layer), ("observed_layer", observed_layer)):
+                if asked is not None and asked not in counts.layers:
+                    raise ValueError(unknown(argument, asked, list(counts.layers), "counts.layers"))
             values = Matrix("counts", counts.X if layer is None else counts.layers[layer])
             observed = None if observed_layer is None else Matrix("observed", counts.layers[observed_layer])
             self._counts = row_r, column_t, values, observed
+        elif layer is not None or observed_layer is not None:
+            given = "layer" if layer is not None else "observed_layer"
+            raise ValueError(f"{given} is one of counts, which are not given; got {layer or observed_layer!r}.")
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Regions x tracks."""

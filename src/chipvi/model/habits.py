@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 # Methods of other models of scvi-tools, and what to do in their place.
 _ABSENT = {
-    "differential_expression": "chipvi has no test between groups of regions; compare counts of replicates at full "
-    "depth, as DESeq2 does, or look at get_normalized_expression of two biosamples",
     "get_feature_correlation_matrix": "correlate the columns of get_normalized_expression, which are tracks",
     "get_latent_library_size": "the depth of a track is known, not latent: depth_key of setup_anndata",
     "get_aggregated_posterior": "take mean and variance from get_latent_representation(return_dist=True)",

@@ -21,7 +21,7 @@ from ..genomes import assembly_of, is_genome_name
 from .browsers import COLUMNS, write_igv_session, write_track_hub
 from .colors import IMPUTED, OBSERVED, OBSERVED_PVAL
 from .matrices import Matrices, open_matrices
-from .write import Source, Written, choose_columns, require_places, write_matrix
+from .write import Source, Written, choose_columns, require_options, require_places, write_matrix
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +81,9 @@ def write_tracks(
     --------
     >>> files = write_tracks(model.impute(), "tracks", genome="hg38", measured=adata)  # doctest: +SKIP
     """
+    require_options("stored", digits, "bigwig")
+    if measured is None and layer is not None:
+        raise ValueError(f"layer is one of measured, which is not given; got {layer!r}.")
     folder = Path(folder)
     with claimed(folder), open_matrices(result) as matrices:  # for the hub and the session list all files of one result
         genome = assembly_of(matrices.uns) if genome is None else genome

@@ -135,7 +135,7 @@ def write_bigwigs(
     --------
     >>> files = write_bigwigs(model.impute(), "tracks", layer="upper", genome="hg38")  # doctest: +SKIP
     """
-    _require_options(scale, digits, format)
+    require_options(scale, digits, format)
     with open_matrices(adata) as matrices:
         columns = choose_columns(matrices.var.index, tracks)
         written = write_matrix(
@@ -238,7 +238,14 @@ class _Change:
         return values.astype(np.float32)
 
 
-def _require_options(scale: str, digits: int | None, format: str) -> None:
+def require_options(scale: str, digits: int | None, format: str) -> None:
+    """Refuse what :func:`write_bigwigs` cannot write by.
+
+    Raises
+    ------
+    ValueError
+        Which names the argument.
+    """
     if scale not in ("stored", "-log10p"):
         raise ValueError(f"scale must be 'stored' or '-log10p'; got {scale!r}.")
     if digits is not None and not 1 <= digits <= _MOST_DIGITS:
