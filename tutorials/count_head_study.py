@@ -85,7 +85,7 @@ class StudyModel(ChipVI):
         self._module_cls = partial(StudyVAE, suspects=tuple(suspects))  # type: ignore[assignment]
         super().__init__(adata, **({"mean_weight": 0.0, "kl_weight": 0.01, "denoise_weight": 0.5} | options))
 
-    def _wants_trees(self, wish: bool | None) -> bool:
+    def _wants_trees(self, wish: bool | None, n_regions: int) -> bool:
         return bool(wish)  # unasked, trees would learn what the network does not
 
 

@@ -21,7 +21,7 @@ def models(adata):
     """The same training without trees, and with them."""
     chipvi.ChipVI.setup_anndata(adata, depth_key="depth")
     found = []
-    for boosted in (False, None):
+    for boosted in (False, True):
         model = chipvi.ChipVI(adata)
         model.train(boosted_trees=boosted, **STEPS)
         found.append(model)
@@ -112,7 +112,7 @@ def test_trees_are_learnt_where_some_tracks_have_counts_alone():
     adata.layers["signal"][:, 2:] = np.nan
     chipvi.ChipVI.setup_anndata(adata, depth_key="depth", signal_layer="signal")
     model = chipvi.ChipVI(adata, n_latent=4, n_hidden=16)
-    model.train(**(STEPS | {"max_steps": 1}))
+    model.train(boosted_trees=True, **(STEPS | {"max_steps": 1}))
     trees = model.module.trees
     assert [[trees.find(t, view) is not None for view in (0, 1)] for t in range(4)] == [[True] * 2] * 2 + [
         [True, False]

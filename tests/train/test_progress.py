@@ -111,7 +111,7 @@ def test_of_several_processes_one_has_a_bar(screen):
 def test_every_phase_has_one_named_bar_and_lightning_has_none(kit, screen, capsys, caplog):
     adata = chipvi.datasets.simulate(n_regions=2_400, n_biosamples=2, n_assays=3, missing=["cell2.H3K4me1"])
     model = kit.model(adata, {"observed_layer": "observed", "depth_key": "depth"})
-    model.train(max_steps=3, batch_size=32, validation_size=0.1, seed=0, accelerator="cpu")
+    model.train(max_steps=3, batch_size=32, validation_size=0.1, seed=0, accelerator="cpu", boosted_trees=True)
     names = [line.partition("━")[0].strip() for line in shown(screen) if "━" in line]
     assert list(dict.fromkeys(names)) == PHASES
     assert all(len(line) <= 80 for line in shown(screen))

@@ -15,13 +15,34 @@ from ..module.inputs import Visible
 from ..module.vae import ChipVAE
 from ..nn import TREE_DEPTH, TreeSum
 
-MOST_TARGETS = 64  # tracks: of more, boosting would take longer than training
+_MOST_TARGETS = 64  # tracks: of more, boosting would take longer than training
+_MANY_REGIONS = 10_000  # of fewer, leaves reach across sharp peaks
 _FEWEST_REGIONS, _MOST_REGIONS = 2_000, 50_000
 _MOST_TRACKS = 40  # that a track is predicted from
 _REGIONS_AT_ONCE = 2_048
 _N_TREES, _LEARNING_RATE = 150, 0.1
 _FEATURES_PER_SPLIT = 0.3
 _FEWEST_IN_LEAF = 100  # regions: neighbours are alike, so that fewer say little
+
+
+def suits_trees(n_targets: int, n_regions: int, bin_width: int | None) -> bool:
+    """Whether trees are worth their time, and better than the network alone, unless they are asked for.
+
+    Parameters
+    ----------
+    n_targets
+        Measured tracks but the controls.
+    n_regions
+        That are trained on.
+    bin_width
+        Of these, in bp; None where they are no bins.
+
+    Examples
+    --------
+    >>> suits_trees(15, 40_000, None), suits_trees(15, 3_750, None), suits_trees(400, 40_000, None)
+    (True, False, False)
+    """
+    return n_targets <= _MOST_TARGETS and count_at_window_bin(n_regions, bin_width) >= _MANY_REGIONS
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ from .._files import claimed
 from .._messages import Place, levels_to_caller, unknown
 from .._quiet import announce
 from ..calibrate import holdout
-from ..calibrate.boosting import MOST_TARGETS, boost
+from ..calibrate.boosting import boost, suits_trees
 from ..calibrate.holdout import checkpoints_beside, has_gaps, plan_rounds
 from ..calibrate.recalibration import recalibrate
 from ..data.check import SetupKeys, check_anndata, open_track_data
@@ -306,8 +306,9 @@ class ChipVI(
         boosted_trees
             Whether boosted trees of each measured track stand beside the network: the imputed mean is the geometric
             mean of the two (of signal, the plain one) wherever all is visible that the trees always saw. They err
-            elsewhere, so that both together are better on nearly every track. None: for up to 64 tracks; never for a
-            query, and never where fewer than 2,000 regions are trained on.
+            elsewhere, so that both together are better on nearly every track. None: for up to 64 tracks, where 10,000
+            regions or more are trained on, since of few regions they flatten sharp peaks. Never for a query, and never
+            where fewer than 2,000 regions are trained on.
         **trainer_kwargs
             `early_stopping_patience`: validations, 20 in a run, without a lower loss after which training stops early;
             8 by default. All others go to :class:`scvi.train.Trainer`, such as `precision="bf16-mixed"`,
@@ -399,7 +400,7 @@ class ChipVI(
                     split,
                     options,
                     calibrate_unseen=calibrate_unseen,
-                    boosted_trees=self._wants_trees(boosted_trees),
+                    boosted_trees=self._wants_trees(boosted_trees, len(split.train)),
                 )
             if options.checkpoint is not None and ranks.is_first and not keep_checkpoint:
                 for file in (options.checkpoint, *checkpoints_beside(options.checkpoint)):
@@ -472,8 +473,10 @@ class ChipVI(
         model.module = cast(ChipVAE, plan.average.module)
         return model
 
-    def _wants_trees(self, wish: bool | None) -> bool:
-        return int(self.module.tracks.is_target_t.sum()) <= MOST_TARGETS if wish is None else wish
+    def _wants_trees(self, wish: bool | None, n_regions: int) -> bool:
+        if wish is not None:
+            return wish
+        return suits_trees(int(self.module.tracks.is_target_t.sum()), n_regions, self.data.segments.bin_width)
 
     def _wants_unseen(self, wish: bool | None, module: ChipVAE) -> bool:
         return has_gaps(self.grid, module.known_array_ba) if wish is None else wish
