@@ -87,7 +87,7 @@ def boost(module: ChipVAE, data: TrackData, trained: np.ndarray, seed: int, prog
                 value_r = entries.value_rt[present_r, t].astype(np.float64)
                 if view.kind is ViewKind.COUNTS:
                     value_r = value_r / (np.exp(module.log_depth_array_t[t]) * width_r[present_r])
-                # one that is missing in all of these regions, as the signal of a track of counts alone, tells nothing
+                # no tree can split what is missing in all of these regions, as the signal of a track of counts alone
                 there_f = feature_f[~np.isnan(feature_rf[np.ix_(present_r, feature_f)]).all(axis=0)]
                 if value_r.any() and len(there_f):  # a track without a read has no rate to learn
                     model = _learn(feature_rf[np.ix_(present_r, there_f)], value_r, view.kind, seed)

@@ -481,11 +481,6 @@ class ChipVI(
     def _wants_unseen(self, wish: bool | None, module: ChipVAE) -> bool:
         return has_gaps(self.grid, module.known_array_ba) if wish is None else wish
 
-    @property
-    def has_gaps(self) -> bool:
-        """Whether cells of the grid have no data, controls aside: experiments that nobody has run."""
-        return has_gaps(self.grid, self.module.known_array_ba)
-
     def _make_module(
         self, data: TrackData, rows: np.ndarray | None = None, start: Initialisation | None = None
     ) -> ChipVAE:

@@ -186,7 +186,7 @@ class FitOptions:
     ranks
         The processes that train together, as :func:`chipvi.train.ranks.find_ranks` finds them for these devices.
     n_epochs
-        Parts of equal length that callbacks are told of.
+        Parts of equal length, each an epoch to callbacks.
     """
 
     n_steps: int
