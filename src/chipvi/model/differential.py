@@ -150,10 +150,11 @@ class DifferentialMixin(RequestMixin):
         asked = None if assay is None else _names(assay)
         contrasts = find_contrasts(source.var[key], data.tracks.assays, is_measured_t, groups, asked)
         if alone := [one for one in contrasts if one.singles]:
-            singles = dict.fromkeys(name for one in alone for name in one.singles)
+            singles = listed(dict.fromkeys(name for one in alone for name in one.singles))
             warnings.warn(
-                f"{listed(one.assay for one in alone)}: no replicates of {listed(singles)}. Regions that are called differ more than most do, and are few where "
-                "most differ; whether other biosamples of the same kinds would differ there, these data cannot tell.",
+                f"{listed(one.assay for one in alone)}: no replicates of {singles}. Regions that are called differ more "
+                "than most do, and are few where most differ; whether other biosamples of the same kinds would differ "
+                "there, these data cannot tell.",
                 UserWarning,
                 stacklevel=levels_to_caller(),
             )
