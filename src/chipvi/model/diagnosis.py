@@ -46,8 +46,8 @@ class DiagnosisMixin(AffinityMixin):
         errors. These come from 30 stretches of regions, because neighbours are alike. A track is better or worse than
         something else if it is so in 22 of these stretches, too; than the average, if R2 or Pearson say so, by more
         than 0.01, and do not disagree. A track with fewer than 100 reads or 100 measured regions has "too few reads to
-        tell"; one that is not better than its marginal where neither another track of its biosample nor its assay in
-        another biosample was measured has "nothing to impute from"; a verdict "cannot be told" where three standard
+        judge"; one that is not better than its marginal where neither another track of its biosample nor its assay in
+        another biosample was measured has "nothing to impute from"; a verdict "cannot be judged" where three standard
         errors are more than 50 % of the mean, 0.75 of a bar or 10 points of coverage.
 
         Biosamples that seem swapped (predicted from another cell type than the replicates that share their name, such
