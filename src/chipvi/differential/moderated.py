@@ -90,7 +90,9 @@ class SpreadPrior:
         """Estimate it from replicates, and where a group has none, from the bulk of the regions, too."""
         has_replicates = (found.degrees_r > 0).any()
         prior = cls._from_replicates(found) if has_replicates else cls(np.zeros(1), np.log([_SMALLEST]), np.inf)
-        return replace(prior, bulk=Bulk.fit(prior.moderate(found), found.level_r)) if found.has_single else prior
+        if not found.has_single:
+            return prior
+        return replace(prior, bulk=Bulk.fit(prior.moderate(found), found.level_r, is_test=bool(has_replicates)))
 
     @classmethod
     def _from_replicates(cls, found: Difference) -> SpreadPrior:
@@ -144,14 +146,17 @@ class Bulk:
     degrees: float
 
     @classmethod
-    def fit(cls, found: ModeratedDifference, level_r: np.ndarray) -> Bulk:
-        """Estimate it from differences and their errors, as replicates say them."""
+    def fit(cls, found: ModeratedDifference, level_r: np.ndarray, is_test: bool) -> Bulk:
+        """Estimate it from differences and their errors, as replicates say them.
+
+        Without any replicate it is a screen: tails are taken for normal, for what changed cannot be told from them.
+        """
         rows_r = np.flatnonzero(~np.isnan(found.mean_r))
         parts = [rows_r[rows] for rows in strata(level_r[rows_r])]
         size_r = np.abs(found.mean_r) / found.error_r
         median_m = np.array([max(np.median(size_r[rows]), _SMALLEST) for rows in parts])
         shares = [size_r[rows] / median for rows, median in zip(parts, median_m, strict=True)]
-        degrees = _degrees_of_tail(float(np.quantile(np.concatenate(shares), _TAIL)))
+        degrees = _degrees_of_tail(float(np.quantile(np.concatenate(shares), _TAIL))) if is_test else np.inf
         widening_m = np.maximum(median_m / stdtrit(min(degrees, _MOST), 0.75), 1)
         return cls(np.array([level_r[rows].mean() for rows in parts]), widening_m, degrees)
 

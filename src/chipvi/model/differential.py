@@ -69,8 +69,8 @@ class DifferentialMixin(RequestMixin):
         **Without replicates** of both groups nothing tells a difference between conditions from one between any two
         biosamples: a single one may be unlike its fellows everywhere. The spread is then at least what it would be if
         most regions did not change (an empirical null, with the median and the tail of the differences; Efron 2004),
-        and those called stand out from the bulk; whether other biosamples would show them remains open. A warning
-        says so.
+        and those called stand out from the bulk; whether other biosamples would show them remains open. Where neither
+        group has replicates this is a screen rather than a test, with normal tails. A warning says so.
 
         Parameters
         ----------
@@ -152,9 +152,9 @@ class DifferentialMixin(RequestMixin):
         if alone := [one for one in contrasts if one.singles]:
             singles = listed(dict.fromkeys(name for one in alone for name in one.singles))
             warnings.warn(
-                f"{listed(one.assay for one in alone)}: no replicates of {singles}. Regions that are called differ more "
-                "than most do, and are few where most differ; whether other biosamples of the same kinds would differ "
-                "there, these data cannot tell.",
+                f"{listed(one.assay for one in alone)}: no replicates of {singles}. Regions that are called differ "
+                "more than most do, and are few where most differ; whether other biosamples of the same kinds would "
+                "differ there, these data cannot tell.",
                 UserWarning,
                 stacklevel=levels_to_caller(),
             )
