@@ -60,7 +60,7 @@ class Difference:
         total_r = squares[0] + squares[1]
         variance_r = np.divide(total_r, degrees_r, out=np.full(len(total_r), np.nan), where=degrees_r > 0)
         scale_r = sum(np.divide(1, n_r, out=np.full(len(n_r), np.nan), where=n_r > 0) for n_r in numbers)
-        has_single = min(np.count_nonzero(is_first_t), np.count_nonzero(~is_first_t)) < 2
+        has_single = bool(min(is_first_t.sum(), (~is_first_t).sum()) < 2)
         return cls(means[0] - means[1], variance_r, degrees_r, scale_r, mean_by_row(log_rate_rt), has_single)
 
 
