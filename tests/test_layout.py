@@ -18,7 +18,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "chipvi"
 # A room is a file or a folder right under src/chipvi; `chipvi` is its __init__.py, which only the command line imports.
 ROWS = (
     (
-        ("_keys", "_messages", "_arguments", "_files", "_quiet", "_signals", "_workers"),
+        ("_keys", "_messages", "_arguments", "_docstrings", "_files", "_quiet", "_signals", "_workers"),
         "ground: names, wording, checks, atomic files, workers",
     ),
     (("metrics", "nn", "datasets"), "scores, layers and example data, which stand alone"),

@@ -18,6 +18,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 FILES = {
     "tss-masked": "roadmap_tss.h5ad",
+    "h1-masked": "h1_seven.h5ad",
+    "h1-fine": "h1_seven_25bp.h5ad",
+    "brain-masked": "brain_h3k27ac.h5ad",
     "tss-trackout": "roadmap_tss.h5ad",
     "signal-trackout": "roadmap_pilot_signal.h5ad",
     "pilot": "roadmap_pilot.h5ad",

@@ -26,7 +26,13 @@ QUESTIONS = {
     "tss-masked": "Counts around transcription start sites, two biosamples. Trained on some genes; on others, each "
     "track in turn is predicted from the other tracks.",
     "calibration": "The predictive distributions of tss-masked: do intervals and probabilities mean what they say?",
-    "tss-trackout": "The same counts; two tracks are hidden everywhere, in training too, as if nobody had run them. "
+    "h1-masked": "Seven marks of one biosample in 200-bp bins. Trained on some chromosomes; on another, each track in "
+    "turn is predicted from the other six. There is no other biosample, so no average.",
+    "h1-fine": "The same reads in 25-bp bins.",
+    "brain-masked": "H3K27ac of four cell types of the brain, three replicates each, in peaks of unequal width. "
+    "Trained on some chromosomes; on another, each track in turn is predicted from the other eleven.",
+    "tss-trackout": "The counts around transcription start sites again; two tracks are hidden everywhere, in training "
+    "too, as if nobody had run them. "
     "Each assay is seen in one other biosample only.",
     "signal-trackout": "p-value signal (arcsinh) of several biosamples; one track of each is hidden everywhere. There "
     "are no counts.",

@@ -16,6 +16,9 @@ COSTS = ("train_cpu_s", "train_wall_s", "predict_cpu_s", "predict_wall_s", "para
 TITLES = (
     "tss-masked",
     "calibration",
+    "h1-masked",
+    "h1-fine",
+    "brain-masked",
     "tss-trackout",
     "signal-trackout",
     "pilot, counts",

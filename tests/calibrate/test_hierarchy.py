@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.stats import chi2, nbinom, norm
 
 from chipvi.calibrate import hierarchy
-from chipvi.calibrate.hierarchy import PRIORS, Prior, Trial, biosample_effects, infer
+from chipvi.calibrate.hierarchy import PRIORS, Covariates, Prior, Trial, infer, track_effects
 from chipvi.data.track_data import ViewKind
 from chipvi.module.calibration import Evidence
 
@@ -108,17 +108,17 @@ def make_cells(shape, n, seed=0):
 def test_the_posterior_is_that_of_a_linear_mixed_model(monkeypatch):
     """With the standard deviations known, by its normal equations in all effects."""
     monkeypatch.setattr(hierarchy, "_VARIATION", 1e-4)
-    shape, prior, random = (3, 4), Prior(0.3, (0.8, 0.6), 0.4, 0.2, 0.15), np.random.default_rng(0)
+    shape, prior, random = (3, 4), Prior(0.3, (0.8, 0.6), (0.4, 0.7), 0.4, 0.2, 0.15), np.random.default_rng(0)
     b, a = make_cells(shape, 7)
-    covariate_b, deviation_i, variance_i = random.normal(size=3), random.normal(size=7), random.uniform(0.01, 0.2, 7)
+    covariate_b, covariate_a = random.normal(size=3), random.normal(size=4)
+    deviation_i, variance_i = random.normal(size=7), random.uniform(0.01, 0.2, 7)
     evidence = Evidence(b, a, deviation_i[:, None], variance_i[:, None])
-    mean_bau, std_bau = infer(evidence, covariate_b[:, None], 4, [prior])
+    mean_bau, std_bau = infer(evidence, Covariates(covariate_b[:, None], covariate_a[:, None]), [prior])
     every_b, every_a = (x.ravel() for x in np.mgrid[:3, :4])
-    design_ce = np.hstack(
-        [np.ones((12, 1)), covariate_b[every_b, None], np.eye(4)[every_a], np.eye(3)[every_b], np.eye(12)]
-    )
-    start_e = np.r_[0.0, 0.8, np.zeros(4 + 3 + 12)]
-    std_e = np.r_[0.3, 0.6, np.full(4, 0.4), np.full(3, 0.2), np.full(12, 0.15)]
+    slopes_c2 = np.stack([covariate_b[every_b], covariate_a[every_a]], axis=1)
+    design_ce = np.hstack([np.ones((12, 1)), slopes_c2, np.eye(4)[every_a], np.eye(3)[every_b], np.eye(12)])
+    start_e = np.r_[0.0, 0.8, 0.4, np.zeros(4 + 3 + 12)]
+    std_e = np.r_[0.3, 0.6, 0.7, np.full(4, 0.4), np.full(3, 0.2), np.full(12, 0.15)]
     design_ie = design_ce[b * 4 + a]
     covariance_ee = np.linalg.inv(design_ie.T @ (design_ie / variance_i[:, None]) + np.diag(std_e**-2.0))
     effect_e = covariance_ee @ (design_ie.T @ (deviation_i / variance_i) + start_e / std_e**2)
@@ -134,7 +134,7 @@ def some():
 
 
 def test_what_trials_tell_of_narrows_and_what_they_do_not_stays_wide(some):
-    _, std_bau = infer(some, np.zeros((3, 3)), 3, PRIORS[ViewKind.COUNTS])
+    _, std_bau = infer(some, Covariates(np.zeros((3, 3)), np.zeros((3, 3))), PRIORS[ViewKind.COUNTS])
     tried, near, far = std_bau[0, 0], std_bau[1, 0], std_bau[2, 2]
     assert (tried < near).all()
     assert (near < far).all()
@@ -145,7 +145,9 @@ def test_inference_is_the_same_each_time_and_moves_nobodys_random_state(some):
     np.random.seed(5)  # noqa: NPY002 - that of others
     pyro.param("ours", torch.tensor(1.0))
     torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    first, second = (infer(some, np.zeros((3, 3)), 3, PRIORS[ViewKind.SIGNAL]) for _ in range(2))
+    first, second = (
+        infer(some, Covariates(np.zeros((3, 3)), np.zeros((3, 3))), PRIORS[ViewKind.SIGNAL]) for _ in range(2)
+    )
     for x, y in zip(first, second, strict=True):
         np.testing.assert_array_equal(x, y)
     assert torch.equal(torch.get_rng_state(), torch_before)
@@ -159,22 +161,30 @@ def test_the_posterior_is_calibrated_on_simulated_grids():
 
     The unknowns are independent, so that many grids are inferred at once, as so many unknowns.
     """
-    random, n_grids, shape, prior = np.random.default_rng(0), 100, (4, 5), Prior(0.2, (1.0, 0.5), 0.2, 0.15, 0.25)
+    random, n_grids, shape, prior = (
+        np.random.default_rng(0),
+        100,
+        (4, 5),
+        Prior(0.2, (1.0, 0.5), (0.5, 0.4), 0.2, 0.15, 0.25),
+    )
     b, a = make_cells(shape, 9)
-    covariate_bu = random.normal(scale=0.5, size=(4, n_grids))
+    covariate_bu, covariate_au = (random.normal(scale=0.5, size=(n, n_grids)) for n in shape)
     std_uk = np.array([prior.assay, prior.biosample, prior.cell]) * np.exp(
         hierarchy._VARIATION * random.normal(size=(n_grids, 3))
     )
     truth_bau = (
         random.normal(scale=prior.level, size=n_grids)
-        + random.normal(*prior.slope, size=n_grids) * covariate_bu[:, None]
+        + random.normal(*prior.biosample_slope, size=n_grids) * covariate_bu[:, None]
+        + random.normal(*prior.assay_slope, size=n_grids) * covariate_au
         + random.normal(size=(1, 5, n_grids)) * std_uk[:, 0]
         + random.normal(size=(4, 1, n_grids)) * std_uk[:, 1]
         + random.normal(size=(4, 5, n_grids)) * std_uk[:, 2]
     )
     variance_iu = np.full((9, n_grids), 0.05**2)
     deviation_iu = random.normal(truth_bau[b, a], 0.05)
-    mean_bau, std_bau = infer(Evidence(b, a, deviation_iu, variance_iu), covariate_bu, 5, [prior] * n_grids)
+    mean_bau, std_bau = infer(
+        Evidence(b, a, deviation_iu, variance_iu), Covariates(covariate_bu, covariate_au), [prior] * n_grids
+    )
     never_ba = np.ones(shape, dtype=bool)
     never_ba[b, a] = False
     rank_cu = norm.cdf((truth_bau - mean_bau)[never_ba] / std_bau[never_ba])
@@ -187,9 +197,16 @@ def test_the_posterior_is_calibrated_on_simulated_grids():
     assert np.mean((rank_cu > 0.25) & (rank_cu < 0.75)) == pytest.approx(0.5, abs=0.08)
 
 
-def test_effects_of_biosamples_are_those_of_an_additive_grid():
+def test_effects_of_biosamples_and_assays_are_those_of_an_additive_grid():
     random = np.random.default_rng(0)
     effect_b, effect_a = random.normal(size=5), random.normal(size=40)
     known_ba = random.random((5, 40)) < 0.7
+    known_ba[:, 7] = False
     value_ba = np.where(known_ba, effect_b[:, None] + effect_a, np.nan)
-    np.testing.assert_allclose(biosample_effects(value_ba, known_ba), effect_b - effect_b.mean(), atol=0.02)
+    found_b, found_a = track_effects(value_ba, known_ba)
+    np.testing.assert_allclose(found_b, effect_b - effect_b.mean(), atol=0.02)
+    number_a = known_ba.sum(axis=0)
+    typical = effect_a[number_a > 0].mean()  # as one more track of each assay has it
+    expected_a = [n * (x - typical) / (n + 1) for x, n in zip(effect_a, number_a, strict=True)]
+    np.testing.assert_allclose(found_a, expected_a, atol=0.02)
+    assert found_a[7] == 0

@@ -151,7 +151,7 @@ def test_no_network_is_told(serve, tmp_path):
     server = serve(tmp_path)
     server.shutdown()
     server.server_close()
-    with pytest.raises(ConnectionError, match="Check the network and try again, name a mirror with base_url"):
+    with pytest.raises(ConnectionError, match="Check the network and try again, put the file into"):
         roadmap_tss(tmp_path / "cache", base_url=server.url)
 
 

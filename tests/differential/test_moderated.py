@@ -76,6 +76,32 @@ def test_without_replicates_only_what_stands_out_from_the_bulk_is_called():
     assert called[:20].all() and called[20:].sum() <= 3
 
 
+@pytest.mark.parametrize("degrees", [5.0, np.inf], ids=["regions differ", "regions agree"])
+@pytest.mark.parametrize("n_others", [2, 3])
+def test_a_single_track_unlike_the_others_is_called_where_it_stands_out(n_others, degrees):
+    log_rate_rt, is_first_t = draw(20_000, (1, n_others + 1), degrees)
+    # the last track says what the level is, and leaves: the first is twice as far from it as the others are
+    log_rate_rt = log_rate_rt[:, :-1] + [1, *[0] * n_others] * (log_rate_rt[:, :1] - log_rate_rt[:, -1:])
+    found = Difference.of(log_rate_rt, is_first_t[:-1])
+    p_r = SpreadPrior.fit(found).moderate(found).p_value(0.0)
+    assert (p_r < 0.05).mean() < 0.07 and (p_r < 0.001).mean() < 0.003
+    assert (stats.false_discovery_control(p_r) < 0.05).mean() < 5e-4
+    log_rate_rt[:20, 0] += 60
+    found = Difference.of(log_rate_rt, is_first_t[:-1])
+    called = stats.false_discovery_control(SpreadPrior.fit(found).moderate(found).p_value(0.0)) < 0.05
+    assert called[:20].all() and called[20:].mean() < 5e-4
+
+
+def test_the_bulk_has_the_spread_and_the_tails_of_a_t_distribution():
+    random = np.random.default_rng(2)
+    t_r = np.r_[random.standard_t(6, 60_000), random.normal(0, 30, 600)]  # and 1 % that changed
+    log_rate_rt = random.uniform(0, 6, (len(t_r), 1)) + np.array([2, -1, -1]) / 3 * 0.3 * t_r[:, None]
+    found = Difference.of(log_rate_rt + random.normal(0, 0.01, log_rate_rt.shape), np.array([True, False, False]))
+    moderated = SpreadPrior.fit(found).moderate(found)
+    np.testing.assert_allclose(moderated.degrees_r, 6, rtol=0.25)
+    np.testing.assert_allclose(moderated.error_r, 0.3, rtol=0.1)
+
+
 def test_what_follows_the_level_alone_is_taken_out():
     log_rate_rt, _ = draw(6_000, (2, 2), degrees=np.inf)
     bent_rt = log_rate_rt.copy()

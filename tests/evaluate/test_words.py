@@ -27,13 +27,13 @@ UNJUDGED = replace(
         ({"level": Level.LOW, "ratio": 0.25}, "mean", "too low by a factor of 4.0"),
         ({"level": Level.HIGH, "quantity": "signal"}, "mean", "0.30 too high"),
         ({"level": Level.LOW, "difference": -0.126, "quantity": "signal"}, "mean", "0.13 too low"),
-        ({"level": Level.UNCERTAIN}, "mean", "cannot be told"),
+        ({"level": Level.UNCERTAIN}, "mean", "cannot be judged"),
         ({}, "spread", "right"),
         ({"spread": Spread.NARROW}, "spread", "too narrow"),
         ({"spread": Spread.WIDE}, "spread", "too wide"),
         ({"spread": Spread.LOPSIDED}, "spread", "lopsided"),
         ({"spread": Spread.UNCLEAR}, "spread", "unclear while the mean is off"),
-        ({"spread": Spread.UNCERTAIN}, "spread", "cannot be told"),
+        ({"spread": Spread.UNCERTAIN}, "spread", "cannot be judged"),
         ({}, "beats", "beats both"),
         ({"standing": Standing.BEATS_MARGINAL}, "beats", "beats the marginal (no average to compare)"),
         ({"standing": Standing.LEVEL_WITH_AVERAGE}, "beats", f"level with {AVERAGE}"),
@@ -43,7 +43,7 @@ UNJUDGED = replace(
         ({"standing": Standing.NOT_IMPUTABLE}, "beats", "nothing to impute from"),
         ({}, "intervals", "right"),
         ({"intervals": Intervals.OFF, "coverage": 0.9}, "intervals", "cover 90 % where 96 % was expected"),
-        ({"intervals": Intervals.UNCERTAIN}, "intervals", "cannot be told"),
+        ({"intervals": Intervals.UNCERTAIN}, "intervals", "cannot be judged"),
     ],
 )
 def test_the_table_has_the_words_it_always_had(changes, column, words):
@@ -51,10 +51,12 @@ def test_the_table_has_the_words_it_always_had(changes, column, words):
 
 
 @pytest.mark.parametrize(
-    ("quantity", "words"), [("counts", "too few reads to tell"), ("signal", "too little signal to tell")]
+    ("quantity", "words"), [("counts", "too few reads to judge"), ("signal", "too little signal to judge")]
 )
 def test_a_track_with_too_few_data_has_one_word_for_all(quantity, words):
-    assert set(table_words(replace(UNJUDGED, quantity=quantity)).values()) == {words}
+    in_words = table_words(replace(UNJUDGED, quantity=quantity))
+    assert in_words.pop("grade") == "not judged"
+    assert set(in_words.values()) == {words}
 
 
 FAULTY = [
@@ -63,6 +65,7 @@ FAULTY = [
     pytest.param({"level": Level.LOW}, Fault.LEVEL_OFF, id="level"),
     pytest.param({"standing": Standing.BELOW_AVERAGE}, Fault.BELOW_AVERAGE, id="below average"),
     pytest.param({"standing": Standing.LEVEL_WITH_AVERAGE}, Fault.LEVEL_WITH_AVERAGE, id="level with average"),
+    pytest.param({"explained": 0.49}, Fault.LITTLE_EXPLAINED, id="little explained"),
     pytest.param({"spread": Spread.NARROW, "intervals": Intervals.OFF}, Fault.TOO_NARROW, id="narrow"),
     pytest.param({"spread": Spread.WIDE, "intervals": Intervals.OFF}, Fault.TOO_WIDE, id="wide"),
     pytest.param({"spread": Spread.LOPSIDED}, Fault.LOPSIDED, id="lopsided"),

@@ -226,10 +226,10 @@ def test_too_few_reads_or_regions_are_reported_and_not_judged(kit, truth, monkey
     model = kit.train(kit.model(few, KEYS), max_steps=2)
     diagnosis = model.diagnose()
     for name in few.var_names[:2]:
-        assert set(diagnosis.table.loc[name, VERDICTS]) == {"too few reads to tell"}
-        assert re.search(rf"{name} .*\)  too few reads to tell$", diagnosis.text, re.MULTILINE)
+        assert set(diagnosis.table.loc[name, VERDICTS]) == {"too few reads to judge"}
+        assert re.search(rf"{name} .*\)  not judged: too few reads to judge$", diagnosis.text, re.MULTILINE)
     assert diagnosis.table.iloc[0]["regions"] < 100
-    assert not (diagnosis.table[VERDICTS].iloc[2:] == "too few reads to tell").any(axis=None)
+    assert not (diagnosis.table[VERDICTS].iloc[2:] == "too few reads to judge").any(axis=None)
     assert any("In 2 of 12 tracks some verdict cannot be given" in one for one in diagnosis.advice)
 
 

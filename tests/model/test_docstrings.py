@@ -13,7 +13,7 @@ OURS = {
     name: member
     for name, member in inspect.getmembers(chipvi.ChipVI, inspect.isroutine)
     if not name.startswith("_") and (member.__module__ or "").startswith("chipvi.")
-}
+} | {f"pl.{name}": getattr(chipvi.pl, name) for name in chipvi.pl.__all__}
 # short ones, whose arguments are those of the others
 PLAIN = {"get_elbo", "get_reconstruction_error", "get_marginal_ll", "open_data"}
 
@@ -26,8 +26,8 @@ def described(doc):
     return [name.lstrip("*") for line in re.findall(r"^(\S.*)$", section[1], flags=re.M) for name in line.split(", ")]
 
 
-def test_all_methods_are_looked_at():
-    assert {"impute", "train", "diagnose", "get_quantiles", "get_latent_representation"} <= OURS.keys()
+def test_all_methods_and_pictures_are_looked_at():
+    assert {"impute", "train", "diagnose", "get_quantiles", "get_latent_representation", "pl.tracks"} <= OURS.keys()
 
 
 @pytest.mark.parametrize("name", sorted(OURS.keys() - PLAIN))

@@ -282,6 +282,7 @@ WRONG = {
     "a method": (lambda saved: attributes_with(saved, impute=1), "'impute' is no attribute of a model"),
     "no word on training": (lambda saved: attributes_with(saved, is_trained_="yes"), "is_trained_ must be true or"),
     "history as numbers": (lambda saved: attributes_with(saved, history_={"kl": [1.0]}), "history_ must be a table"),
+    "a text as a seed": (lambda saved: attributes_with(saved, seeds_=("1",)), "seeds_ and n_steps_ must be whole"),
     "no findings": (lambda saved: attributes_with(saved, findings_=None), "findings_ must be a list"),
     "a finding of another version": (
         lambda saved: attributes_with(saved, findings_=[{"sign": "odd", "numbers": {}, "where": {}}]),

@@ -474,7 +474,7 @@ def test_calibration_sets_off_what_is_not_right_and_what_has_no_verdict():
     }
     axes = pl.calibration(diagnosis(5, verdicts)).axes
     words = [ax.get_title(loc="left").split("\n")[1] for ax in axes]
-    assert words == ["right", "too wide", "mean 20 % too high", "too few reads to tell", "right"]
+    assert words == ["right", "too wide", "mean 20 % too high", "too few reads to judge", "right"]
     colours = [to_hex(ax.patches[-1].get_facecolor()) for ax in axes]
     assert colours[0] == colours[4]
     assert colours[1] == colours[2]

@@ -23,15 +23,14 @@ from chipvi.cli.report import find_validated
 from chipvi.cli.saved import Saved
 from chipvi.cli.settings import Made, fingerprint, write_settings
 from chipvi.data.segments import Segments
-from chipvi.evaluate.diagnosis import Diagnosis
-from chipvi.evaluate.verdicts import Intervals, Level, Spread, Standing, TrackVerdict
+from chipvi.evaluate.diagnosis import Diagnosis, order_by_grade
+from chipvi.evaluate.verdicts import Grade, Intervals, Level, Spread, Standing, TrackVerdict
 from chipvi.io.inputs import read_anndata
 from chipvi.nn import COUNT_HEADS
 from chipvi.report import contents, loci, overview
 from chipvi.report import words as wording
 from chipvi.report.overview import Kind
 from chipvi.report.page import Picture, render, write_whole
-from chipvi.report.words import Assessment, Grade
 
 NEVER = "cell2.H3K4me3"
 ODD = "<b>&odd"  # a name that would break a page that does not escape it
@@ -75,7 +74,7 @@ def test_the_page_shows_the_data_how_training_went_and_what_to_beware_of(page):
     assert text.count("imputable") == 1
     assert f"cell1 {ODD}" not in text and f"H3K4me1 {ODD}" in text  # a column of the matrix
     assert "660 regions in 3 stretches of neighbours" in text
-    assert "Steps: at least 1. Seed: not recorded." in text
+    assert "Steps: 5. Seed: 3." in text
     assert f"off by a factor: {ODD} (4 times) the true mean" in text
     for heading in ("1 Data", "2 Training", "3 Quality", "4 Loci", "5 Warnings", "Strongest signal 2:"):
         assert heading in text
@@ -98,16 +97,16 @@ def test_the_command_judges_on_the_regions_that_were_held_out(saved, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
 
 
-def test_the_command_finds_data_and_seed_in_the_settings_of_the_model(saved, tmp_path):
+def test_the_command_finds_the_data_in_the_settings_of_the_model(saved, tmp_path):
     folder, data = saved
     copy = tmp_path / "model"
     shutil.copytree(folder, copy)
     made = Made.of(data, ChipVI.load(folder, read_anndata(data), accelerator="cpu").data)
-    write_settings(copy, {"seed": 17, "steps": 5}, made)
+    write_settings(copy, {"seed": 3, "steps": 5}, made)
     result = call("report", copy, "-o", tmp_path / "a.html")
     assert result.exit_code == 0, result.output
     text = text_of(tmp_path / "a.html")
-    assert "Steps: 5. Seed: 17." in text
+    assert "Steps: 5. Seed: 3." in text
     assert text.startswith(f"data: H3K4me3, H3K4me1, {ODD} and 1 more in cell1, cell2 Report of chipvi")
     assert str(tmp_path) not in text and str(data.parent) not in text  # who reads it has other folders
 
@@ -306,33 +305,37 @@ UNJUDGED = verdict(Level.TOO_FEW, Spread.TOO_FEW, Standing.TOO_FEW, Intervals.TO
         (
             verdict(explained=0.3),
             Grade.CARE,
-            "explains 30% of the ups and downs that are more than the noise of reads.",
+            "explains 30 % of the ups and downs that are more than the noise of reads.",
         ),
-        (verdict(explained=0.05), Grade.POOR, "explains 5%"),
-        (verdict(explained=-0.2), Grade.POOR, "explains 0%"),
-        (UNJUDGED, Grade.UNKNOWN, "Too few reads to tell."),
+        (verdict(explained=0.05), Grade.POOR, "explains 5 %"),
+        (verdict(explained=-0.2), Grade.POOR, "explains 0 %"),
+        (UNJUDGED, Grade.UNKNOWN, "Too few reads to judge."),
     ],
 )
 def test_verdicts_are_put_into_plain_words(given, grade, words):
-    assessment = wording.assess(given)
-    assert assessment.grade is grade
-    assert words in assessment.text
+    assert given.grade is grade
+    assert words in wording.assess(given)
 
 
 def test_every_verdict_has_words():
     for spread in set(Spread) - {Spread.TOO_FEW}:
         for standing in set(Standing) - {Standing.TOO_FEW}:
-            assert wording.assess(verdict(Level.LOW, spread, standing)).text.endswith(".")
+            assert wording.assess(verdict(Level.LOW, spread, standing)).endswith(".")
+
+
+def diagnosis_of(table, verdicts):
+    return Diagnosis(table, pd.DataFrame(), [], "", tuple(verdicts), ())
 
 
 def test_checks_of_counts_and_of_signal_are_not_taken_for_tracks():
     table = pd.DataFrame({"quantity": ["counts", "signal", "counts"], "r2": [0.1, -0.25, 0.3], "pearson": 0.5})
-    found = [Assessment(grade, "") for grade in (Grade.GOOD, Grade.CARE, Grade.CARE)]
-    assert wording.sum_up(table, found) == (
+    found = [verdict(), verdict(level=Level.HIGH), verdict(explained=0.3)]
+    assert wording.summarise(diagnosis_of(table, found)) == (
         "Of 3 checks, of counts and of p-values, 1 is good, 2 are to be used with care. The median is R² 0.10, Pearson "
         "0.50."
     )
-    assert wording.sum_up(table.iloc[:1], found[:1]).startswith("Of 1 judged track 1 is good. The median")
+    of_one = wording.summarise(diagnosis_of(table.iloc[:1], found[:1]))
+    assert of_one.startswith("Of 1 judged track 1 is good. The median")
 
 
 @pytest.mark.parametrize("head", COUNT_HEADS)
@@ -344,9 +347,9 @@ def test_the_page_says_what_the_predictions_of_each_head_are(head):
 
 
 def test_tracks_are_in_order_of_grade_and_then_of_r2():
-    grades = [Grade.GOOD, Grade.UNKNOWN, Grade.POOR, Grade.CARE, Grade.GOOD]
+    judged = [verdict(), UNJUDGED, verdict(explained=0.05), verdict(level=Level.HIGH), verdict()]
     table = pd.DataFrame({"r2": [0.4, 0.0, 0.9, 0.5, 0.3]})
-    assert wording.order_by_grade(table, [Assessment(grade, "") for grade in grades]) == [2, 3, 4, 0, 1]
+    assert order_by_grade(table, judged) == [2, 3, 4, 0, 1]
 
 
 def test_signal_alone_is_ranked_and_drawn_beside_the_average(tmp_path):
@@ -425,7 +428,7 @@ def page_content(name: str) -> dict[str, object]:
             "head": None,
         },
         "quality": [],
-        "rows": [(name, row, Assessment(Grade.GOOD, ""))],
+        "rows": [(name, row, Grade.GOOD, "")],
         "judged": {"n_regions": 1, "where": name},
         "loci": [
             contents.Locus("Best 1", name, stretches(0.1)[0], [], replace(picture, alt="", caption=""), name, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,36 +25,40 @@ _DEEPEST_TREE = 5
 _VARIATION = 0.5  # standard deviation of the log of each learnt spread about its prior
 _LEAST_INFLATION = 1e-6
 _RIDGE, _LEAST_RIDGE = 0.1, 1e-6  # in tracks
+_TYPICAL_TRACKS = 1.0  # of middling strength, which each assay is taken to have besides its own
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Prior of one unknown, which is the default plus a level, a slope times a covariate, and three kinds of effects.
+    """Prior of one unknown: the default plus a level, slopes times two covariates, and three kinds of effects.
 
     Parameters
     ----------
     level
         Standard deviation of the level.
-    slope
-        Mean and standard deviation of the slope.
+    biosample_slope, assay_slope
+        Means and standard deviations of the slopes on the covariates of biosamples and of assays.
     assay, biosample, cell
         Medians of the standard deviations of the effects of assays, of biosamples and of each cell.
     """
 
     level: float
-    slope: tuple[float, float]
+    biosample_slope: tuple[float, float]
+    assay_slope: tuple[float, float]
     assay: float
     biosample: float
     cell: float
 
 
-# How far to follow the average depends on the assay, and on how strong a biosample's tracks are.
-_WEIGHT = Prior(level=0.25, slope=(0.5, 0.5), assay=0.2, biosample=0.1, cell=0.15)
+_NO_SLOPE = (0.0, 0.0)
+# How far to follow the average depends on how strong a biosample's tracks are, and on the assay: strong ones have more
+# signal than noise that biosamples can share.
+_WEIGHT = Prior(0.25, biosample_slope=(0.5, 0.5), assay_slope=(0.5, 0.2), assay=0.2, biosample=0.1, cell=0.15)
 # A track is as strong as the others of its biosample, give or take half of that.
-_LOG_AMPLITUDE = Prior(level=0.1, slope=(1.0, 0.5), assay=0.05, biosample=0.05, cell=0.15)
+_LOG_AMPLITUDE = Prior(0.1, biosample_slope=(1.0, 0.5), assay_slope=_NO_SLOPE, assay=0.05, biosample=0.05, cell=0.15)
 # Errors are about as large as in trials, but each track may surprise.
-_LOG_STD = Prior(level=0.2, slope=(0.0, 0.7), assay=0.1, biosample=0.1, cell=0.3)
-_LOG_DISPERSION = Prior(level=0.4, slope=(0.0, 0.7), assay=0.3, biosample=0.3, cell=0.45)
+_LOG_STD = Prior(0.2, biosample_slope=(0.0, 0.7), assay_slope=_NO_SLOPE, assay=0.1, biosample=0.1, cell=0.3)
+_LOG_DISPERSION = Prior(0.4, biosample_slope=(0.0, 0.7), assay_slope=_NO_SLOPE, assay=0.3, biosample=0.3, cell=0.45)
 # in the order of `Unseen`
 PRIORS = {
     ViewKind.COUNTS: (_WEIGHT, _LOG_AMPLITUDE, _LOG_DISPERSION),
@@ -258,39 +262,55 @@ def learn(module: ChipVAE, trials: Sequence[Trial], has_data_ba: np.ndarray, is_
                 view.unseen.record((trial.biosample, trial.assay), *trial.summarise())
         evidence = view.unseen.evidence()
         if len(evidence.biosample_i):
-            strength_b, spread_b = (
-                biosample_effects(x_ba.double().cpu().numpy(), has_data_ba)
+            strength, spread = (
+                track_effects(x_ba.double().cpu().numpy(), has_data_ba)
                 for x_ba in (view.strength_ba, view.log_spread_ba)
             )
-            covariate_bu = np.stack([strength_b, strength_b, spread_b], axis=1)
-            mean_bau, std_bau = infer(evidence, covariate_bu, has_data_ba.shape[1], PRIORS[view.kind])
+            covariates = Covariates(*(np.stack(x_u, axis=1) for x_u in zip(strength, strength, spread, strict=True)))
+            mean_bau, std_bau = infer(evidence, covariates, PRIORS[view.kind])
             mean_bau[..., 0] += default_ba
             view.unseen.set(is_set_ba, mean_bau, std_bau)
 
 
-def biosample_effects(value_ba: np.ndarray, has_data_ba: np.ndarray) -> np.ndarray:
-    """By how much the values of each biosample differ from those of the same assays in the others; their mean is 0.
+def track_effects(value_ba: np.ndarray, has_data_ba: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """By how much the values of tracks differ between biosamples, and between assays; the mean of each is about 0.
 
-    Least squares, with effects of the assays and, a little shrunk, of the biosamples.
+    Least squares, with effects of the assays and, a little shrunk, of the biosamples. What is left of an assay without
+    these is shrunk towards the mean of all assays as if by one more track.
 
     >>> value_ba = np.array([[1.0, 5.0, 0.0], [3.0, 7.0, 2.0]])
-    >>> biosample_effects(value_ba, np.array([[True, True, False], [True, True, True]])).round(2)
+    >>> effect_b, effect_a = track_effects(value_ba, np.array([[True, True, False], [True, True, True]]))
+    >>> effect_b.round(2)
     array([-0.95,  0.95])
+    >>> effect_a.round(2)
+    array([-0.68,  1.99, -0.98])
     """
     b, a = np.nonzero(has_data_ba)
     n_biosamples, n_assays = has_data_ba.shape
     design_ie = np.hstack([np.eye(n_biosamples)[b], np.eye(n_assays)[a]])
     ridge_ee = np.diag(np.r_[np.full(n_biosamples, _RIDGE), np.full(n_assays, _LEAST_RIDGE)])
     effect_e = np.linalg.solve(design_ie.T @ design_ie + ridge_ee, design_ie.T @ value_ba[b, a])
-    return effect_e[:n_biosamples] - effect_e[:n_biosamples].mean()
+    effect_b, level_a = effect_e[:n_biosamples], effect_e[n_biosamples:]
+    number_a = has_data_ba.sum(axis=0)
+    typical = level_a[number_a > 0].mean()
+    effect_a = np.where(number_a > 0, level_a - typical, 0) * number_a / (number_a + _TYPICAL_TRACKS)
+    return effect_b - effect_b.mean(), effect_a
+
+
+@dataclass(frozen=True, eq=False)
+class Covariates:
+    """What the unknowns (u) of a cell may depend on: numbers of its biosample (b, u), and of its assay (a, u)."""
+
+    biosample_bu: np.ndarray
+    assay_au: np.ndarray
 
 
 def infer(
-    evidence: Evidence, covariate_bu: np.ndarray, n_assays: int, priors: Sequence[Prior], seed: int = 0
+    evidence: Evidence, covariates: Covariates, priors: Sequence[Prior], seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Posterior mean and standard deviation of the unknowns in every cell, as deviations from the defaults.
 
-    Level, slope and effects are normal. Given the standard deviations of the three kinds of effects, which have
+    Level, slopes and effects are normal. Given the standard deviations of the three kinds of effects, which have
     log-normal priors, they are integrated in closed form; the standard deviations are drawn by Pyro's no-U-turn
     sampler (and not by a `PyroBaseModuleClass`, which is made for minibatches of an AnnData).
 
@@ -298,10 +318,8 @@ def infer(
     ----------
     evidence
         Of one trial or more.
-    covariate_bu
-        Covariate of each biosample, by unknown.
-    n_assays
-        Of the grid.
+    covariates
+        Of the grid's biosamples and assays.
     priors
         Of each unknown.
     seed
@@ -311,22 +329,23 @@ def infer(
     import pyro.distributions as dist
     from pyro.infer import MCMC, NUTS
 
-    def constants(values: Iterable[float]) -> Tensor:
-        return torch.tensor(list(values), dtype=torch.float64)
-
-    level_u, slope_u, slope_std_u = (
-        constants(values) for values in zip(*((p.level, *p.slope) for p in priors), strict=True)
-    )
-    median_uk = torch.stack([constants((p.assay, p.biosample, p.cell)) for p in priors])
-    b, a = (x.ravel() for x in np.mgrid[: len(covariate_bu), :n_assays])
+    n_biosamples, n_assays = len(covariates.biosample_bu), len(covariates.assay_au)
+    b, a = (x.ravel() for x in np.mgrid[:n_biosamples, :n_assays])
     i = evidence.biosample_i * n_assays + evidence.assay_i
+    # the level is a slope on 1
+    design_ukc = torch.as_tensor(
+        np.stack([np.ones((len(priors), len(b))), covariates.biosample_bu[b].T, covariates.assay_au[a].T], axis=1)
+    )
+    slopes = [[(0.0, prior.level), prior.biosample_slope, prior.assay_slope] for prior in priors]
+    slope_uk, slope_std_uk = torch.tensor(slopes, dtype=torch.float64).unbind(dim=-1)
+    medians = [(prior.assay, prior.biosample, prior.cell) for prior in priors]
+    median_uk = torch.tensor(medians, dtype=torch.float64)
     same_b, same_a = (torch.as_tensor(x[:, None] == x[i]).double() for x in (b, a))
     effects_kci = torch.stack([same_a, same_b, same_a * same_b])
-    covariate_uc = torch.as_tensor(covariate_bu[b].T)
-    products_uci = covariate_uc[:, :, None] * covariate_uc[:, None, i]
-    fixed_uci = level_u[:, None, None].square() + slope_std_u[:, None, None].square() * products_uci
-    fixed_uc = level_u[:, None].square() + (slope_std_u[:, None] * covariate_uc).square()
-    expected_uc = slope_u[:, None] * covariate_uc
+    scaled_ukc = slope_std_uk[:, :, None] * design_ukc
+    fixed_uci = torch.einsum("ukc,uki->uci", scaled_ukc, scaled_ukc[:, :, i])
+    fixed_uc = scaled_ukc.square().sum(dim=1)
+    expected_uc = torch.einsum("uk,ukc->uc", slope_uk, design_ukc)
     noise_uii = torch.diag_embed(torch.as_tensor(evidence.variance_iu.T))
     surprise_ui = torch.as_tensor(evidence.deviation_iu.T) - expected_uc[:, i]
 
@@ -353,5 +372,5 @@ def infer(
         variances.append(prior_uc - (weight_uci * covariance_uci).sum(dim=-1))
     mean_suc = torch.stack(means)
     variance_uc = torch.stack(variances).mean(dim=0) + mean_suc.var(dim=0, correction=0)
-    shape = (len(covariate_bu), n_assays, len(priors))
+    shape = (n_biosamples, n_assays, len(priors))
     return mean_suc.mean(dim=0).T.reshape(shape).numpy(), variance_uc.sqrt().T.reshape(shape).numpy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -83,19 +83,22 @@ def run(options: Options) -> None:
     if not options.append:
         require_writable(out)
     shard = read_shard(options.shard)
+    common: dict[str, Any] = {
+        "genome": options.genome,
+        "bin_size": options.bin_size,
+        "chromosomes": options.chromosomes,
+        "blacklist": options.blacklist,
+        "merge_replicates": options.merge_replicates,
+        "fasta": options.fasta,
+        "mappability": options.mappability,
+    }
     if options.dry_run:
         ReadFilters(options.min_mapq, options.duplicates)  # refuses what is wrong, as counting does
         plan = plan_sheet(
             options.sheet,
             regions=Store.read(out).obs if options.append else options.regions,
-            genome=options.genome,
-            bin_size=options.bin_size,
-            chromosomes=options.chromosomes,
-            blacklist=options.blacklist,
-            merge_replicates=options.merge_replicates,
             rule=CountingRule(options.rule, options.fragment_length, options.strand_shift),
-            fasta=options.fasta,
-            mappability=options.mappability,
+            **common,
         )
         _print_plan(plan, out, console)
         return
@@ -103,24 +106,18 @@ def run(options: Options) -> None:
         adata = io.count_sheet(
             options.sheet,
             regions=options.regions,
-            genome=options.genome,
-            bin_size=options.bin_size,
-            chromosomes=options.chromosomes,
-            blacklist=options.blacklist,
-            merge_replicates=options.merge_replicates,
             uncovered="zero" if options.uncovered_zero else "missing",
             rule=options.rule,
             fragment_length=options.fragment_length,
             min_mapq=options.min_mapq,
             duplicates=options.duplicates,
             strand_shift=options.strand_shift,
-            fasta=options.fasta,
-            mappability=options.mappability,
             processes=options.workers,
             executor=executor,
             out=out,
             append=options.append,
             shard=shard,
+            **common,
         )
     if adata is None:
         print_line(f"Shard {options.shard} of {out} is done. Once all are, run the same without --shard.", console)

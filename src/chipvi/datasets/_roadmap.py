@@ -135,9 +135,10 @@ def _fetch(cache: pooch.Pooch, name: str) -> str:
     except PermissionError:
         raise  # pooch says which folder cannot be written
     except OSError as error:
+        reason = str(getattr(error.args[0] if error.args else None, "reason", error))  # of the last of all retries
         raise ConnectionError(
-            f"{cache.get_url(name)} could not be downloaded: {error}. Check the network and try again, name a mirror "
-            f"with base_url, or put the file into {cache.path} yourself."
+            f"{cache.get_url(name)} could not be downloaded: {reason}. Check the network and try again, put the file "
+            f"into {cache.path} yourself, or name a mirror as base_url of chipvi.datasets.roadmap_tss."
         ) from error
 
 

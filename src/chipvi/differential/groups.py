@@ -34,9 +34,10 @@ class Contrast:
     second: Sequence[str]
 
     @property
-    def has_replicates(self) -> bool:
-        """Whether either group has more than one biosample."""
-        return len(self.columns) > 2
+    def singles(self) -> list[str]:
+        """Names of groups of which one biosample was measured."""
+        groups = ((self.first, self.is_first_t), (self.second, ~self.is_first_t))
+        return [listed(names) for names, is_group_t in groups if np.count_nonzero(is_group_t) == 1]
 
 
 def find_contrasts(

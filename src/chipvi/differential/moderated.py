@@ -8,14 +8,14 @@ a fold-change threshold is a TREAT. Bioinformatics 25:765 (2009).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import digamma, ndtri, polygamma, stdtr
+from scipy.special import digamma, ndtri, polygamma, stdtr, stdtrit
 
 from .levels import mean_by_row, strata
 
-_MEDIAN = ndtri(0.75) ** 2  # of the chi-square distribution with one degree of freedom
+_TAIL = 0.9  # share of the regions that say how far most of them differ
 _MOST = 1e6  # degrees of freedom that stand for a variance that is known
 _SMALLEST = 1e-12  # variance, of replicates that agree to the last digit
 
@@ -36,6 +36,8 @@ class Difference:
         Variance of the difference in variances of one track, 1 / n1 + 1 / n2; NaN where either was not measured.
     level_r
         Mean log2 rate over both groups.
+    has_single
+        Whether a group is a single track, so that nothing says what its replicates would differ by.
     """
 
     mean_r: np.ndarray
@@ -43,6 +45,7 @@ class Difference:
     degrees_r: np.ndarray
     scale_r: np.ndarray
     level_r: np.ndarray
+    has_single: bool
 
     @classmethod
     def of(cls, log_rate_rt: np.ndarray, is_first_t: np.ndarray) -> Difference:
@@ -57,7 +60,8 @@ class Difference:
         total_r = squares[0] + squares[1]
         variance_r = np.divide(total_r, degrees_r, out=np.full(len(total_r), np.nan), where=degrees_r > 0)
         scale_r = sum(np.divide(1, n_r, out=np.full(len(n_r), np.nan), where=n_r > 0) for n_r in numbers)
-        return cls(means[0] - means[1], variance_r, degrees_r, scale_r, mean_by_row(log_rate_rt))
+        has_single = bool(min(is_first_t.sum(), (~is_first_t).sum()) < 2)
+        return cls(means[0] - means[1], variance_r, degrees_r, scale_r, mean_by_row(log_rate_rt), has_single)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,18 +76,28 @@ class SpreadPrior:
         Log of the variance there.
     degrees
         How many degrees of freedom it is worth; infinite where regions of one level do not differ.
+    bulk
+        Where a group is a single track, how far most regions differ.
     """
 
     level_m: np.ndarray
     log_variance_m: np.ndarray
     degrees: float
+    bulk: Bulk | None = None
 
     @classmethod
     def fit(cls, found: Difference) -> SpreadPrior:
-        """Estimate it from the log variances of many regions, by their first two moments (Smyth 2004, section 6.2)."""
+        """Estimate it from replicates, and where a group has none, from the bulk of the regions, too."""
+        has_replicates = (found.degrees_r > 0).any()
+        prior = cls._from_replicates(found) if has_replicates else cls(np.zeros(1), np.log([_SMALLEST]), np.inf)
+        if not found.has_single:
+            return prior
+        return replace(prior, bulk=Bulk.fit(prior.moderate(found), found.level_r, is_test=bool(has_replicates)))
+
+    @classmethod
+    def _from_replicates(cls, found: Difference) -> SpreadPrior:
+        """By the first two moments of the log variances of many regions (Smyth 2004, section 6.2)."""
         chosen = found.degrees_r > 0
-        if not chosen.any():
-            return cls._from_bulk(found)
         half_r = found.degrees_r[chosen] / 2
         log_variance_r = np.log(np.maximum(found.variance_r[chosen], _SMALLEST)) - digamma(half_r) + np.log(half_r)
         level_r = found.level_r[chosen]
@@ -95,15 +109,6 @@ class SpreadPrior:
         shift = digamma(degrees / 2) - np.log(degrees / 2) if np.isfinite(degrees) else 0.0
         return cls(np.array([level_r[rows].mean() for rows in parts]), mean_m + shift, degrees)
 
-    @classmethod
-    def _from_bulk(cls, found: Difference) -> SpreadPrior:
-        """Without replicates: as if most regions did not change, so that their differences are what chance makes."""
-        rows_r = np.flatnonzero(~np.isnan(found.mean_r))
-        parts = [rows_r[rows] for rows in strata(found.level_r[rows_r])]
-        square_r = found.mean_r**2 / found.scale_r
-        variance_m = [max(np.median(square_r[rows]) / _MEDIAN, _SMALLEST) for rows in parts]
-        return cls(np.array([found.level_r[rows].mean() for rows in parts]), np.log(variance_m), np.inf)
-
     def moderate(self, found: Difference) -> ModeratedDifference:
         """The variance of each region, drawn towards that of its level."""
         prior_r = np.exp(np.interp(found.level_r, self.level_m, self.log_variance_m))
@@ -113,7 +118,52 @@ class SpreadPrior:
         else:
             variance_r = prior_r
         degrees_r = np.minimum(self.degrees + found.degrees_r, _MOST)
-        return ModeratedDifference(found.mean_r, np.sqrt(variance_r * found.scale_r), degrees_r)
+        moderated = ModeratedDifference(found.mean_r, np.sqrt(variance_r * found.scale_r), degrees_r)
+        return moderated if self.bulk is None else self.bulk.widen(moderated, found.level_r)
+
+
+@dataclass(frozen=True, eq=False)
+class Bulk:
+    """An empirical null: how far most regions differ, as if they did not change.
+
+    A single track may be unlike its replicates in every region, by which the tracks of the other group say nothing. Its
+    differences are those of a t distribution with their median and their tail (Efron B. Large-scale simultaneous
+    hypothesis testing. Journal of the American Statistical Association 99:96, 2004), but no narrower than replicates
+    say.
+
+    Parameters
+    ----------
+    level_m
+        Levels (log2) at which it is known, ascending.
+    widening_m
+        By how much errors are larger there than replicates say, 1 at least.
+    degrees
+        Of freedom of the t distribution; infinite for the tail of a normal one.
+    """
+
+    level_m: np.ndarray
+    widening_m: np.ndarray
+    degrees: float
+
+    @classmethod
+    def fit(cls, found: ModeratedDifference, level_r: np.ndarray, is_test: bool) -> Bulk:
+        """Estimate it from differences and their errors, as replicates say them.
+
+        Without any replicate it is a screen: tails are taken for normal, for what changed cannot be told from them.
+        """
+        rows_r = np.flatnonzero(~np.isnan(found.mean_r))
+        parts = [rows_r[rows] for rows in strata(level_r[rows_r])]
+        size_r = np.abs(found.mean_r) / found.error_r
+        median_m = np.array([max(np.median(size_r[rows]), _SMALLEST) for rows in parts])
+        shares = [size_r[rows] / median for rows, median in zip(parts, median_m, strict=True)]
+        degrees = _degrees_of_tail(float(np.quantile(np.concatenate(shares), _TAIL))) if is_test else np.inf
+        widening_m = np.maximum(median_m / stdtrit(min(degrees, _MOST), 0.75), 1)
+        return cls(np.array([level_r[rows].mean() for rows in parts]), widening_m, degrees)
+
+    def widen(self, found: ModeratedDifference, level_r: np.ndarray) -> ModeratedDifference:
+        """Differences whose errors are those of the bulk."""
+        error_r = found.error_r * np.interp(level_r, self.level_m, self.widening_m)
+        return ModeratedDifference(found.mean_r, error_r, np.minimum(found.degrees_r, self.degrees))
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,3 +198,10 @@ def _inverse_trigamma(value: float) -> float:
         if abs(step) < 1e-10 * y:
             break
     return float(y)
+
+
+def _degrees_of_tail(ratio: float) -> float:
+    """Degrees of freedom of the t distribution of whose sizes nine tenths are below so many medians."""
+    degrees = np.geomspace(0.5, 500, 200)
+    ratios = stdtrit(degrees, (1 + _TAIL) / 2) / stdtrit(degrees, 0.75)
+    return float(np.interp(ratio, ratios[::-1], degrees[::-1], left=np.inf))

@@ -17,6 +17,7 @@ class Fault(Enum):
     LEVEL_OFF = "the mean is off"
     BELOW_AVERAGE = "the average of the other biosamples is better"
     LEVEL_WITH_AVERAGE = "the average of the other biosamples is as good"
+    LITTLE_EXPLAINED = "R2 is less than half of what noise allows"
     TOO_NARROW = "the spread is too narrow"
     TOO_WIDE = "the spread is too wide"
     LOPSIDED = "the spread is lopsided"
@@ -50,6 +51,9 @@ _SIGNS: dict[Fault, Callable[[TrackVerdict], bool]] = {
     Fault.LEVEL_OFF: lambda verdict: verdict.level in (Level.HIGH, Level.LOW),
     Fault.BELOW_AVERAGE: lambda verdict: verdict.standing is Standing.BELOW_AVERAGE,
     Fault.LEVEL_WITH_AVERAGE: lambda verdict: verdict.standing is Standing.LEVEL_WITH_AVERAGE,
+    Fault.LITTLE_EXPLAINED: lambda verdict: (
+        verdict.explains_little and not verdict.standing.is_unlearnt and verdict.standing is not Standing.NOT_IMPUTABLE
+    ),
     Fault.TOO_NARROW: lambda verdict: verdict.spread is Spread.NARROW,
     Fault.TOO_WIDE: lambda verdict: verdict.spread is Spread.WIDE,
     Fault.LOPSIDED: lambda verdict: verdict.spread is Spread.LOPSIDED,

@@ -11,8 +11,18 @@ import pandas as pd
 
 from .._messages import Place, counted
 from .advice import Advice, advise
-from .verdicts import N_BARS, Intervals, Level, Spread, TrackVerdict, judge_track
-from .words import GLOSSARY, describe, intervals_words, level_words, spread_words, standing_words, table_words
+from .verdicts import N_BARS, Grade, Intervals, Level, Spread, TrackVerdict, judge_track
+from .words import (
+    GLOSSARY,
+    describe,
+    explained_words,
+    intervals_words,
+    level_words,
+    spread_words,
+    standing_words,
+    sum_up,
+    table_words,
+)
 
 _WIDTH = 110
 
@@ -31,7 +41,8 @@ class Diagnosis:
         variance of the counts, for reads alone are Poisson; NaN for signal, whose noise is not known. `pit_deviation`
         is the largest distance from 1 of the bars in `pit`. `coverage` is the share of entries within their 95 %
         interval, and `expected_coverage` what the prediction itself gives that interval. `mean`, `spread`, `beats` and
-        `intervals` are the verdicts in words, to be read; programs take `verdicts`.
+        `intervals` are the verdicts in words, and `grade` all of them in one ("good", "with care", "poor", "not
+        judged"), to be read; programs take `verdicts`.
     pit
         Ten bars for each row of the table: how often values fall into each tenth of what was predicted for them, as a
         multiple of how often they should.
@@ -92,8 +103,8 @@ def _write(intro: str, table: pd.DataFrame, verdicts: Sequence[TrackVerdict], ad
     for quantity in sorted(set(quantities)):
         rows = [i for i, other in enumerate(quantities) if other == quantity]
         judged = [verdicts[i] for i in rows]
-        n_good = sum(_severity(verdict) == 0 for verdict in judged)
-        heading = f"{quantity.capitalize()}, worst track first ({n_good} of {len(judged)} without a fault):"
+        grades = sum_up([verdict.grade for verdict in judged])
+        heading = f"{quantity.capitalize()}, worst track first; of {counted(len(judged), 'track')} {grades}:"
         sections.append(f"{heading}\n{_write_tracks(table.iloc[rows], judged)}")
     sections.append("What to try:\n" + _write_list(advice or ["Nothing: no fault was found."]))
     sections.append("Words:\n" + _write_list([f"{word}: {meaning}" for word, meaning in GLOSSARY.items()]))
@@ -111,23 +122,22 @@ def _paragraph(text: str, indent: str = "") -> str:
 def _write_tracks(table: pd.DataFrame, verdicts: Sequence[TrackVerdict]) -> str:
     width = max(map(len, [*table.index, "track"]))
     lines = [f"  {'track':{width}}    R2 (average)  Pearson (average)"]
-    for i in np.lexsort([table["r2"], [-_severity(verdict) for verdict in verdicts]]):
+    for i in order_by_grade(table, verdicts):
         row = table.iloc[i]
         scores = [f"{_number(row[score])}   ({_number(row[f'{score}_average'])})" for score in ("r2", "pearson")]
         lines.append(f"  {table.index[i]:{width}} {'    '.join(scores)}  {_summary(verdicts[i])}")
     return "\n".join(lines)
 
 
-def _severity(verdict: TrackVerdict) -> int:
-    """Number of verdicts that are not good, more for what makes imputation useless; below 0 for what is not judged."""
-    if not verdict.is_judged:
-        return -1
-    return verdict.n_faults + (not verdict.standing.is_best) + verdict.standing.is_worse
+def order_by_grade(table: pd.DataFrame, verdicts: Sequence[TrackVerdict]) -> list[int]:
+    """Rows of a table from poor to good, then those not judged; within a grade by R2."""
+    grades = list(Grade)
+    return [int(i) for i in np.lexsort([table["r2"], [grades.index(verdict.grade) for verdict in verdicts]])]
 
 
 def _summary(verdict: TrackVerdict) -> str:
-    """The verdicts of a track, what is right left out."""
-    standing = standing_words(verdict)
+    """Grade and verdicts of a track, what is right left out."""
+    standing = f"{verdict.grade.value}: {standing_words(verdict)}"
     if not verdict.is_judged:
         return standing
     parts = [
@@ -135,7 +145,8 @@ def _summary(verdict: TrackVerdict) -> str:
         (verdict.spread is Spread.RIGHT, "spread", spread_words),
         (verdict.intervals is Intervals.RIGHT, "intervals", intervals_words),
     ]
-    faults = [f"{what} {words(verdict)}" for is_right, what, words in parts if not is_right]
+    faults = [explained_words(verdict)] if verdict.explains_little else []
+    faults += [f"{what} {words(verdict)}" for is_right, what, words in parts if not is_right]
     return "; ".join([standing, *(faults or ["all else right"])])
 
 

@@ -20,6 +20,7 @@ from .track_scores import LEVEL, TAIL, central_interval
 BAR = 0.25  # by which a bar of the histogram may be off, however certain that is
 N_BARS = 10
 FEWEST = 100
+_ENOUGH, _LITTLE = 0.5, 0.1  # of the R2 that noise allows: from here on good, and below poor
 
 
 class Level(Enum):
@@ -70,6 +71,15 @@ class Standing(Enum):
     def is_unlearnt(self) -> bool:
         """Whether imputation is no better than the marginal, though there was something to impute from."""
         return self in (Standing.LEVEL_WITH_MARGINAL, Standing.BELOW_MARGINAL)
+
+
+class Grade(Enum):
+    """What the imputation of a track is good for, from worst to best; the value is for people."""
+
+    POOR = "poor"
+    CARE = "with care"
+    GOOD = "good"
+    UNKNOWN = "not judged"
 
 
 class Intervals(Enum):
@@ -124,13 +134,28 @@ class TrackVerdict:
         return self.is_judged and not is_uncertain
 
     @property
-    def n_faults(self) -> int:
-        """Number of verdicts that are bad, the standing left out; those that could not be given are not."""
-        return (
-            (self.level in (Level.HIGH, Level.LOW))
-            + (self.spread in (Spread.NARROW, Spread.WIDE, Spread.LOPSIDED, Spread.UNCLEAR))
-            + (self.intervals is Intervals.OFF)
-        )
+    def explains_little(self) -> bool:
+        """Whether R2 is far from what noise allows."""
+        return self.is_judged and self.explained < _ENOUGH
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether level and intervals claim no more than they hold: intervals may be wider than need be."""
+        is_covered = self.intervals is not Intervals.OFF or self.coverage >= self.expected_coverage
+        return self.level is Level.RIGHT and self.spread in (Spread.RIGHT, Spread.WIDE) and is_covered
+
+    @property
+    def grade(self) -> Grade:
+        """All verdicts in one.
+
+        Good: ahead of every prediction without a model, at least half of what noise allows, and safe. Poor: behind
+        one of them, not better than the marginal, or less than a tenth of what noise allows.
+        """
+        if not self.is_judged:
+            return Grade.UNKNOWN
+        if self.standing.is_worse or self.standing.is_unlearnt or self.explained < _LITTLE:
+            return Grade.POOR
+        return Grade.GOOD if self.standing.is_best and not self.explains_little and self.is_safe else Grade.CARE
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .._messages import Place, counted, listed
 from .advice import Advice, Fault
 from .swaps import Suspect, Suspicion
-from .verdicts import Intervals, Level, Spread, Standing, TrackVerdict
+from .verdicts import Grade, Intervals, Level, Spread, Standing, TrackVerdict
 
 _AVERAGE = "the average of the other biosamples"
-_TOO_FEW = {"counts": "too few reads to tell", "signal": "too little signal to tell"}
-_UNCERTAIN = "cannot be told"
+_TOO_FEW = {"counts": "too few reads to judge", "signal": "too little signal to judge"}
+_UNCERTAIN = "cannot be judged"
 _SPREADS = {
     Spread.RIGHT: "right",
     Spread.NARROW: "too narrow",
@@ -28,10 +30,22 @@ _STANDINGS = {
     Standing.NOT_IMPUTABLE: "nothing to impute from",
 }
 
+_GRADES = {
+    Grade.GOOD: "good",
+    Grade.CARE: "to be used with care",
+    Grade.POOR: "poor",
+    Grade.UNKNOWN: "not judged, for lack of data",
+}
+
 GLOSSARY = {
     "R2": "share of a track's ups and downs along the regions that is explained. 1 is perfect, 0 no better than the "
     "track's mean, below 0 worse.",
     "Pearson": "correlation of imputed and measured values. 1 is perfect, 0 chance; blind to a factor between them.",
+    "good": "better than average and marginal, at least half of what noise allows explained, the mean right, and "
+    "intervals that hold what they claim. Poor: worse than one of the two, no better than the marginal, or less than a "
+    "tenth of what noise allows. With care: all between.",
+    "what noise allows": "R2 of the true rate at most, for reads alone scatter as Poisson counts; of signal, whose "
+    "noise is not known, 1.",
     "average": "the same assay averaged over the other biosamples, at this track's depth: what one would guess "
     "without a model. Level with it: no better or worse than chance could make it. A dash: no other biosample has it.",
     "marginal": "one distribution for all regions of a track, with its mean and its best spread: what one would guess "
@@ -59,6 +73,8 @@ _ADVICE = {
     "too little. Train on more regions or for longer ({steps}){or_average}.",
     Fault.LEVEL_WITH_AVERAGE: "the average of the other biosamples is as good: do not read differences between "
     "biosamples into them.",
+    Fault.LITTLE_EXPLAINED: "less than half of what noise allows is explained: what the other tracks show hints at "
+    "little of it. Train for longer ({steps}) or on more regions; more tracks of the biosample, or of the assay, help.",
     Fault.TOO_NARROW: "the spread is too narrow: take the intervals with care, and train on more regions.{refit}",
     Fault.TOO_WIDE: "the spread is too wide: the intervals are safe, but wider than need be. Training for longer "
     "({steps}) often narrows them; that of signal has a floor.",
@@ -113,6 +129,20 @@ def describe_suspect(suspect: Suspect) -> str:
     )
 
 
+def sum_up(grades: Sequence[Grade]) -> str:
+    """How many tracks are good, to be used with care, poor, and not judged, at least one."""
+    numbers = {grade: grades.count(grade) for grade in _GRADES}
+    return ", ".join(
+        f"{number} {'is' if number == 1 else 'are'} {_GRADES[grade]}" for grade, number in numbers.items() if number
+    )
+
+
+def explained_words(verdict: TrackVerdict) -> str:
+    """What share of what noise allows is explained."""
+    of_what = "of what noise allows" if verdict.quantity == "counts" else "of the signal"
+    return f"{100 * max(verdict.explained, 0):.0f} % {of_what} explained"
+
+
 def level_words(verdict: TrackVerdict) -> str:
     """How far the imputed mean is off: "right", "20 % too high", "too low by a factor of 2.1", "0.30 too high"."""
     if verdict.level in (Level.HIGH, Level.LOW):
@@ -150,4 +180,5 @@ def table_words(verdict: TrackVerdict) -> dict[str, str]:
         "spread": spread_words(verdict),
         "beats": standing_words(verdict),
         "intervals": intervals_words(verdict),
+        "grade": verdict.grade.value,
     }

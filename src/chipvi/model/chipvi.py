@@ -134,6 +134,8 @@ class ChipVI(
         self.is_trained_: bool
         self.history_: dict[str, pd.DataFrame] | None
         self.findings_: list[dict[str, Any]] = []  # plain values, for they are saved
+        self.seeds_: tuple[int, ...] = ()  # of each training
+        self.n_steps_ = 0  # of all of them
         self.reference_size_: ReferenceSize | None = None  # of a query
         self.module_options = ModuleOptions(
             n_latent=n_latent,
@@ -290,7 +292,7 @@ class ChipVI(
             Stop when the imputation loss on held-out regions no longer falls; the best weights are kept.
         seed
             Makes training reproducible: the first training starts from weights drawn with it. None draws a seed from
-            torch's own generator, which `scvi.settings.seed` sets.
+            torch's own generator, which `scvi.settings.seed` sets. It is kept in :attr:`seeds_` and saved.
         plan_kwargs
             Options of :class:`chipvi.train.PlanOptions`.
         checkpoint
@@ -465,6 +467,7 @@ class ChipVI(
         history = extend_history(self.history_ or {}, plan.history)
         findings = [*self.findings_, *(finding.plain() for finding in plan.findings)]
         self.module, self.history_, self.findings_, self.is_trained_ = module, history, findings, True
+        self.seeds_, self.n_steps_ = (*self.seeds_, options.seed), self.n_steps_ + plan.global_step
         self._split = split
 
     def _stand_in(self, plan: TrainingPlan) -> ChipVI:

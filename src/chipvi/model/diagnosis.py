@@ -41,14 +41,14 @@ class DiagnosisMixin(AffinityMixin):
         Each track is imputed without its own data, and compared with what was measured. Of more than 20,000 regions
         it takes blocks of neighbours from all over, always the same ones.
 
-        A verdict allows for what does not matter and for chance. The mean may be off by 10 %% (signal: a tenth of its
+        A verdict allows for what does not matter and for chance. The mean may be off by 10 % (signal: a tenth of its
         standard deviation), a bar of the PIT histogram by 0.25, coverage by 2 points, and each by three standard
         errors. These come from 30 stretches of regions, because neighbours are alike. A track is better or worse than
         something else if it is so in 22 of these stretches, too; than the average, if R2 or Pearson say so, by more
         than 0.01, and do not disagree. A track with fewer than 100 reads or 100 measured regions has "too few reads to
-        tell"; one that is not better than its marginal where neither another track of its biosample nor its assay in
-        another biosample was measured has "nothing to impute from"; a verdict "cannot be told" where three standard
-        errors are more than 50 %% of the mean, 0.75 of a bar or 10 points of coverage.
+        judge"; one that is not better than its marginal where neither another track of its biosample nor its assay in
+        another biosample was measured has "nothing to impute from"; a verdict "cannot be judged" where three standard
+        errors are more than 50 % of the mean, 0.75 of a bar or 10 points of coverage.
 
         Biosamples that seem swapped (predicted from another cell type than the replicates that share their name, such
         as `neuron_1` and `neuron_2`) or to be there twice are named: see :meth:`get_biosample_affinity`.

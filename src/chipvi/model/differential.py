@@ -66,9 +66,11 @@ class DifferentialMixin(RequestMixin):
         replicates differ by is in the spread. A change of most regions in one direction cannot be told from a
         difference of depth or enrichment, and is not seen.
 
-        **Without replicates** nothing tells a difference between conditions from one between any two biosamples. The
-        spread is then estimated as if most regions did not change, and those called stand out from the bulk; whether
-        another pair would show them remains open. A warning says so.
+        **Without replicates** of both groups nothing tells a difference between conditions from one between any two
+        biosamples: a single one may be unlike its fellows everywhere. The spread is then at least what it would be if
+        most regions did not change (an empirical null, with the median and the tail of the differences; Efron 2004),
+        and those called stand out from the bulk; whether other biosamples would show them remains open. Where neither
+        group has replicates this is a screen rather than a test, with normal tails. A warning says so.
 
         Parameters
         ----------
@@ -117,7 +119,7 @@ class DifferentialMixin(RequestMixin):
         Warns
         -----
         UserWarning
-            Where an assay has no replicates in either group.
+            Where a group is a single biosample in an assay.
 
         Examples
         --------
@@ -147,10 +149,12 @@ class DifferentialMixin(RequestMixin):
         groups = (_names(group1), None if group2 is None else _names(group2))
         asked = None if assay is None else _names(assay)
         contrasts = find_contrasts(source.var[key], data.tracks.assays, is_measured_t, groups, asked)
-        if alone := [one.assay for one in contrasts if not one.has_replicates]:
+        if alone := [one for one in contrasts if one.singles]:
+            singles = listed(dict.fromkeys(name for one in alone for name in one.singles))
             warnings.warn(
-                f"{listed(alone)}: neither group has replicates. Regions that are called differ more than most do; "
-                "whether other biosamples of the same kinds would differ there, these data cannot tell.",
+                f"{listed(one.assay for one in alone)}: no replicates of {singles}. Regions that are called differ "
+                "more than most do, and are few where most differ; whether other biosamples of the same kinds would "
+                "differ there, these data cannot tell.",
                 UserWarning,
                 stacklevel=levels_to_caller(),
             )

@@ -1,16 +1,10 @@
-"""Descriptions of parameters that many methods share, written once."""
+"""Descriptions of parameters that many methods share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from .. import _docstrings
 
-from docrep import DocstringProcessor
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-_DOCS = DocstringProcessor()
-_DOCS.params |= {
+_SHARED = {
     "adata": """adata
     Another AnnData with the same tracks; None: that of the model. Context is taken from the whole of it, whatever the
     indices.""",
@@ -28,10 +22,6 @@ _DOCS.params |= {
     "return_numpy": """return_numpy
     An array in place of a table.""",
 }
-_DOCS.params["asked"] = "\n".join(_DOCS.params[name] for name in ("adata", "indices", "tracks", "depth"))
+_SHARED["asked"] = "\n".join(_SHARED[name] for name in ("adata", "indices", "tracks", "depth"))
 
-
-def documented(function: F) -> F:
-    """Put the shared descriptions in the place of ``%(name)s`` in a docstring."""
-    function.__doc__ = _DOCS.dedent(function.__doc__)
-    return function
+documented = _docstrings.documented(_SHARED)

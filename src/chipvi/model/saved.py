@@ -57,7 +57,7 @@ class SavedModel:
     registry
         Where its data keep what, and what was found there, in the form of scvi-tools.
     attributes
-        Its state by name: all attributes that end in an underscore, such as `is_trained_`, `history_`, `findings_`.
+        Its state by name: all attributes that end in an underscore, such as `is_trained_`, `history_`, `seeds_`.
     weights
         Parameters and buffers of its module, by name.
     """
@@ -130,6 +130,9 @@ class SavedModel:
             isinstance(history, dict) and all(isinstance(table, pd.DataFrame) for table in history.values())
         ):
             raise ValueError("history_ must be a table per quantity")
+        seeds, n_steps = self.attributes.get("seeds_", ()), self.attributes.get("n_steps_", 0)
+        if not isinstance(seeds, tuple) or any(type(number) is not int for number in (*seeds, n_steps)):
+            raise ValueError("seeds_ and n_steps_ must be whole numbers")
         if not isinstance(findings, list):
             raise ValueError("findings_ must be a list")
         for finding in findings:

@@ -248,8 +248,8 @@ class CountView(View):
 
     @property
     def strength_ba(self) -> Tensor:
-        """Log mean rate."""
-        return self.level_ba
+        """Log standard deviation of the rate: of the mean rate, times what it varies by beyond Poisson noise."""
+        return self.level_ba - 0.5 * self.log_spread_ba
 
     @property
     def n_outputs(self) -> int:

@@ -13,7 +13,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from .._arguments import checked
-from ._style import BLUE, DARK, Finish, Path, Size, finished, finished_within, require_one_size, sized
+from ._style import BLUE, DARK, Finish, Path, Size, documented, finished, finished_within, require_one_size, sized
 
 _MOST_WITH_VALUES = 15  # biosamples; with more, numbers would be too small to read
 _COLOURS = LinearSegmentedColormap.from_list("affinity", ["white", BLUE, "#16304f"])
@@ -27,6 +27,7 @@ class Model(Protocol):
         """Weights, biosamples x biosamples."""
 
 
+@documented
 @checked
 def affinity(
     model_or_table: Model | pd.DataFrame,
@@ -48,14 +49,7 @@ def affinity(
     model_or_table
         A trained :class:`chipvi.ChipVI`, or what its `get_biosample_affinity` returns: weights from 0 to 1, with the
         same biosamples as rows and columns.
-    save
-        Path to write the figure to.
-    figsize
-        Width and height in inches; by default what the panels need.
-    title
-        Above the figure.
-    show
-        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
+    %(figure)s
     ax
         Axes to draw into; by default a figure is made.
 

@@ -14,13 +14,14 @@ from .._messages import counted
 from ..evaluate.diagnosis import Diagnosis
 from ..evaluate.verdicts import BAR, Level, Spread, TrackVerdict
 from ..evaluate.words import level_words, spread_words
-from ._style import BLUE, DARK, GREY, LIGHT, ORANGE, Finish, Path, Size, finished, fitting, sized, strip
+from ._style import BLUE, DARK, GREY, LIGHT, ORANGE, Finish, Path, Size, documented, finished, fitting, sized, strip
 
 _COLUMNS = 5
 _MOST = 2.5  # height from which on bars are cut off, so that the others can be read
 _LEAST = 1.6  # to which the axis reaches, so that what is flat looks flat
 
 
+@documented
 @checked
 def calibration(
     diagnosis: Diagnosis,
@@ -40,14 +41,7 @@ def calibration(
     ----------
     diagnosis
         Of :meth:`chipvi.ChipVI.diagnose`.
-    save
-        Path to write the figure to.
-    figsize
-        Width and height in inches; by default what the panels need.
-    title
-        Above the figure.
-    show
-        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
+    %(figure)s
 
     Returns
     -------

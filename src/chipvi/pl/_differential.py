@@ -15,7 +15,21 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from .. import _keys
 from .._arguments import checked, require_whole
 from .._messages import unknown
-from ._style import BLUE, DARK, GREY, LIGHT, ORANGE, Finish, Path, Size, finished, legend_above, sized, strip
+from ._style import (
+    BLUE,
+    DARK,
+    GREY,
+    LIGHT,
+    ORANGE,
+    Finish,
+    Path,
+    Size,
+    documented,
+    finished,
+    legend_above,
+    sized,
+    strip,
+)
 
 _MOST_POINTS = 20_000  # of each colour
 _COLUMNS = 3
@@ -24,6 +38,7 @@ _CALLED = "is_de_fdr_"
 _SMALLEST_P = 1e-300
 
 
+@documented
 @checked
 def volcano(
     table: pd.DataFrame,
@@ -38,14 +53,7 @@ def volcano(
     ----------
     table
         Of :meth:`chipvi.ChipVI.differential_signal`.
-    save
-        Path to write the figure to.
-    figsize
-        Width and height in inches; by default what the panels need.
-    title
-        Above the figure.
-    show
-        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
+    %(figure)s
 
     Returns
     -------
@@ -70,6 +78,7 @@ def volcano(
     return finished(figure, Finish(title, save, show))
 
 
+@documented
 @checked
 def ma(
     table: pd.DataFrame,
@@ -87,14 +96,7 @@ def ma(
     ----------
     table
         Of :meth:`chipvi.ChipVI.differential_signal`.
-    save
-        Path to write the figure to.
-    figsize
-        Width and height in inches; by default what the panels need.
-    title
-        Above the figure.
-    show
-        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
+    %(figure)s
 
     Returns
     -------
@@ -118,6 +120,7 @@ def ma(
     return finished(figure, Finish(title, save, show))
 
 
+@documented
 @checked
 def differential_loci(
     table: pd.DataFrame,
@@ -140,14 +143,7 @@ def differential_loci(
         Of :func:`chipvi.differential.merge_regions`, one at least.
     n_loci
         How many to draw at most.
-    save
-        Path to write the figure to.
-    figsize
-        Width and height in inches; by default what the panels need.
-    title
-        Above the figure.
-    show
-        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
+    %(figure)s
 
     Returns
     -------

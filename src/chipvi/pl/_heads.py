@@ -22,6 +22,7 @@ from ._style import (
     Finish,
     Path,
     Size,
+    documented,
     finished,
     legend_above,
     sized,
@@ -62,6 +63,7 @@ class Comparison(Protocol):
         """Held-out R2 by head, seed and step."""
 
 
+@documented
 @checked
 def heads(
     comparison: Comparison,
@@ -81,14 +83,7 @@ def heads(
     ----------
     comparison
         Of :func:`chipvi.compare_heads`.
-    save
-        Path to write the figure to.
-    figsize
-        Width and height in inches; by default what the panels need.
-    title
-        Above the figure.
-    show
-        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
+    %(figure)s
 
     Returns
     -------

@@ -9,12 +9,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .._arguments import checked
-from ._style import BLUE, DARK, GREY, LIGHT, WORST_R2, Finish, Path, Size, finished, legend_above, sized, strip
+from ._style import (
+    BLUE,
+    DARK,
+    GREY,
+    LIGHT,
+    WORST_R2,
+    Finish,
+    Path,
+    Size,
+    documented,
+    finished,
+    legend_above,
+    sized,
+    strip,
+)
 
 _SCORES = {"pearson": "Pearson", "r2": "R²"}
 _MEAN = "macro_mean"
 
 
+@documented
 @checked
 def quality(
     table: pd.DataFrame,
@@ -30,14 +45,7 @@ def quality(
     table
         A row per track, with `pearson` and `r2` of the imputation and, for the average of the other biosamples,
         `average_pearson` and `average_r2`. What is absent, or NaN, is not drawn; a row `macro_mean` is set apart.
-    save
-        Path to write the figure to.
-    figsize
-        Width and height in inches; by default what the panels need.
-    title
-        Above the figure.
-    show
-        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
+    %(figure)s
 
     Returns
     -------

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from .._arguments import checked
-from ._style import BLUE, DARK, GREY, ORANGE, Finish, Path, Size, finished, sized, strip
+from ._style import BLUE, DARK, GREY, ORANGE, Finish, Path, Size, documented, finished, sized, strip
 from ._tracks import _axis, _choose
 
 _KEY = "states"
@@ -30,6 +30,7 @@ class Model(Protocol):
     adata: AnnData
 
 
+@documented
 @checked
 def states(
     model_or_adata: Model | AnnData,
@@ -48,14 +49,7 @@ def states(
     region
         Stretch of the strip, such as ``"chr1:10,000-90,000"`` (bp, 0-based, half-open). By default the 400 neighbouring
         regions with the most states, and of these with the most changes of state.
-    save
-        Path to write the figure to.
-    figsize
-        Width and height in inches; by default what the panels need.
-    title
-        Above the figure.
-    show
-        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
+    %(figure)s
 
     Returns
     -------

@@ -13,6 +13,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
+from .._docstrings import documented as documented_with
 from .._files import written_whole
 from ..io.bigwigs.colors import assay_color
 
@@ -24,6 +25,19 @@ _LEGEND_WIDTH = 1.4  # inches of an entry
 
 Path = str | os.PathLike[str]
 Size = tuple[float, float]
+
+documented = documented_with(
+    {
+        "figure": """save
+    Path to write the figure to.
+figsize
+    Width and height in inches; by default what the panels need.
+title
+    Above the figure.
+show
+    Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell."""
+    }
+)
 
 
 def assay_colour(assay: str) -> str:

@@ -26,6 +26,7 @@ from ._style import (
     Path,
     Size,
     assay_colour,
+    documented,
     figure_of,
     finished,
     finished_within,
@@ -40,6 +41,7 @@ _GAP = 0.25  # between panels in given axes, in panels
 _HALF = 1.96  # standard deviations to either side, for 95 % of a normal distribution
 
 
+@documented
 @checked
 def tracks(
     adata: AnnData,
@@ -83,14 +85,7 @@ def tracks(
         Layer of `adata` that is 0 where counts are missing, if it has one of that name.
     signal_layer
         Layer of `adata` with arcsinh(-log10 p), NaN where missing, if it has one of that name.
-    save
-        Path to write the figure to.
-    figsize
-        Width and height in inches; by default what the panels need.
-    title
-        Above the figure.
-    show
-        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
+    %(figure)s
     ax
         Axes whose place the panels take, for pictures of several parts; by default a figure is made.
     gtf

@@ -13,7 +13,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from .._arguments import WrongArgument, checked
-from ._style import BLUE, DARK, GREEN, LIGHT, ORANGE, PURPLE, Finish, Path, Size, finished, fitting, sized, strip
+from ._style import (
+    BLUE,
+    DARK,
+    GREEN,
+    LIGHT,
+    ORANGE,
+    PURPLE,
+    Finish,
+    Path,
+    Size,
+    documented,
+    finished,
+    fitting,
+    sized,
+    strip,
+)
 
 if TYPE_CHECKING:
     from ..model.chipvi import ChipVI
@@ -50,6 +65,7 @@ _CURVES = {
 }
 
 
+@documented
 @checked
 def training(
     model_or_history: ChipVI | Mapping[str, pd.DataFrame],
@@ -69,14 +85,7 @@ def training(
     ----------
     model_or_history
         A trained :class:`chipvi.ChipVI`, or its `history`.
-    save
-        Path to write the figure to.
-    figsize
-        Width and height in inches; by default what the panels need.
-    title
-        Above the figure.
-    show
-        Open the figure by pyplot. A notebook shows what is returned, if it is the last value of a cell.
+    %(figure)s
 
     Returns
     -------

@@ -19,7 +19,7 @@ from .. import _keys, pl
 from .._arguments import checked
 from .._messages import counted
 from ..data.track_data import TrackData
-from ..evaluate.diagnosis import Diagnosis
+from ..evaluate.diagnosis import Diagnosis, order_by_grade
 from ..io.genomes import assembly_of
 from ..model.chipvi import ChipVI
 from ..pl._calibration import draw_calibration
@@ -99,27 +99,27 @@ def make_page(
     if find_library() is None:
         progress(f"No genome browser in the page: {LACKING}.")
     settings = settings or {}
-    n_steps, is_exact = _count_steps(model, settings)
-    assessments = [words.assess(verdict) for verdict in diagnosis.verdicts]
-    order = words.order_by_grade(diagnosis.table, assessments)
+    order = order_by_grade(diagnosis.table, diagnosis.verdicts)
     names = _row_names(diagnosis.table)
     content = {
         "title": words.name_data(name, data.tracks),
         "version": version("chipvi"),
         "today": date.today().isoformat(),
-        "summary": words.sum_up(diagnosis.table, assessments),
+        "summary": words.summarise(diagnosis),
         "warnings": words.warn(
             tracks,
             list(data.tracks.assays),
             list(zip(map(str, diagnosis.table.index), diagnosis.verdicts, strict=True)),
             data.n_regions,
-            n_steps,
+            model.n_steps_,
             where is not None,
         ),
         "overview": _overview(model, data, tracks),
-        "training": _training(model, f"{n_steps:,}" if is_exact else f"at least {n_steps:,}", settings),
+        "training": _training(model, settings),
         "quality": _quality(diagnosis, order),
-        "rows": [(names[i], diagnosis.table.iloc[i], assessments[i]) for i in order],
+        "rows": [
+            (names[i], diagnosis.table.iloc[i], (one := diagnosis.verdicts[i]).grade, words.assess(one)) for i in order
+        ],
         "judged": {"n_regions": len(rows), "where": where or "regions that the model may have been trained on"},
         "loci": drawn,
         "browser": browser,
@@ -171,16 +171,7 @@ def _overview(model: ChipVI, data: TrackData, tracks: Sequence[Any]) -> dict[str
     }
 
 
-def _count_steps(model: ChipVI, settings: Mapping[str, Any]) -> tuple[int, bool]:
-    """Steps of training, and whether there were no more: the history ends with the last step that was logged."""
-    if "steps" in settings and not settings.get("early_stopping"):
-        return int(settings["steps"]), True
-    history = model.history or {}  # a step is logged before it is made, and validation after
-    ends = [int(table.index[-1]) + (not name.startswith("validation_")) for name, table in history.items()]
-    return max(ends, default=0), False
-
-
-def _training(model: ChipVI, steps: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _training(model: ChipVI, settings: Mapping[str, Any]) -> dict[str, Any]:
     options = {name: value for name, value in asdict(model.module_options).items() if value is not None}
     setup = {name: value for name, value in model.registry_["setup_args"].items() if value is not None}
     # what the model itself knows wins over what it was asked for
@@ -198,8 +189,8 @@ def _training(model: ChipVI, steps: str, settings: Mapping[str, Any]) -> dict[st
             lambda figsize: pl.training(model, figsize=figsize), lambda wide: 2.9 * len(wide.axes), alt, caption
         )
     return {
-        "steps": steps,
-        "seed": settings.get("seed", "not recorded"),
+        "steps": f"{model.n_steps_:,}" if model.n_steps_ else "none recorded",
+        "seed": ", then ".join(map(str, model.seeds_)) or "none recorded",
         "settings": [(name.replace("_", " "), value) for name, value in shown.items()],
         "advice": model.advice,
         "picture": picture,

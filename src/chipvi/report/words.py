@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 import pandas as pd
 
 from .._messages import counted, listed
 from ..data.tracks import Tracks
+from ..evaluate.diagnosis import Diagnosis
 from ..evaluate.verdicts import Intervals, Level, Spread, Standing, TrackVerdict
-from ..evaluate.words import intervals_words, level_words, standing_words
+from ..evaluate.words import intervals_words, level_words, standing_words, sum_up
 from .overview import Kind, Track
 
 _FEWEST_REGIONS = 5_000
 _FEWEST_STEPS = 1_000
 _ODD_DEPTH = 5.0  # factor to the median depth of the tracks
 _SHALLOW = 0.1  # reads per region
-_ENOUGH, _LITTLE = 0.5, 0.1  # of the R2 that noise allows: from here on good, and below poor
-
-
-class Grade(Enum):
-    """What the imputation of a track is good for, from worst to best; the page shows the value."""
-
-    POOR = "poor"
-    CARE = "with care"
-    GOOD = "good"
-    UNKNOWN = "not judged"
-
 
 _STANDINGS = {
     Standing.BEATS_BOTH: "Better than the average of the other biosamples.",
@@ -59,41 +47,20 @@ _HEADS = {
 }
 
 
-@dataclass(frozen=True)
-class Assessment:
-    """A track in words: its grade, and sentences."""
-
-    grade: Grade
-    text: str
-
-
-def assess(verdict: TrackVerdict) -> Assessment:
-    """Put a verdict of :meth:`chipvi.ChipVI.diagnose` into words."""
+def assess(verdict: TrackVerdict) -> str:
+    """Put a verdict of :meth:`chipvi.ChipVI.diagnose` into sentences."""
     if not verdict.is_judged:
-        return Assessment(Grade.UNKNOWN, f"{standing_words(verdict).capitalize()}.")
-    remarks = [*_level(verdict), *_spread(verdict)]
-    explained = _explained(verdict)
-    text = " ".join(
-        [_STANDINGS[verdict.standing], *explained, *(remarks or ["Level, spread and intervals are right."])]
-    )
-    if verdict.standing.is_worse or verdict.standing.is_unlearnt or verdict.explained < _LITTLE:
-        return Assessment(Grade.POOR, text)
-    is_good = verdict.standing.is_best and not explained and _is_safe(verdict)
-    return Assessment(Grade.GOOD if is_good else Grade.CARE, text)
-
-
-def _is_safe(verdict: TrackVerdict) -> bool:
-    """Whether level and intervals claim no more than they hold: intervals may be wider than need be."""
-    is_covered = verdict.intervals is not Intervals.OFF or verdict.coverage >= verdict.expected_coverage
-    return verdict.level is Level.RIGHT and verdict.spread in (Spread.RIGHT, Spread.WIDE) and is_covered
+        return f"{standing_words(verdict).capitalize()}."
+    remarks = [*_level(verdict), *_spread(verdict)] or ["Level, spread and intervals are right."]
+    return " ".join([_STANDINGS[verdict.standing], *_explained(verdict), *remarks])
 
 
 def _explained(verdict: TrackVerdict) -> list[str]:
     """A sentence where R2 is far from what noise allows."""
-    if not verdict.explained < _ENOUGH:
+    if not verdict.explains_little:
         return []
     of_what = "that are more than the noise of reads" if verdict.quantity == "counts" else "of the p-values"
-    return [f"It explains {max(verdict.explained, 0):.0%} of the ups and downs {of_what}."]
+    return [f"It explains {100 * max(verdict.explained, 0):.0f} % of the ups and downs {of_what}."]
 
 
 def _level(verdict: TrackVerdict) -> list[str]:
@@ -111,32 +78,16 @@ def _spread(verdict: TrackVerdict) -> list[str]:
     return remarks
 
 
-def order_by_grade(table: pd.DataFrame, assessments: Sequence[Assessment]) -> list[int]:
-    """Rows from poor to good, within a grade by R2."""
-    grades = list(Grade)
-    return [int(i) for i in np.lexsort([table["r2"], [grades.index(one.grade) for one in assessments]])]
-
-
-def sum_up(table: pd.DataFrame, assessments: Sequence[Assessment]) -> str:
+def summarise(diagnosis: Diagnosis) -> str:
     """The quality of all tracks in a sentence or two."""
-    number = {grade: sum(one.grade is grade for one in assessments) for grade in Grade}
+    table = diagnosis.table
     all_of_them = (
-        counted(len(assessments), "judged track")
+        counted(len(table), "judged track")
         if table["quantity"].nunique() < 2
-        else f"{counted(len(assessments), 'check')}, of counts and of p-values,"
+        else f"{counted(len(table), 'check')}, of counts and of p-values,"
     )
-    parts = [
-        f"{number[grade]} {'is' if number[grade] == 1 else 'are'} {words}"
-        for grade, words in (
-            (Grade.GOOD, "good"),
-            (Grade.CARE, "to be used with care"),
-            (Grade.POOR, "poor"),
-            (Grade.UNKNOWN, "not judged, for lack of data"),
-        )
-        if number[grade]
-    ]
-    median = f"The median is R² {_median(table['r2'])}, Pearson {_median(table['pearson'])}."
-    return f"Of {all_of_them} {', '.join(parts)}. {median}"
+    grades = sum_up([verdict.grade for verdict in diagnosis.verdicts])
+    return f"Of {all_of_them} {grades}. The median is R² {_median(table['r2'])}, Pearson {_median(table['pearson'])}."
 
 
 def name_data(name: str | None, tracks: Tracks) -> str:
