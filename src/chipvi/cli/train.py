@@ -60,6 +60,10 @@ class Training:
     ] = None
     seed: Seed = 0
     head: Annotated[str, typer.Option(help="Count head.")] = "mean_dispersion"
+    chromosomes: Annotated[
+        str | None,
+        typer.Option(help="To learn from, names or patterns by commas; no others are read. By default all."),
+    ] = None
     early_stopping: Annotated[
         bool, typer.Option("--early-stopping", help="Stop when the loss on held-out regions no longer falls.")
     ] = False
@@ -291,7 +295,7 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     if training.head not in COUNT_HEADS:
         raise ValueError(unknown("head", training.head, list(COUNT_HEADS), "chipvi.nn.COUNT_HEADS"))
     require_accelerator(training.accelerator)
-    adata = open_anndata(path)
+    adata = open_anndata(path, training.chromosomes)
     keys, found = find_keys(names_of_layers(adata), adata.var, {k: v for k, v in given.items() if k not in named})
     size = training.validation_size
     if size is None:
