@@ -53,7 +53,7 @@ class Prior:
 _NO_SLOPE = (0.0, 0.0)
 # How far to follow the average depends on how strong a biosample's tracks are, and on the assay: strong ones have more
 # signal than noise that biosamples can share.
-_WEIGHT = Prior(0.25, biosample_slope=(0.5, 0.5), assay_slope=(0.5, 0.2), assay=0.2, biosample=0.1, cell=0.15)
+_WEIGHT = Prior(0.25, biosample_slope=(0.5, 0.5), assay_slope=(0.25, 0.3), assay=0.2, biosample=0.1, cell=0.15)
 # A track is as strong as the others of its biosample, give or take half of that.
 _LOG_AMPLITUDE = Prior(0.1, biosample_slope=(1.0, 0.5), assay_slope=_NO_SLOPE, assay=0.05, biosample=0.05, cell=0.15)
 # Errors are about as large as in trials, but each track may surprise.
