@@ -69,7 +69,7 @@ _HELD_OUT = 0.1
 
 
 def default_steps(n_regions: int, batch_size: int = 512, n_devices: int = 1) -> int:
-    """Minibatches of each device if nobody says how many: 3,000, or one pass of all together if that is more."""
+    """Minibatches of each device where no number is given: 3,000, or one pass of all together if that is more."""
     return max(_STEPS, -(-n_regions // (batch_size * n_devices)))
 
 

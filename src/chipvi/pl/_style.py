@@ -60,7 +60,7 @@ def strip(ax: Axes) -> None:
 
 
 def legend_above(figure: Figure, handles: Iterable[Artist]) -> None:
-    """One legend for all panels, above them, in as many lines as the width of the figure asks for."""
+    """One legend for all panels, above them, in as many lines as the width of the figure needs."""
     handles = list(handles)
     n_columns = max(1, min(len(handles), int(figure.get_figwidth() / _LEGEND_WIDTH)))
     figure.legend(handles=handles, loc="outside upper center", ncols=n_columns, frameon=False, fontsize=8)
