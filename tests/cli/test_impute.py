@@ -210,10 +210,10 @@ def test_overlapping_regions_are_refused_for_bigwig_files_before_anything_is_imp
 
 
 def test_a_dry_run_tells_and_writes_nothing(folder, tmp_path):
-    options = ["--bigwig", tmp_path / "bw", "--regions", "chr1", "--dry-run"]
+    options = ["--bigwig", tmp_path / "bw", "--chromosomes", "chr1,chr[34]", "--dry-run"]
     result = call("impute", folder / "model", "-o", tmp_path / "out.h5ad", *options)
     assert result.exit_code == 0, result.output
-    assert "Would impute 80 regions x " in result.stdout and UNSEEN in result.stdout
+    assert "Would impute 240 regions x " in result.stdout and UNSEEN in result.stdout
     assert result.stdout.count("Would write: ") == 2
     assert not list(tmp_path.iterdir())
 
@@ -288,6 +288,8 @@ def test_data_that_lack_a_track_are_refused_by_its_name(folder, tmp_path):
         (["--regions", "chr1:5"], "must be a BED file, or a place such as"),
         (["--regions", "chr1:0-5"], "a place counts from 1"),
         (["--regions", "peaks.bed"], "there is no peaks.bed."),
+        (["--chromosomes", "chr9"], "'chr9' matches no whole name of the genome"),
+        (["--chromosomes", "chr1", "--regions", "chr1"], "--regions and --chromosomes both say where to impute"),
         (["--level", "95"], "level must be between 0 and 1"),
         (["--genome", "hg19"], "--genome is for bigWig files"),
         (["--data", "none.h5ad"], "there is no none.h5ad."),

@@ -162,6 +162,25 @@ def test_zarr_and_data_of_signal_alone_train(tmp_path):
 # settings
 
 
+def test_of_chromosomes_that_are_named_the_model_is_that_of_data_without_the_others(tmp_path):
+    adata, steps = make_data(), ["--steps", 3]
+    chosen_r = adata.obs["chrom"].isin(["chr1", "chr3"]).to_numpy()
+    adata[chosen_r].write_h5ad(tmp_path / "part.h5ad")
+    adata.X[~chosen_r] = -1  # no counts: whoever reads them fails
+    adata.layers["observed"][~chosen_r] = 1
+    adata.write_h5ad(tmp_path / "whole.h5ad")
+    assert one_line(call("train", tmp_path / "whole.h5ad", "-o", tmp_path / "none", *steps))
+    few = ["--chromosomes", "chr3,1", *steps]
+    for name, options in (("part", steps), ("whole", few)):
+        assert call("train", tmp_path / f"{name}.h5ad", "-o", tmp_path / name, *options).exit_code == 0
+    part = weights(tmp_path / "part", tmp_path / "part.h5ad")
+    assert_same_weights(part, weights(tmp_path / "whole", tmp_path / "part.h5ad"))
+    assert tomllib.loads((tmp_path / "whole" / "settings.toml").read_text())["chromosomes"] == "chr3,1"
+    result = call("impute", tmp_path / "whole", "-o", tmp_path / "imputed.h5ad")  # of its own data as well
+    assert result.exit_code == 0, result.output
+    assert list(anndata.read_h5ad(tmp_path / "imputed.h5ad").obs_names) == list(adata.obs_names[chosen_r])
+
+
 def test_flags_win_over_the_config_and_the_config_over_defaults(data, tmp_path):
     config = tmp_path / "mine.toml"
     config.write_text("steps = 7\nseed = 5\nvalidation_size = 0.2\nearly-stopping = true\n")

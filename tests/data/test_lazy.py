@@ -115,6 +115,27 @@ def rows_read(reads, label="adata.X"):
     return sorted({row for name, start, stop in reads if name == label for row in range(start, stop)})
 
 
+@pytest.mark.parametrize("store", [as_zarr, as_h5ad, sparse], ids=lambda store: store.__name__)
+@pytest.mark.parametrize("limit", [0, 2**29], ids=["large", "small"])
+def test_chromosomes_that_are_named_are_read_into_memory_and_no_others(kit, tmp_path, monkeypatch, store, limit):
+    whole = kit.data()
+    chromosomes = list(dict.fromkeys(whole.obs["chrom"]))
+    chosen_r = whole.obs["chrom"].isin([chromosomes[0], chromosomes[2]]).to_numpy()
+    expected = whole[chosen_r].copy()
+    path = store(whole, tmp_path)
+    path = tmp_path / "data.h5ad" if store is sparse else path
+    monkeypatch.setattr(inputs, "_IN_MEMORY", limit)
+    found = open_anndata(path, f"{chromosomes[2]}, {chromosomes[0]}")
+    pd.testing.assert_frame_equal(found.obs, expected.obs, check_categorical=False)
+    assert sp.issparse(found.X) == (store is sparse)
+    np.testing.assert_array_equal(found.X.toarray() if store is sparse else found.X, expected.X)
+    assert set(found.layers) == set(expected.layers)
+    for name in expected.layers:
+        np.testing.assert_array_equal(found.layers[name], expected.layers[name])
+    with pytest.raises(ValueError, match="matches no whole name"):
+        open_anndata(path, "chr99")
+
+
 def test_a_file_is_surveyed_once_and_minibatches_read_blocks_with_their_halo(kit, tmp_path, reads, monkeypatch):
     surveys = []
     monkeypatch.setattr(check, "survey", lambda *matrices: surveys.append(1) or survey(*matrices))

@@ -13,7 +13,7 @@ from ..data.splits import draw_blocks
 from ..data.track_data import TrackData, ViewKind
 from ..module.inputs import Visible
 from ..module.vae import ChipVAE
-from ..nn import TREE_DEPTH, TreeSum
+from ..nn import N_SPLITS, TREE_DEPTH, TreeSum
 
 _MOST_TARGETS = 64  # tracks: of more, boosting would take longer than training
 _MANY_REGIONS = 10_000  # of fewer, leaves reach across sharp peaks
@@ -123,17 +123,16 @@ def _sum_of(
     model: HistGradientBoostingRegressor, feature_rf: np.ndarray, feature_f: np.ndarray, track: int, view: int
 ) -> TreeSum:
     """What was learnt from these features, as numbers: an estimator of scikit-learn can only be pickled."""
-    n_splits = 2**TREE_DEPTH - 1
-    feature_jk = np.full((_N_TREES, n_splits), feature_f[0])
-    threshold_jk = np.full((_N_TREES, n_splits), np.inf, dtype=np.float32)
-    missing_left_jk = np.ones((_N_TREES, n_splits), dtype=bool)
-    leaf_jl = np.zeros((_N_TREES, n_splits + 1), dtype=np.float32)
+    feature_jk = np.full((_N_TREES, N_SPLITS), feature_f[0])
+    threshold_jk = np.full((_N_TREES, N_SPLITS), np.inf, dtype=np.float32)
+    missing_left_jk = np.ones((_N_TREES, N_SPLITS), dtype=bool)
+    leaf_jl = np.zeros((_N_TREES, N_SPLITS + 1), dtype=np.float32)
 
     def copy(nodes: np.ndarray, node: int, j: int, place: int) -> None:
         """Copy a node and what is below it; a leaf that comes early is repeated."""
         is_leaf = bool(nodes[node]["is_leaf"])
-        if place >= n_splits:
-            leaf_jl[j, place - n_splits] = nodes[node]["value"]
+        if place >= N_SPLITS:
+            leaf_jl[j, place - N_SPLITS] = nodes[node]["value"]
             return
         if not is_leaf:
             feature_jk[j, place] = feature_f[nodes[node]["feature_idx"]]

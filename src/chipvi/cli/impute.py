@@ -59,6 +59,9 @@ class Options:
     regions: Annotated[
         str | None, typer.Option(help="chr1:1,001-2,000 as in a browser, or a BED file; by default all.")
     ] = None
+    chromosomes: Annotated[
+        str | None, typer.Option(help="Instead of --regions: names or patterns by commas, chr21 or chr[0-9]+.")
+    ] = None
     depth: Annotated[float | None, typer.Option(help="Reads to impute at; by default each track's own.", min=1)] = None
     level: Annotated[float, typer.Option(help="Probability of the interval.")] = 0.95
     intervals: Annotated[bool, typer.Option(help="Intervals as well.")] = True
@@ -99,7 +102,7 @@ def _impute(options: Options, shard: tuple[int, int] | None, console: Console) -
     for line in lines:
         print_line(line, console)
     targets = _default_targets(model) if options.tracks is None else find_tracks(options.tracks, model)
-    rows = None if options.regions is None else find_regions(options.regions, model.adata.obs)
+    rows = _find_rows(options, model.adata.obs)
     if options.bigwig is not None or options.chromhmm is not None:
         _require_places(model.adata.obs)
         refuse_overlaps(model.adata.obs if rows is None else model.adata.obs.iloc[rows])
@@ -125,6 +128,17 @@ def _impute(options: Options, shard: tuple[int, int] | None, console: Console) -
         )
         with quiet_lightning():
             _write(model, work, shard, options, console)
+
+
+def _find_rows(options: Options, obs: pd.DataFrame) -> np.ndarray | None:
+    """Rows of the regions that are asked for; None for all."""
+    from ..io.inputs import find_chromosomes
+
+    if options.regions is not None and options.chromosomes is not None:
+        raise ValueError("--regions and --chromosomes both say where to impute; give one of them.")
+    if options.chromosomes is not None:
+        return find_chromosomes(obs, options.chromosomes)
+    return None if options.regions is None else find_regions(options.regions, obs)
 
 
 def _asked(options: Options) -> list[Path]:

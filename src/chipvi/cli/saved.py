@@ -73,7 +73,7 @@ def load_saved(saved: Saved, adata: AnnData | None, accelerator: str) -> ChipVI:
             adata = adata[:, saved.tracks].to_memory()
         return _load(saved.folder, adata, accelerator)
     path = _find_data(saved)
-    model = _load(saved.folder, open_anndata(path), accelerator)
+    model = _load(saved.folder, open_anndata(path, saved.settings.get("chromosomes")), accelerator)
     if saved.made is not None and not saved.made.is_of(model.data):
         raise ValueError(
             f"{path} is not what the model was trained on any more: its regions, reads or signal changed. To use it "

@@ -64,7 +64,8 @@ class Made:
     def is_of(self, data: TrackData) -> bool:
         """Whether it was made of these data, which are read for it only where the file has changed or is another."""
         path = Path(self.data)
-        is_untouched = not data.in_memory and path.exists() and self.stamp == stamp_of(path)
+        is_all = data.n_regions == self.regions  # and not some chromosomes of the file, or more than were trained on
+        is_untouched = is_all and not data.in_memory and path.exists() and self.stamp == stamp_of(path)
         return is_untouched or self.fingerprint == fingerprint(data)
 
 

@@ -60,6 +60,10 @@ class Training:
     ] = None
     seed: Seed = 0
     head: Annotated[str, typer.Option(help="Count head.")] = "mean_dispersion"
+    chromosomes: Annotated[
+        str | None,
+        typer.Option(help="To learn from, names or patterns by commas; no others are read. By default all."),
+    ] = None
     early_stopping: Annotated[
         bool, typer.Option("--early-stopping", help="Stop when the loss on held-out regions no longer falls.")
     ] = False
@@ -283,7 +287,7 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     from ..data.splits import split_regions
     from ..data.track_data import names_of_layers
     from ..io.inputs import open_anndata
-    from ..model.chipvi import default_steps
+    from ..model.chipvi import default_batch_size, default_steps
     from ..nn import COUNT_HEADS
 
     named = GIVEN.options()
@@ -291,13 +295,14 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     if training.head not in COUNT_HEADS:
         raise ValueError(unknown("head", training.head, list(COUNT_HEADS), "chipvi.nn.COUNT_HEADS"))
     require_accelerator(training.accelerator)
-    adata = open_anndata(path)
+    adata = open_anndata(path, training.chromosomes)
     keys, found = find_keys(names_of_layers(adata), adata.var, {k: v for k, v in given.items() if k not in named})
     size = training.validation_size
     if size is None:
         size = 0.1 if training.early_stopping else 0.0
     split = split_regions(find_segments(adata.obs, keys.segment_key), None, size, np.random.default_rng(training.seed))
-    steps = training.steps or default_steps(len(split.train), n_devices=training.devices * training.nodes)
+    n_regions, n_devices = len(split.train), training.devices * training.nodes
+    steps = training.steps or default_steps(n_regions, default_batch_size(n_regions, adata.n_vars), n_devices)
     training = replace(training, validation_size=size, steps=steps)
     return Plan(path, adata, keys, found, training)
 

@@ -12,12 +12,15 @@ import h5py
 import numcodecs.registry
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import zarr
 from anndata import AnnData
 from anndata.io import read_elem, sparse_dataset
 
 from .. import _keys
-from ..data.annotation import number_rows, without_matrices
+from ..data.annotation import number_rows, take_rows, without_matrices
+from ..data.track_data import names_of_layers
+from .contigs import choose_chromosomes
 from .text import as_whole, is_header, read_rows
 
 _READERS = {".h5ad": anndata.read_h5ad, ".zarr": anndata.read_zarr}
@@ -51,7 +54,7 @@ def read_anndata(path: Path) -> AnnData:
     return _opened(path, lambda path: _READERS[path.suffix](path))
 
 
-def open_anndata(path: Path) -> AnnData:
+def open_anndata(path: Path, chromosomes: str | None = None) -> AnnData:
     """Open an AnnData: regions and tracks are read, and matrices when their rows are asked for, if they are large.
 
     Of the rest only `uns` is read. Regions that the file only numbers have no names of their own, and numbers as index.
@@ -61,13 +64,59 @@ def open_anndata(path: Path) -> AnnData:
     ----------
     path
         File that ends in .h5ad, or folder that ends in .zarr.
+    chromosomes
+        Names or patterns by commas, as for :func:`chipvi.io.contigs.choose_chromosomes`. Their regions are read into
+        memory, in the type that the file has, and no others. None: all regions.
 
     Raises
     ------
     ValueError
-        As :func:`read_anndata`.
+        As :func:`read_anndata`, and for chromosomes that the data do not have.
     """
-    return _opened(path, _open_lazily)
+    adata = _opened(path, _open_lazily)
+    if chromosomes is None:
+        return adata
+    rows = find_chromosomes(adata.obs, chromosomes)
+    return _opened(path, lambda _: _take(adata, rows))
+
+
+def find_chromosomes(obs: pd.DataFrame, chromosomes: str) -> np.ndarray:
+    """Rows of the regions on some chromosomes.
+
+    Parameters
+    ----------
+    obs
+        Regions.
+    chromosomes
+        As for :func:`open_anndata`.
+
+    Raises
+    ------
+    ValueError
+        If the regions have no chromosomes, or a name or pattern matches none of them.
+    """
+    if _keys.CHROM not in obs:
+        raise ValueError("chromosomes need the column chrom of obs, which the data do not have.")
+    code_r, names = pd.factorize(obs[_keys.CHROM])
+    known = list(map(str, names))
+    chosen = set(choose_chromosomes(known, chromosomes))
+    return np.flatnonzero(np.array([name in chosen for name in known])[code_r])
+
+
+def _take(adata: AnnData, rows: np.ndarray) -> AnnData:
+    """Some regions, ascending, in memory."""
+    runs = [slice(run[0], run[-1] + 1) for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)]
+
+    def read(matrix: Any) -> Any:
+        parts = [matrix[run] for run in runs]
+        return sp.vstack(parts, format="csr") if sp.issparse(parts[0]) else np.concatenate(parts)
+
+    part = without_matrices(take_rows(adata.obs, rows), adata.var, adata.uns)
+    for name in names_of_layers(adata):
+        part.layers[name] = read(adata.layers[name])
+    if adata.X is not None:
+        part.X = read(adata.X)
+    return part
 
 
 def _opened(path: Path, read: Callable[[Path], AnnData]) -> AnnData:

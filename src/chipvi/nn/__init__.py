@@ -16,10 +16,11 @@ from ._heads import (
     make_count_head,
 )
 from ._offsets import log_ratio, log_update
-from ._trees import TREE_DEPTH, BoostedTrees, TreeSum
+from ._trees import N_SPLITS, TREE_DEPTH, BoostedTrees, TreeSum
 
 __all__ = [
     "COUNT_HEADS",
+    "N_SPLITS",
     "TREE_DEPTH",
     "BiosampleAffinity",
     "BiosampleEmbedding",

@@ -31,9 +31,10 @@ def window_means(
     tracks). A window without any takes the mean of the next wider one; where there is none at all it is 0.
     """
     running_lt, running_width_l1 = _running_sum(total_lt), _running_sum(width_l[:, None])
-    has_any_t = present_lt.any(dim=0)
+    is_there_lt = present_lt.view(torch.uint8)  # of which torch takes extremes faster than any and all of bool
+    has_any_t, has_all_t = is_there_lt.amax(dim=0).bool(), is_there_lt.amin(dim=0).bool()
     # most tracks are there in all rows or in none, and then the sum of the widths is that of the windows
-    gap_t = (has_any_t & ~present_lt.all(dim=0)).nonzero()[:, 0]
+    gap_t = (has_any_t & ~has_all_t).nonzero()[:, 0]
     running_present_lt = _running_sum(present_lt[:, gap_t] * width_l[:, None])
     n_regions, n_windows = low_rs.shape
     has_any_rt = has_any_t.repeat(n_regions, 1)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-TREE_DEPTH = 4  # of every tree: 15 splits, 16 leaves
-_N_SPLITS, _N_LEAVES = 2**TREE_DEPTH - 1, 2**TREE_DEPTH
+TREE_DEPTH = 4
+N_SPLITS, N_LEAVES = 2**TREE_DEPTH - 1, 2**TREE_DEPTH  # of every tree
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +43,18 @@ class TreeSum:
     needs_f: np.ndarray
 
 
+_KEPT = {  # buffers: the field of a TreeSum that each holds of all sums, and its type
+    "track_n": ("track", torch.int64),
+    "view_n": ("view", torch.int64),
+    "base_n": ("base", torch.float64),
+    "feature_njk": ("feature_jk", torch.int64),
+    "threshold_njk": ("threshold_jk", torch.float32),
+    "missing_left_njk": ("missing_left_jk", torch.bool),
+    "leaf_njl": ("leaf_jl", torch.float32),
+    "needs_nf": ("needs_f", torch.bool),
+}
+
+
 class BoostedTrees(nn.Module):
     """Sums of boosted trees, one for each view of a track that has any (n); none at first.
 
@@ -71,24 +82,11 @@ class BoostedTrees(nn.Module):
         """Have no trees."""
         self.set([])
 
-    @torch.no_grad()
     def set(self, sums: Sequence[TreeSum]) -> None:
         """Have these trees, and no other."""
-        device = self.track_n.device if hasattr(self, "track_n") else None
-        n_trees = len(sums[0].feature_jk) if sums else 0
-
-        def keep(name: str, values: list[Any], shape: tuple[int, ...], dtype: torch.dtype) -> None:
-            array = np.array(values).reshape(len(sums), *shape)
-            self.register_buffer(name, torch.tensor(array, dtype=dtype, device=device))
-
-        keep("track_n", [one.track for one in sums], (), torch.int64)
-        keep("view_n", [one.view for one in sums], (), torch.int64)
-        keep("base_n", [one.base for one in sums], (), torch.float64)
-        keep("feature_njk", [one.feature_jk for one in sums], (n_trees, _N_SPLITS), torch.int64)
-        keep("threshold_njk", [one.threshold_jk for one in sums], (n_trees, _N_SPLITS), torch.float32)
-        keep("missing_left_njk", [one.missing_left_jk for one in sums], (n_trees, _N_SPLITS), torch.bool)
-        keep("leaf_njl", [one.leaf_jl for one in sums], (n_trees, _N_LEAVES), torch.float32)
-        keep("needs_nf", [one.needs_f for one in sums], (self._n_features,), torch.bool)
+        shapes = self._shapes(len(sums), len(sums[0].feature_jk) if sums else 0)
+        arrays = {name: np.array([getattr(one, field) for one in sums]) for name, (field, _) in _KEPT.items()}
+        self.take({name: torch.from_numpy(arrays[name].reshape(shapes[name])).to(_KEPT[name][1]) for name in _KEPT})
 
     def find(self, track: int, view: int) -> int | None:
         """Position of the trees of a view of a track; None where there are none."""
@@ -126,7 +124,7 @@ class BoostedTrees(nn.Module):
         from_right_jr = path[0]
         for went_left_jr in path[1:]:
             from_right_jr = 2 * from_right_jr + went_left_jr
-        last_j1 = torch.arange(_N_LEAVES - 1, self.leaf_njl[n].numel(), _N_LEAVES, device=feature_fr.device)[:, None]
+        last_j1 = torch.arange(N_LEAVES - 1, self.leaf_njl[n].numel(), N_LEAVES, device=feature_fr.device)[:, None]
         leaf_jr = last_j1 - from_right_jr.long()
         value_jr = self.leaf_njl[n].flatten().index_select(0, leaf_jr.flatten()).view_as(leaf_jr)
         return self.base_n[n] + value_jr.sum(dim=0, dtype=torch.float64)
@@ -147,17 +145,21 @@ class BoostedTrees(nn.Module):
         ValueError
             If they do not fit each other, or look at features that there are not.
         """
-        n, j = buffers["feature_njk"].shape[:2]
-        shapes = {
+        for name, shape in self._shapes(*buffers["feature_njk"].shape[:2]).items():
+            if tuple(buffers[name].shape) != shape or buffers[name].dtype != _KEPT[name][1]:
+                raise ValueError(f"trees.{name} is not of the shape {shape} and the type of its kind")
+        feature_njk = buffers["feature_njk"]
+        if len(feature_njk) and not 0 <= int(feature_njk.min()) <= int(feature_njk.max()) < self._n_features:
+            raise ValueError(f"the trees look at other features than the {self._n_features} there are")
+        device = getattr(self, "track_n", buffers["track_n"]).device  # before the first trees there is none
+        for name in _KEPT:
+            self.register_buffer(name, buffers[name].to(device, copy=True))
+
+    def _shapes(self, n: int, j: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of the buffers for so many sums of so many trees."""
+        return {
             **dict.fromkeys(("track_n", "view_n", "base_n"), (n,)),
-            **dict.fromkeys(("feature_njk", "threshold_njk", "missing_left_njk"), (n, j, _N_SPLITS)),
-            "leaf_njl": (n, j, _N_LEAVES),
+            **dict.fromkeys(("feature_njk", "threshold_njk", "missing_left_njk"), (n, j, N_SPLITS)),
+            "leaf_njl": (n, j, N_LEAVES),
             "needs_nf": (n, self._n_features),
         }
-        for name, shape in shapes.items():
-            if tuple(buffers[name].shape) != shape or buffers[name].dtype != getattr(self, name).dtype:
-                raise ValueError(f"trees.{name} is not of the shape {shape} and the type of its kind")
-        if n and not 0 <= int(buffers["feature_njk"].min()) <= int(buffers["feature_njk"].max()) < self._n_features:
-            raise ValueError(f"the trees look at other features than the {self._n_features} there are")
-        for name in shapes:
-            self.register_buffer(name, buffers[name].to(self.track_n.device, copy=True))

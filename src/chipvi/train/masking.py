@@ -12,6 +12,7 @@ from ..data.minibatch import Minibatch, ViewRows
 from ..data.track_data import ViewKind
 from ..module.inputs import NO_ASSAY, Example, Queries, Truth, Visible
 from ..module.vae import ChipVAE
+from .thinning import thin
 
 LEAST_HIDDEN = 0.05
 LITTLE, MUCH = 0.2, 0.65  # that is hidden, at most
@@ -152,15 +153,13 @@ def apply_task(
     log_depth_t = module.log_depth_t if log_depth_t is None else log_depth_t
     places = _Places(module, minibatch, task)
     counts, is_thinned = minibatch.counts, task.keep < 1
-    kept_lt = counts.value_lt
-    if is_thinned:
-        kept_lt = torch.binomial(kept_lt, torch.full_like(kept_lt, task.keep), generator=generator)
+    kept_lt = thin(counts.value_lt, task.keep, generator) if is_thinned else counts.value_lt
     log_depth_rqg, value_rqg = log_depth_t[places.track_qg][None], places.take(counts.value_lt)
     thinned_rqg = torch.zeros_like(places.visible_rqg)
     if is_thinned:
         thinned_rqg = places.visible_rqg
         is_rest_rqg = thinned_rqg > 0
-        value_rqg = torch.where(is_rest_rqg, places.take(counts.value_lt - kept_lt), value_rqg)
+        value_rqg = torch.where(is_rest_rqg, places.take(counts.value_lt) - places.take(kept_lt), value_rqg)
         log_depth_rqg = log_depth_t[places.track_qg] + is_rest_rqg * torch.log1p(torch.tensor(-task.keep))
     truth = {ViewKind.COUNTS: places.truth(value_rqg, counts.present_lt, thinned_rqg)}
     if minibatch.signal is not None:
