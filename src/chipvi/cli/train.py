@@ -287,7 +287,7 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     from ..data.splits import split_regions
     from ..data.track_data import names_of_layers
     from ..io.inputs import open_anndata
-    from ..model.chipvi import default_steps
+    from ..model.chipvi import default_batch_size, default_steps
     from ..nn import COUNT_HEADS
 
     named = GIVEN.options()
@@ -301,7 +301,8 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     if size is None:
         size = 0.1 if training.early_stopping else 0.0
     split = split_regions(find_segments(adata.obs, keys.segment_key), None, size, np.random.default_rng(training.seed))
-    steps = training.steps or default_steps(len(split.train), n_devices=training.devices * training.nodes)
+    n_regions, n_devices = len(split.train), training.devices * training.nodes
+    steps = training.steps or default_steps(n_regions, default_batch_size(n_regions, adata.n_vars), n_devices)
     training = replace(training, validation_size=size, steps=steps)
     return Plan(path, adata, keys, found, training)
 
