@@ -31,6 +31,7 @@ import pysam
 
 import chipvi
 from chipvi.metrics import gaussian_smoothing, leave_one_out_average, r2
+from chipvi.model.chipvi import default_batch_size
 
 BIN, READ_LENGTH = 200, 36
 GENOME = 15_400_000  # bins of 200 bp in hg38
@@ -173,7 +174,8 @@ def main() -> None:
     command = [sys.executable, "-m", "chipvi"]
     workers = ["--workers", str(asked.workers)]
     bins = ["--genome", "sizes.tsv", "--bin", str(BIN), "--chromosomes", "chr.*", "--rule", "five_prime"]
-    one_pass = str(-(-asked.regions // 512))
+    n_tracks = N_BIOSAMPLES * N_ASSAYS
+    one_pass = str(-(-asked.regions // default_batch_size(asked.regions, n_tracks)))
     commands = {
         "simulate": [*here, "simulate"],
         "count": [*command, "count", "sheet.csv", "-o", "counts.h5ad", *bins, *workers],

@@ -43,7 +43,7 @@ from chipvi.train.plan import PlanOptions, TrainingPlan
 
 LEAST_RATIO = 0.7
 LEAST_PER_DEVICE = 0.85  # of the regions per second of one
-BATCH_SIZE = 512  # the default of ChipVI.train
+BATCH_SIZE = 512  # what ChipVI.train takes of few regions
 WARM_UP = 10  # steps before the clock starts
 PHASES = ("loader", "masking", "forward", "loss", "backward", "clipping", "optimiser")
 

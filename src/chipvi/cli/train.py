@@ -287,7 +287,7 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     from ..data.splits import split_regions
     from ..data.track_data import names_of_layers
     from ..io.inputs import open_anndata
-    from ..model.chipvi import default_steps
+    from ..model.chipvi import default_batch_size, default_steps
     from ..nn import COUNT_HEADS
 
     named = GIVEN.options()
@@ -301,7 +301,8 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     if size is None:
         size = 0.1 if training.early_stopping else 0.0
     split = split_regions(find_segments(adata.obs, keys.segment_key), None, size, np.random.default_rng(training.seed))
-    steps = training.steps or default_steps(len(split.train), n_devices=training.devices * training.nodes)
+    n_regions, n_devices = len(split.train), training.devices * training.nodes
+    steps = training.steps or default_steps(n_regions, default_batch_size(n_regions, adata.n_vars), n_devices)
     training = replace(training, validation_size=size, steps=steps)
     return Plan(path, adata, keys, found, training)
 
@@ -392,7 +393,7 @@ def _judge(model: ChipVI, settings: Settings, console: Console) -> pd.DataFrame 
     """Print how well each track is imputed, and what to try; None if nothing can be judged."""
     import numpy as np
 
-    from ..evaluate.words import describe, level_words, spread_words, standing_words
+    from ..evaluate.words import describe, level_words, spread_words, standing_words, sum_up
     from ..train.words import describe as describe_finding
 
     held_out = draw_validation(model, settings["validation_size"], settings["seed"])
@@ -411,6 +412,8 @@ def _judge(model: ChipVI, settings: Settings, console: Console) -> pd.DataFrame 
         words = [standing_words(verdict), level_words(verdict), spread_words(verdict)]
         shown.add_row(str(track), *([verdict.quantity] if several else []), *numbers, *words)
     console.print(shown)
+    grades = sum_up([verdict.grade for verdict in diagnosis.verdicts])
+    print_line(f"Of {counted(len(diagnosis.verdicts), 'check' if several else 'track')} {grades}.", console)
     place = Place.COMMAND_LINE
     advice = [describe(suggestion, place) for suggestion in diagnosis.suggestions]
     advice += [f"From training: {describe_finding(finding, place)}" for finding in model.findings]

@@ -228,6 +228,7 @@ RULES = {
     "maxHeightPixels": r"\d+:\d+:\d+",
     "color": r"\d{1,3},\d{1,3},\d{1,3}",
     "priority": r"\d+(\.\d+)?",
+    "html": r"\S+\.html",
 }
 
 
@@ -236,9 +237,10 @@ def faults_of_hub(hub_file: Path) -> list[str]:
     (hub,) = stanzas(hub_file)
     found = [
         f"hub.txt lacks {name}"
-        for name in ("hub", "shortLabel", "longLabel", "genomesFile", "email")
+        for name in ("hub", "shortLabel", "longLabel", "genomesFile", "email", "descriptionUrl")
         if name not in hub
     ]
+    found += [] if (hub_file.parent / hub.get("descriptionUrl", "-")).is_file() else ["missing hub description"]
     for genome in stanzas(hub_file.parent / hub["genomesFile"]):
         track_db = hub_file.parent / genome["trackDb"]
         sizes, seen, labels = io.chrom_sizes(genome["genome"]), {}, set()
@@ -253,6 +255,8 @@ def faults_of_hub(hub_file: Path) -> list[str]:
             if "superTrack" not in stanza and "type" not in stanza:
                 found.append(f"{name} has no type")
             parent = stanza.get("parent", "").partition(" ")[0]
+            page = stanza.setdefault("page", stanza.get("html") or seen.get(parent, {}).get("page", "-"))
+            found += [] if (track_db.parent / page).is_file() else [f"{name}: missing description page"]
             if parent and not {"superTrack", "container"} & set(seen.get(parent, {})):
                 found.append(f"{name}: parent {parent} can have none, or comes later")
             if "color" in stanza and max(map(int, stanza["color"].split(","))) > 255:
@@ -263,6 +267,8 @@ def faults_of_hub(hub_file: Path) -> list[str]:
                 found += [f"{file}: {chrom}" for chrom, size in within.items() if sizes.get(chrom) != size]
             elif not {"superTrack", "container"} & set(stanza):
                 found.append(f"{name} has no data")
+            if stanza.get("container") and sum(other.get("parent") == name for other in stanzas(track_db)) < 2:
+                found.append(f"{name} holds only one track")
             found += [f"{name} comes twice"] * (name in seen) + [f"{stanza['shortLabel']} twice"] * (
                 stanza["shortLabel"] in labels
             )
@@ -274,7 +280,12 @@ def faults_of_hub(hub_file: Path) -> list[str]:
 def test_hub_check_finds_no_fault(with_measured, tmp_path):
     assert faults_of_hub(tmp_path / "my hub" / "hub.txt") == []
     text = (tmp_path / "my hub" / "trackDb.txt").read_text()
-    for good, bad in (("visibility full", "visibility wide"), ("priority", "order"), (".imputed.bw", ".lost.bw")):
+    for good, bad in (
+        ("html description", "html lost"),
+        ("visibility full", "visibility wide"),
+        ("priority", "order"),
+        (".imputed.bw", ".lost.bw"),
+    ):
         assert good in text
         (tmp_path / "my hub" / "trackDb.txt").write_text(text.replace(good, bad))
         assert faults_of_hub(tmp_path / "my hub" / "hub.txt")
@@ -316,7 +327,7 @@ def test_labels_that_look_like_settings_stay_labels(files, tmp_path):
     found = stanzas(io.write_track_hub(files, tmp_path, "hg19", name="a\nemail b").parent / "trackDb.txt")
     assert "evil" not in [stanza["track"] for stanza in found]
     assert len([stanza for stanza in found if "bigDataUrl" in stanza]) == len(files)
-    assert len(stanzas(tmp_path / "hub.txt")[0]) == 5
+    assert len(stanzas(tmp_path / "hub.txt")[0]) == 6
 
 
 def test_the_session_opens_every_file_and_paints_it(files, tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from html import escape
+from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,15 @@ _KINDS = {
     OBSERVED_PVAL: "measured -log10 p",
     _keys.PVAL: "imputed -log10 p",
 }
+_GLOSSES = {
+    OBSERVED: "Reads counted in each region.",
+    IMPUTED: "Expected reads at the depth of the track, predicted from the other tracks, without its own reads.",
+    _keys.LOWER: "Lower end of the 95 % interval in which a count should lie, by the same prediction.",
+    _keys.UPPER: "Upper end of that interval.",
+    _keys.DENOISED: "Expected reads at the depth of the track, predicted from all tracks, its own reads included.",
+    OBSERVED_PVAL: "Significance of a peak caller, from the data.",
+    _keys.PVAL: "The same, predicted from the other tracks, without its own data.",
+}
 # What short labels end in, so that those of a track differ.
 _ENDINGS = {
     OBSERVED: "meas",
@@ -42,6 +53,7 @@ _ENDINGS = {
     _keys.PVAL: "imp p",
 }
 _SHORT, _LONG = 17, 76  # letters that the UCSC browser shows of a label
+_DESCRIPTION = "description.html"
 
 
 @checked
@@ -70,11 +82,12 @@ def write_track_hub(
     name
         Of the hub.
     email
-        Of whom to ask about the hub, which UCSC demands.
+        Contact address of the hub, which UCSC requires.
 
     Returns
     -------
-    Path of `hub.txt`; `genomes.txt` and `trackDb.txt` are beside it.
+    Path of `hub.txt`; `genomes.txt`, `trackDb.txt` and `description.html`, the page of the hub and of every track, are
+    beside it.
 
     Raises
     ------
@@ -91,7 +104,9 @@ def write_track_hub(
         "longLabel": label[:_LONG],
         "genomesFile": "genomes.txt",
         "email": _one_line(email),
+        "descriptionUrl": _DESCRIPTION,
     }
+    _write_text(folder / _DESCRIPTION, _describe(files, name, email))
     _write_text(folder / "trackDb.txt", _stanzas(_hub_tracks(files, folder)))
     _write_text(folder / "genomes.txt", _stanzas([{"genome": genome, "trackDb": "trackDb.txt"}]))
     _write_text(folder / "hub.txt", _stanzas([hub]))
@@ -203,7 +218,8 @@ def _hub_tracks(files: pd.DataFrame, folder: Path) -> list[dict[str, str]]:
     for track, rows in _by_track(files):
         biosample = str(rows[0].biosample)
         if biosample not in parents:
-            parents[biosample] = add(f"biosample_{biosample}", biosample, "", biosample, {"superTrack": "on show"})
+            settings = {"superTrack": "on show", "html": _DESCRIPTION}  # its tracks have the page from it
+            parents[biosample] = add(f"biosample_{biosample}", biosample, "", biosample, settings)
         parent, label = {"parent": parents[biosample]}, f"{rows[0].assay} {biosample}"
         for some in _in_order(rows):
             if len(some) > 1:
@@ -217,6 +233,24 @@ def _hub_tracks(files: pd.DataFrame, folder: Path) -> list[dict[str, str]]:
                     f"{track}_{row.kind}", label, ending, _title(row), (top if len(some) > 1 else parent | shared) | own
                 )
     return stanzas
+
+
+def _describe(files: pd.DataFrame, name: str, email: str) -> str:
+    """The page that UCSC shows of a hub and below each of its tracks, which hubCheck asks for."""
+    kinds = dict.fromkeys(map(str, files["kind"]))
+    shown = [kind for kind in _KINDS if kind in kinds]
+    glosses = "".join(f"<dt>{_KINDS[kind]}</dt><dd>{_GLOSSES[kind]}</dd>\n" for kind in shown)
+    names = "".join(f"<li>{escape(_one_line(track))}</li>\n" for track in dict.fromkeys(map(str, files["track"])))
+    return (
+        f"<h2>Description</h2>\n<p>{escape(_one_line(name))}: tracks of ChIP-seq, ATAC-seq or DNase-seq, grouped by "
+        f"biosample, in the colours of their assays.</p>\n<ul>\n{names}</ul>\n"
+        f"<h2>Display conventions</h2>\n<dl>\n{glosses}</dl>\n"
+        "<p>Where there is an interval, the imputed counts lie over it. A gap is a region without a value.</p>\n"
+        f"<h2>Methods</h2>\n<p>Predicted by chipvi {version('chipvi')}, "
+        '<a href="https://github.com/chipvi/chipvi">github.com/chipvi/chipvi</a>, a model of read counts over '
+        "biosamples, assays and neighbouring regions.</p>\n"
+        f"<h2>Contact</h2>\n<p>{escape(_one_line(email))}</p>\n"
+    )
 
 
 def _painted(row: Any) -> dict[str, str]:
