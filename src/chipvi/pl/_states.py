@@ -25,7 +25,7 @@ _COLOURS = LinearSegmentedColormap.from_list("enrichment", [BLUE, "white", ORANG
 
 @runtime_checkable
 class Model(Protocol):
-    """What is asked of a :class:`chipvi.ChipVI`."""
+    """The part of a :class:`chipvi.ChipVI` that is used here."""
 
     adata: AnnData
 

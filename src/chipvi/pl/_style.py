@@ -60,7 +60,7 @@ def strip(ax: Axes) -> None:
 
 
 def legend_above(figure: Figure | SubFigure, handles: Iterable[Artist]) -> None:
-    """One legend for all panels, above them, in as many lines as the width of the figure asks for."""
+    """One legend for all panels, above them, in as many lines as the width of the figure needs."""
     handles = list(handles)
     n_columns = max(1, min(len(handles), int(figure.bbox.width / figure.dpi / _LEGEND_WIDTH)))
     figure.legend(handles=handles, loc="outside upper center", ncols=n_columns, frameon=False, fontsize=8)
