@@ -54,7 +54,7 @@ def kept_levels() -> Iterator[None]:
 
 @contextmanager
 def quiet_loggers() -> Iterator[None]:
-    """Keep what Lightning and scvi-tools say about themselves out of the way; their warnings stay."""
+    """Silence what Lightning and scvi-tools print about themselves; their warnings stay."""
     loggers = [logging.getLogger(name) for name in _HOSTS]
     levels = [logger.level for logger in loggers]
     for logger, level in zip(loggers, levels, strict=True):

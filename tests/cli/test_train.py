@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import tomllib
 from pathlib import Path
@@ -112,6 +113,9 @@ def test_quality_has_a_row_per_measured_track_and_is_printed(trained):
     assert set(quality["track"]) == measured
     table = result.stdout.partition("imputed without the track's own data")[2].partition("Wrote:")[0]
     assert all(name in table for name in measured)
+    words = {"poor": "poor", "with care": "to be used with care", "good": "good", "not judged": "not judged"}
+    for grade, number in quality["grade"].value_counts().items():
+        assert re.search(rf"Of {len(quality)} \w+ .*\b{number} (is|are) {words[grade]}", " ".join(table.split()))
 
 
 def test_quality_is_that_of_held_out_regions_where_there_are_some(data, tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 import chipvi
 from chipvi.pl import differential_loci, ma, volcano
@@ -70,6 +71,12 @@ def test_loci_show_the_best_intervals_with_gaps_where_there_is_no_region(table, 
     assert y[(x > 2.0) & (x < 3.0)].min() == 32 and y[0] == 4
     (shade,) = [patch for patch in first.patches if to_hex(patch.get_facecolor()) == LIGHT]
     assert shade.get_x() == pytest.approx(2.0) and shade.get_width() == pytest.approx(1.0)
+    assert first.get_title(loc="left").startswith("CTCF, chr1 (FDR ")
+    whole = Figure(layout="constrained")
+    left, right = whole.subplots(1, 2)
+    assert differential_loci(table, intervals, ax=right) is whole
+    (part,) = whole.subfigs
+    assert [len(one.lines) for one in part.axes] == [2, 2] and len(part.legends) == 1 and left.axison
     last = differential_loci(table, intervals.assign(start=7_800, end=8_000)).axes[0].lines[0]
     assert np.isnan(last.get_ydata()).any()
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 import chipvi
 
@@ -52,6 +53,21 @@ def test_a_stretch_may_be_chosen_and_the_figure_saved(adata, tmp_path):
 def test_size_and_title_are_those_asked_for(adata):
     figure = chipvi.pl.states(adata, figsize=(8, 3.5), title="states")
     assert tuple(figure.get_size_inches()) == (8, 3.5) and figure.get_suptitle() == "states"
+
+
+def test_a_gene_is_found_and_panels_take_the_place_of_given_axes(adata, tmp_path):
+    gtf = tmp_path / "genes.gtf"
+    gtf.write_text('chr1\tx\tgene\t451\t500\t.\t+\t.\tgene_id "G1"; gene_name "ABC1";\n')
+    whole = Figure(layout="constrained")
+    left, right = whole.subplots(1, 2)
+    assert chipvi.pl.states(adata, region="ABC1", gtf=gtf, ax=right, title="here") is whole
+    heat, shares, strip = whole.axes[2:]
+    assert strip.get_xlabel().endswith("ABC1 0.5–0.5 kb →") and strip.get_xlim()[0] == 0
+    assert not right.axison and left.axison and whole.subfigs[0].get_suptitle() == "here"
+    with pytest.raises(ValueError, match="figsize is that of a figure of its own"):
+        chipvi.pl.states(adata, ax=left, figsize=(3, 3))
+    with pytest.raises(ValueError, match="ax must be axes of a grid"):
+        chipvi.pl.states(adata, ax=whole.add_axes((0, 0, 1, 1)))
 
 
 def test_data_without_states_are_told_how_to_get_them(adata):

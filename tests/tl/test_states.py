@@ -8,7 +8,7 @@ from anndata import AnnData
 from sklearn.metrics import adjusted_rand_score
 
 import chipvi
-from chipvi.tl import _states
+from chipvi.tl import _rates, _states
 
 ASSAYS = ["H3K4me3", "H3K36me3", "H3K27me3", "H3K9me3"]
 KINDS = ["Active TSS", "Transcribed", "Repressed (Polycomb)", "Heterochromatin", "Quiescent"]
@@ -120,6 +120,25 @@ def test_a_model_and_its_result_have_the_same_states(model):
     finally:  # the model is the session's
         del model.adata.obsm["states"], model.adata.uns["states"], model.adata.uns["states_colors"]
     assert own.uns.keys() == model.adata.uns.keys()
+
+
+def test_a_model_of_signal_has_the_states_of_what_was_measured_and_of_what_is_imputed():
+    adata, state_rb = make()
+    signal_rt = np.arcsinh(adata.layers["denoised"] / 2)
+    signal_rt[:, 5] = np.nan  # cell1.H3K36me3
+    signals = AnnData(obs=adata.obs, var=adata.var, layers={"signal": signal_rt})
+    chipvi.ChipVI.setup_anndata(signals, signal_layer="signal")
+    model = chipvi.ChipVI(signals)
+    model.train(max_steps=20, seed=0, enable_progress_bar=False, calibrate_unseen=False)
+    rates = _rates.open_rates(model, ["cell1"])
+    rows = np.array([2, 7, 8])
+    read = rates.read(rows)[:, 0]
+    np.testing.assert_allclose(read[:, [0, 2, 3]], adata.layers["denoised"][rows][:, [4, 6, 7]] / 2, rtol=1e-4)
+    lacking = model.get_imputed_pvalues(indices=rows, tracks=["cell1.H3K36me3"], scale="-log10p", return_numpy=True)
+    np.testing.assert_allclose(read[:, 1], lacking[:, 0], rtol=1e-4)
+    chipvi.tl.states(model, n_states=5)
+    assert adjusted_rand_score(state_rb[:, [0, 2]].ravel(), codes(signals)[:, [0, 2]].ravel()) > 0.7
+    assert signals.obsm["states"].shape == (900, 3)
 
 
 @pytest.mark.parametrize(

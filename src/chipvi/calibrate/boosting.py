@@ -22,7 +22,7 @@ _MOST_TRACKS = 40  # that a track is predicted from
 _REGIONS_AT_ONCE = 2_048
 _N_TREES, _LEARNING_RATE = 150, 0.1
 _FEATURES_PER_SPLIT = 0.3
-_FEWEST_IN_LEAF = 100  # regions: neighbours are alike, so that fewer say little
+_FEWEST_IN_LEAF = 100  # regions: neighbours are alike, so that fewer carry little information
 
 
 def suits_trees(n_targets: int, n_regions: int, bin_width: int | None) -> bool:

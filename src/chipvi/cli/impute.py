@@ -45,7 +45,7 @@ class Options:
     ] = None
     genome: Genome = None
     email: Annotated[
-        str, typer.Option(help="Whom to ask about the track hub, which UCSC demands to know.", metavar="ADDRESS")
+        str, typer.Option(help="Contact address of the track hub, which UCSC requires.", metavar="ADDRESS")
     ] = "nobody@example.org"
     locus: Annotated[
         str | None, typer.Option(help="Where the session of IGV opens, chr1:1,001-2,000; by default the whole genome.")
@@ -267,9 +267,7 @@ def _open(folder: Path, path: Path | None, accelerator: str) -> tuple[ChipVI, li
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         query = ChipVI.load_query_data(adata[:, new].to_memory(), reference)
-    lines = [
-        f"New to the model: {listed(new)}. They are input and may be imputed; what the model knows was not changed."
-    ]
+    lines = [f"New to the model: {listed(new)}. They are input and may be imputed; the model itself was not changed."]
     return query, lines + [f"Warning: {one.message}" for one in caught if "of the query" in str(one.message)]
 
 

@@ -10,7 +10,7 @@ import typer
 
 from .. import _keys
 from .console import open_console, plain_table, print_files, print_line
-from .options import Accelerator, Model, Seed, require_folder
+from .options import Accelerator, Model, require_folder
 from .saved import find_saved, load_saved
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Options:
     data: Annotated[
         Path | None, typer.Option(help="Regions x tracks, .h5ad or .zarr; by default those of training.")
     ] = None
-    seed: Seed = 0
+    seed: Annotated[int, typer.Option(help="The same seed gives the same states.", min=0)] = 0
     accelerator: Accelerator = "auto"
 
 

@@ -393,7 +393,7 @@ def _judge(model: ChipVI, settings: Settings, console: Console) -> pd.DataFrame 
     """Print how well each track is imputed, and what to try; None if nothing can be judged."""
     import numpy as np
 
-    from ..evaluate.words import describe, level_words, spread_words, standing_words
+    from ..evaluate.words import describe, level_words, spread_words, standing_words, sum_up
     from ..train.words import describe as describe_finding
 
     held_out = draw_validation(model, settings["validation_size"], settings["seed"])
@@ -412,6 +412,8 @@ def _judge(model: ChipVI, settings: Settings, console: Console) -> pd.DataFrame 
         words = [standing_words(verdict), level_words(verdict), spread_words(verdict)]
         shown.add_row(str(track), *([verdict.quantity] if several else []), *numbers, *words)
     console.print(shown)
+    grades = sum_up([verdict.grade for verdict in diagnosis.verdicts])
+    print_line(f"Of {counted(len(diagnosis.verdicts), 'check' if several else 'track')} {grades}.", console)
     place = Place.COMMAND_LINE
     advice = [describe(suggestion, place) for suggestion in diagnosis.suggestions]
     advice += [f"From training: {describe_finding(finding, place)}" for finding in model.findings]

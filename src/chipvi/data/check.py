@@ -1,4 +1,4 @@
-"""What chipvi asks of an AnnData: checked in one pass, before anything is changed."""
+"""The data contract: an AnnData is checked in one pass, before anything is changed."""
 
 from __future__ import annotations
 

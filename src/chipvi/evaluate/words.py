@@ -52,8 +52,8 @@ GLOSSARY = {
     "without looking at the region. The model is held against it by the likelihood of what was measured.",
     "mean": "right if all imputed values together are as much as was measured.",
     "spread": "right if values fall as often into each tenth of what was predicted for them as they should (the "
-    "probability integral transform, PIT: chipvi.pl.calibration draws it). Too narrow: predictions claim to know "
-    "more than they do; too wide: less. Lopsided: values lie more often at one end, though the width is right.",
+    "probability integral transform, PIT: chipvi.pl.calibration draws it). Too narrow: predictions claim more "
+    "certainty than they have; too wide: less. Lopsided: values lie more often at one end, though the width is right.",
     "intervals": "right if as many values lie in their 95 % intervals (coverage) as the prediction itself expects: of "
     "whole counts that is more than 95 %.",
     _UNCERTAIN: "too few reads, or too different from one stretch of the genome to the next.",

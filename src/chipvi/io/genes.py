@@ -34,7 +34,7 @@ def find_gene(path: Path, name: str, chroms: Collection[str]) -> Gene:
     path
         A GTF file, plain or compressed with gzip.
     name
-        As in `gene_name` or `gene_id`, upper and lower case told apart.
+        As in `gene_name` or `gene_id`, upper and lower case distinguished.
     chroms
         Names of the chromosomes on which to look, with or without "chr".
 

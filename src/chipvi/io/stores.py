@@ -207,7 +207,7 @@ def _widened(group: Any, place: str, array: Any, dtype: np.dtype) -> Any:
     wide = _new_array(group, f"{place}_wide", array.shape, dtype, array.fill_value, array.chunks[1])
     for start in range(0, array.shape[0], STRETCH):
         wide[start : start + STRETCH] = array[start : start + STRETCH].astype(dtype)
-    folder = Path(str(group.store.root))
+    folder = Path(str(group.store.root if hasattr(group.store, "root") else group.store.path))  # zarr 3, and 2
     shutil.rmtree(folder / place)
     os.replace(folder / f"{place}_wide", folder / place)
     return group[place]

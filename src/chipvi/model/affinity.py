@@ -18,7 +18,7 @@ _MAY_BE_COPY = 0.2  # weight of either on the other, below which two biosamples 
 
 
 class AffinityMixin(RequestMixin):
-    """What :class:`chipvi.ChipVI` knows of how biosamples are related."""
+    """How :class:`chipvi.ChipVI` weighs biosamples for each other."""
 
     @torch.no_grad()
     @checked

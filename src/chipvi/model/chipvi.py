@@ -70,7 +70,7 @@ _HELD_OUT = 0.1
 
 
 def default_batch_size(n_regions: int, n_tracks: int) -> int:
-    """Regions in a minibatch if nobody says how many: 512, or 1,024 of 20,000 regions or more of 64 tracks or fewer.
+    """Regions in a minibatch where no number is given: 512, or 1,024 of 20,000 regions or more of 64 tracks or fewer.
 
     Fewer regions would be learnt by heart, and many tracks fill minibatches by themselves.
     """
@@ -78,7 +78,7 @@ def default_batch_size(n_regions: int, n_tracks: int) -> int:
 
 
 def default_steps(n_regions: int, batch_size: int, n_devices: int = 1) -> int:
-    """Minibatches of each device if nobody says how many: 3,000, or one pass of all together if that is more."""
+    """Minibatches of each device where no number is given: 3,000, or one pass of all together if that is more."""
     return max(_STEPS, -(-n_regions // (batch_size * n_devices)))
 
 

@@ -100,7 +100,7 @@ class TracksField(BaseAnnDataField):
 
 
 class OneBatch(CategoricalObsField):
-    """The batch that scvi-tools asks for, the same for all regions, a byte each."""
+    """The batch that scvi-tools requires, the same for all regions, a byte each."""
 
     def __init__(self) -> None:
         super().__init__(REGISTRY_KEYS.BATCH_KEY, None)

@@ -279,7 +279,7 @@ class CountView(View):
         """Window means of all tracks as rates, and whether any of it is visible."""
         means = super().means(visible)
         scale_t = torch.exp(-visible.log_depth_t - visible.log_keep)
-        return WindowMeans(means.value_rts * scale_t[:, None], means.present_rt)
+        return WindowMeans(means.value_rts.mul_(scale_t[:, None]), means.present_rt)  # they are nobody else's
 
     @torch.no_grad()
     def extend_from(self, known: View) -> None:

@@ -73,7 +73,7 @@ class BiosampleAffinity(nn.Module):
         self.log_steepness_a = nn.Parameter(torch.zeros(n_assays))
 
     def forward(self, biosample_q: Tensor) -> Tensor:
-        """Log weights of all biosamples (b), shape (q, a, b); what is said of a biosample itself means nothing."""
+        """Log weights of all biosamples (b), shape (q, a, b); the weight of a biosample for itself has no meaning."""
         log_weight_qab = self.score_bb[biosample_q].unsqueeze(1) * torch.exp(self.log_steepness_a).unsqueeze(1)
         return log_weight_qab.clamp(-_LARGEST_LOG_WEIGHT, _LARGEST_LOG_WEIGHT)
 

@@ -127,7 +127,7 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def extend_from(self, known: Encoder) -> None:
-        """Take the weights of an encoder that knows the first of these assays; what is new is not looked at."""
+        """Take the weights of an encoder of the first of these assays; new ones get weights of 0."""
         of_known, own = known.state_dict(), self.state_dict()
         for name, value in of_known.items():
             if own[name].shape == value.shape:
@@ -197,7 +197,7 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def extend_from(self, known: Decoder) -> None:
-        """Take the weights of a decoder that knows the first of these assays; a new one starts as their mean."""
+        """Take the weights of a decoder of the first of these assays; a new one starts as their mean."""
         self.shared.load_state_dict(known.shared.state_dict())
         for own, of_known in zip(self._of_assays, known._of_assays, strict=True):
             own[: len(of_known)] = of_known

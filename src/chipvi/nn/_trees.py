@@ -131,7 +131,7 @@ class BoostedTrees(nn.Module):
 
     @torch.no_grad()
     def extend_from(self, known: BoostedTrees) -> None:
-        """Take the trees that know the first of these features."""
+        """Take the trees of the first of these features."""
         buffers = dict(known.named_buffers())
         buffers["needs_nf"] = nn.functional.pad(known.needs_nf, (0, self._n_features - known._n_features))
         self.take(buffers)

@@ -21,7 +21,7 @@ _COLOURS = LinearSegmentedColormap.from_list("affinity", ["white", BLUE, "#16304
 
 @runtime_checkable
 class Model(Protocol):
-    """What is asked of a :class:`chipvi.ChipVI`."""
+    """The part of a :class:`chipvi.ChipVI` that is used here."""
 
     def get_biosample_affinity(self) -> pd.DataFrame:
         """Weights, biosamples x biosamples."""
@@ -42,7 +42,7 @@ def affinity(
     A row is a biosample that is predicted, a column one that it is predicted from. Biosamples are ordered by average
     linkage of the mean of both directions. Replicates are pairs of dark squares beside the diagonal, families are
     blocks; rows of one shade are biosamples without relatives. The shade goes with the root of the weight, so that
-    small weights can be told apart.
+    small weights can be distinguished.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
@@ -24,10 +24,10 @@ from ._style import (
     Finish,
     Path,
     Size,
+    canvas,
     documented,
     finished,
     legend_above,
-    sized,
     strip,
 )
 
@@ -130,6 +130,7 @@ def differential_loci(
     figsize: Size | None = None,
     title: str | None = None,
     show: bool = False,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw the intervals with the smallest p-values and what is around them.
 
@@ -144,30 +145,36 @@ def differential_loci(
     n_loci
         How many to draw at most.
     %(figure)s
+    ax
+        Axes of a grid, such as of `subplots` (best with ``layout="constrained"``), whose place the panels take; by
+        default a figure is made.
 
     Returns
     -------
-    The figure, with a panel per interval, its own scale in each.
+    The figure, that of `ax` if it is given, with a panel per interval, its own scale in each, and the false discovery
+    rate of the interval.
 
     Raises
     ------
     ValueError
-        For a table without a column that it needs, or no interval.
+        For a table without a column that it needs, or no interval; and for `figsize` with `ax`, which has a size.
     """
     require_whole("n_loci", n_loci, least=1)
     columns = [_keys.CHROM, _keys.START, _keys.END, _keys.ASSAY]
     _require(table, [*columns, "scale1", "scale2", "raw_mean1", "raw_mean2"], "table")
-    _require(intervals, [*columns, "p_value"], "intervals")
+    _require(intervals, [*columns, "p_value", "fdr"], "intervals")
     if not len(intervals):
         raise ValueError("intervals must hold at least one; nothing was called, so there is no locus to draw.")
     best = intervals.sort_values("p_value", kind="stable").head(n_loci)
-    figure, axes = _panels(len(best), 1.6, figsize)
-    for ax, interval in zip(axes, best.itertuples(), strict=True):
+    figure, axes = _panels(len(best), 1.6, figsize, ax)
+    for panel, interval in zip(axes, best.itertuples(), strict=True):
         here = table[(table[_keys.ASSAY] == interval.assay) & (table[_keys.CHROM] == interval.chrom)]
         margin = _MARGIN * (here[_keys.END] - here[_keys.START]).median()
         here = here[(here[_keys.START] < interval.end + margin) & (here[_keys.END] > interval.start - margin)]
-        _draw_locus(ax, here, interval.start, interval.end)
-        ax.set_title(f"{interval.assay}, {interval.chrom}", fontsize=8, loc="left", color=DARK)
+        _draw_locus(panel, here, interval.start, interval.end)
+        panel.set_title(
+            f"{interval.assay}, {interval.chrom} (FDR {interval.fdr:.1g})", fontsize=8, loc="left", color=DARK
+        )
     first, second = _groups(table)
     figure.supxlabel("position (kb)", fontsize=8, color=DARK)
     figure.supylabel("reads per region", fontsize=8, color=DARK)
@@ -198,7 +205,7 @@ def _scatter(
     points: Callable[[pd.DataFrame], tuple[np.ndarray, np.ndarray]],
     columns: list[str],
     figsize: Size | None,
-) -> tuple[Figure, list[Axes]]:
+) -> tuple[Figure | SubFigure, list[Axes]]:
     """A panel per assay with a point per region, by whether it was called and which group is higher."""
     called = next((name for name in table if str(name).startswith(_CALLED)), f"{_CALLED}0.05")
     _require(table, [_keys.ASSAY, called, *columns], "table")
@@ -226,18 +233,18 @@ def _scatter(
     return figure, axes
 
 
-def _panels(number: int, height: float, figsize: Size | None) -> tuple[Figure, list[Axes]]:
+def _panels(
+    number: int, height: float, figsize: Size | None, ax: Axes | None = None
+) -> tuple[Figure | SubFigure, list[Axes]]:
     n_columns = min(_COLUMNS, number)
     n_rows = -(-number // n_columns)
-    figure = Figure(
-        figsize=sized(figsize, (0.8 + 2.9 * max(n_columns, 2 if number > 1 else 1.4), 0.9 + height * n_rows)),
-        layout="constrained",
-    )
+    width = 0.8 + 2.9 * max(n_columns, 2 if number > 1 else 1.4)
+    figure = canvas(ax, figsize, (width, 0.9 + height * n_rows))
     axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-    for ax in axes[number:]:
-        ax.remove()
-    for ax in axes[:number]:
-        strip(ax)
+    for one in axes[number:]:
+        one.remove()
+    for one in axes[:number]:
+        strip(one)
     return figure, list(axes[:number])
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from .._arguments import checked
 from ._style import (
@@ -135,6 +136,7 @@ def _draw_score(ax: Axes, name: str, comparison: Comparison) -> None:
         ax.scatter(runs[name], np.full(len(runs), y + 0.25), s=7, color=colour, linewidth=0)
         face = colour if len(runs) else "white"
         ax.scatter(mean, y, s=28, c=face, edgecolor=colour, marker="o" if len(runs) else "D", zorder=3)
+    ax.xaxis.set_major_locator(MaxNLocator(3))
     ax.grid(axis="y", color=LIGHT)
     ax.set_axisbelow(True)
     strip(ax)

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from .._arguments import checked
-from ._style import BLUE, DARK, GREY, ORANGE, Finish, Path, Size, documented, finished, sized, strip
-from ._tracks import _axis, _choose
+from ._style import BLUE, DARK, GREY, ORANGE, Finish, Path, Size, canvas, documented, finished, strip
+from ._tracks import _around, _axis, _choose, _find_gene, describe_gene
 
 _KEY = "states"
 _FOLD = 4.0  # enrichment at which the colours end
@@ -25,7 +25,7 @@ _COLOURS = LinearSegmentedColormap.from_list("enrichment", [BLUE, "white", ORANG
 
 @runtime_checkable
 class Model(Protocol):
-    """What is asked of a :class:`chipvi.ChipVI`."""
+    """The part of a :class:`chipvi.ChipVI` that is used here."""
 
     adata: AnnData
 
@@ -39,6 +39,8 @@ def states(
     figsize: Size | None = None,
     title: str | None = None,
     show: bool = False,
+    ax: Axes | None = None,
+    gtf: Path | None = None,
 ) -> Figure:
     """Draw chromatin states: the enrichment of each assay in each state, their shares, and a strip of the genome.
 
@@ -47,37 +49,51 @@ def states(
     model_or_adata
         What :func:`chipvi.tl.states` was called with.
     region
-        Stretch of the strip, such as ``"chr1:10,000-90,000"`` (bp, 0-based, half-open). By default the 400 neighbouring
-        regions with the most states, and of these with the most changes of state.
+        Stretch of the strip, such as ``"chr1:10,000-90,000"`` (bp, 0-based, half-open). With `gtf` it may be a gene,
+        which is drawn with what is around it. By default the 400 neighbouring regions with the most states, and of
+        these with the most changes of state.
     %(figure)s
+    ax
+        Axes of a grid, such as of `subplots` (best with ``layout="constrained"``), whose place the panels take; by
+        default a figure is made.
+    gtf
+        A GTF file in which `region` is looked up if it is a gene: its name or identifier.
 
     Returns
     -------
-    The figure. Enrichment is in means of the track, on a log scale: white is average, orange above it, blue below. The
-    share is that of all regions in all biosamples. The strip has a row for each biosample, in their colours.
+    The figure, that of `ax` if it is given. Enrichment is in means of the track, on a log scale: white is average,
+    orange above it, blue below. The share is that of all regions in all biosamples. The strip has a row for each
+    biosample, in their colours.
 
     Raises
     ------
     ValueError
-        Where no states were found yet, or for a stretch without regions.
+        Where no states were found yet, for a stretch without regions, for a gene that is not in `gtf`, and for
+        `figsize` with `ax`, which has a size.
     """
     adata = model_or_adata if isinstance(model_or_adata, AnnData) else model_or_adata.adata
     if _KEY not in adata.uns or _KEY not in adata.obsm:
         raise ValueError("model_or_adata has no states yet; find them with chipvi.tl.states first.")
     table, state_rb = adata.uns[_KEY]["table"], adata.obsm[_KEY]
-    chosen = _stretch(state_rb) if region is None else _choose(adata.obs, None, region)
+    gene = _find_gene(region, gtf, adata.obs)
+    if region is None:
+        chosen = _stretch(state_rb)
+    else:
+        chosen = _choose(adata.obs, None, region if gene is None else _around(gene))
     n_states, n_biosamples = len(table), state_rb.shape[1]
     enrichment_ka = table.drop(columns=_NOT_ASSAYS).to_numpy(dtype=np.float64)
     widths = [0.42 * enrichment_ka.shape[1], 1.5]
     ratios = [1.0 + 0.3 * n_states, 0.7 + 0.26 * n_biosamples]  # in inches
-    size = sized(figsize, (max(7.5, 3.4 + sum(widths)), 0.2 + sum(ratios)))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = canvas(ax, figsize, (max(7.5, 3.4 + sum(widths)), 0.2 + sum(ratios)))
     grid = figure.add_gridspec(2, 1, height_ratios=ratios)
     upper, lower = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     heat, shares = upper.subplots(1, 2, sharey=True, width_ratios=widths)
     _draw_enrichment(heat, table, enrichment_ka)
     _draw_shares(shares, table)
-    _draw_strip(lower.subplots(), adata.obs.iloc[chosen], state_rb.iloc[chosen], list(table["color"]), chosen)
+    strip_ax = lower.subplots()
+    _draw_strip(strip_ax, adata.obs.iloc[chosen], state_rb.iloc[chosen], list(table["color"]), chosen)
+    if gene is not None:
+        strip_ax.set_xlabel(f"{strip_ax.get_xlabel()}, {describe_gene(gene)}", fontsize=8)
     return finished(figure, Finish(title, save, show))
 
 

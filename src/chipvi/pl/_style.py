@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
 
 from .._docstrings import documented as documented_with
@@ -59,10 +59,10 @@ def strip(ax: Axes) -> None:
     ax.tick_params(labelsize=7, color=DARK, labelcolor=DARK, length=2.5)
 
 
-def legend_above(figure: Figure, handles: Iterable[Artist]) -> None:
-    """One legend for all panels, above them, in as many lines as the width of the figure asks for."""
+def legend_above(figure: Figure | SubFigure, handles: Iterable[Artist]) -> None:
+    """One legend for all panels, above them, in as many lines as the width of the figure needs."""
     handles = list(handles)
-    n_columns = max(1, min(len(handles), int(figure.get_figwidth() / _LEGEND_WIDTH)))
+    n_columns = max(1, min(len(handles), int(figure.bbox.width / figure.dpi / _LEGEND_WIDTH)))
     figure.legend(handles=handles, loc="outside upper center", ncols=n_columns, frameon=False, fontsize=8)
 
 
@@ -93,6 +93,18 @@ def sized(figsize: Size | None, default: Size) -> Size:
     return size
 
 
+def canvas(ax: Axes | None, figsize: Size | None, default: Size) -> Figure | SubFigure:
+    """A figure of its own, of a size asked for or the default, or one in the place that axes have in a grid."""
+    if ax is None:
+        return Figure(figsize=sized(figsize, default), layout="constrained")
+    require_one_size(figsize, ax)
+    spec = ax.get_subplotspec()
+    if spec is None:
+        raise ValueError("ax must be axes of a grid, as subplots makes them, for several panels take its place.")
+    ax.set_axis_off()
+    return ax.figure.add_subfigure(spec)
+
+
 def fitting(width: float, figsize: Size | None, most: int) -> int:
     """Columns of panels that are so many inches wide: as many as a size asked for has room for, and no more."""
     return most if figsize is None else max(1, min(most, int(figsize[0] / width)))
@@ -104,9 +116,9 @@ def require_one_size(figsize: Size | None, ax: Axes | None) -> None:
         raise ValueError("figsize is that of a figure of its own, and ax has a figure; give one of them.")
 
 
-def figure_of(ax: Axes) -> Figure:
-    """The whole figure that axes belong to."""
-    figure = ax.figure
+def figure_of(part: Axes | SubFigure | Figure) -> Figure:
+    """The whole figure that axes or a part of it belong to."""
+    figure = part.figure
     while not isinstance(figure, Figure):
         figure = figure.figure
     return figure
@@ -119,16 +131,17 @@ def finished_within(ax: Axes, finish: Finish) -> Figure:
     return finished(figure_of(ax), replace(finish, title=None))
 
 
-def finished(figure: Figure, finish: Finish) -> Figure:
-    """Finish a figure. A file appears only once it is whole."""
+def finished(figure: Figure | SubFigure, finish: Finish) -> Figure:
+    """Finish a figure, or one within a figure. A file appears only once it is whole."""
     if finish.title is not None and figure.legends:  # which stands where a title would
         figure.legends[0].set_title(finish.title, prop=FontProperties(size=10))
     elif finish.title is not None:
         figure.suptitle(finish.title, fontsize=10, color=DARK)
-    _save(figure, finish.save)
+    whole = figure_of(figure)
+    _save(whole, finish.save)
     if finish.show:
-        _show(figure)
-    return figure
+        _show(whole)
+    return whole
 
 
 def _save(figure: Figure, path: Path | None) -> None:

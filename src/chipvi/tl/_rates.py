@@ -12,7 +12,7 @@ from anndata import AnnData
 from .. import _keys
 from .._messages import listed, unknown
 from ..data.segments import Segments, find_segments
-from ..data.track_data import Matrix, names_of_layers
+from ..data.track_data import Matrix, ViewKind, names_of_layers
 from ..model.chipvi import ChipVI
 
 
@@ -29,7 +29,7 @@ class Rates:
     biosamples, assays
         Of the rates.
     read
-        Gives the rates of ascending rows, regions x biosamples x assays.
+        Gives the rates of ascending rows, regions x biosamples x assays; of a model of signal alone, -log10 p.
     """
 
     adata: AnnData
@@ -45,8 +45,8 @@ def open_rates(source: ChipVI | AnnData, biosamples: Sequence[str] | None) -> Ra
     Raises
     ------
     ValueError
-        For unknown biosamples, a model without counts, or an AnnData without denoised rates of the same assays in all
-        biosamples.
+        For unknown biosamples, a model that is not trained, or an AnnData without denoised rates of the same assays in
+        all biosamples.
     """
     return _of_result(source, biosamples) if isinstance(source, AnnData) else _of_model(source, biosamples)
 
@@ -54,8 +54,6 @@ def open_rates(source: ChipVI | AnnData, biosamples: Sequence[str] | None) -> Ra
 def _of_model(model: ChipVI, biosamples: Sequence[str] | None) -> Rates:
     if not model.is_trained_:
         raise ValueError("the model is not trained yet. Call its train() first.")
-    if not model.grid.has_counts:
-        raise ValueError("chromatin states need rates, and the model was trained on signal only. Give it counts.")
     grid = model.grid
     assays = [a for a in range(len(grid.assays)) if (grid.is_target_t & (grid.assay_t == a)).any()]
     chosen = _choose(biosamples, grid.biosamples)
@@ -63,10 +61,26 @@ def _of_model(model: ChipVI, biosamples: Sequence[str] | None) -> Rates:
     table = pd.DataFrame(pairs, columns=[_keys.BIOSAMPLE, _keys.ASSAY])
 
     def read(rows: np.ndarray) -> np.ndarray:
-        rate_rn = model.get_normalized_expression(indices=rows, tracks=table, return_numpy=True)
+        if grid.has_counts:
+            rate_rn = model.get_normalized_expression(indices=rows, tracks=table, return_numpy=True)
+        else:
+            rate_rn = _signal(model, table, rows)
         return np.asarray(rate_rn).reshape(len(rows), len(chosen), len(assays))
 
     return Rates(model.adata, model.data.segments, chosen, tuple(grid.assays[a] for a in assays), read)
+
+
+def _signal(model: ChipVI, table: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
+    """-log10 p as it was measured, and imputed where it was not."""
+    signal_rn = model.get_imputed_pvalues(indices=rows, tracks=table, scale="-log10p", return_numpy=True)
+    entries = model.data.read_rows(rows).view(ViewKind.SIGNAL)
+    tracks = model.data.tracks
+    column = {pair: t for t, pair in enumerate(zip(tracks.biosamples, tracks.assays, strict=True))}
+    for n, pair in enumerate(table.itertuples(index=False, name=None)):
+        if entries is not None and pair in column:
+            value_r, present_r = entries.value_rt[:, column[pair]], entries.present_rt[:, column[pair]]
+            signal_rn[present_r, n] = np.sinh(value_r[present_r])
+    return signal_rn
 
 
 def _of_result(adata: AnnData, biosamples: Sequence[str] | None) -> Rates:

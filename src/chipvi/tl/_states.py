@@ -50,6 +50,8 @@ def states(
     compared. Memory does not grow with the regions, but for the states themselves: a byte for each region and
     biosample.
 
+    A model of signal alone has no rates: in their place is -log10 p, as it was measured, or imputed where it was not.
+
     Parameters
     ----------
     model_or_adata
@@ -86,7 +88,7 @@ def states(
     Raises
     ------
     ValueError
-        For numbers out of range, unknown biosamples, a model without counts or an AnnData without denoised rates, or
+        For numbers out of range, unknown biosamples, a model that is not trained, an AnnData without denoised rates, or
         fewer than 50 regions.
     ImportError
         Where igraph is not installed.

@@ -207,7 +207,7 @@ class _Places:
 
     def take(self, x_lt: Tensor) -> Tensor:
         """Of rows of tracks, the regions themselves and the targets."""
-        return x_lt[self._own_row_r][:, self.track_qg]
+        return x_lt[self._own_row_r[:, None, None], self.track_qg]
 
     def truth(self, value_rqg: Tensor, present_lt: Tensor, thinned_rqg: Tensor) -> Truth:
         """Values to predict, with the weights of measured entries."""

@@ -82,7 +82,7 @@ def write_track_hub(
     name
         Of the hub.
     email
-        Of whom to ask about the hub, which UCSC demands.
+        Contact address of the hub, which UCSC requires.
 
     Returns
     -------

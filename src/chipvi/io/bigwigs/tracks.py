@@ -136,7 +136,7 @@ def _plan(
 
 
 def _report(part: _Part, files: Mapping[str, Written]) -> None:
-    """Tell what is not there, or is 0."""
+    """Report what is missing, or 0."""
     zero = [name for name, one in files.items() if one.is_zero]
     if zero and part.kind == _keys.LOWER:
         line = "The lower end of the interval is 0 everywhere for %s: %s."
