@@ -299,6 +299,11 @@ def test_training_shows_for_each_track_how_far_its_mean_is_off_and_names_the_wor
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["b.c"]
 
 
+def test_training_shows_a_single_record_as_a_point():
+    (line,) = pl.training(curve("imp_pval_r2", 0.1)).axes[0].lines
+    assert (line.get_marker(), line.get_ydata().tolist()) == ("o", [0.1])
+
+
 def test_training_leaves_out_what_was_not_recorded():
     figure = pl.training(curve("imp_pval_r2", 0.1, 0.2))
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["R²"]

@@ -133,9 +133,11 @@ def _draw(ax: Axes, title: str, curves: dict[str, pd.Series]) -> None:
         label, colour = _CURVES.get(_quantity(name), (_quantity(name).replace("_", " "), PURPLE))
         style: dict[str, Any]
         if is_validation:
-            style = {"marker": "o", "markersize": 3, "linewidth": 1.2, "label": f"{label}, validation"}
+            style = {"linewidth": 1.2, "label": f"{label}, validation"}
         else:
             style = {"linewidth": 1.0, "alpha": 0.6 if f"validation_{name}" in curves else 1.0, "label": label}
+        if is_validation or len(curve) == 1:  # a line needs two points
+            style |= {"marker": "o", "markersize": 3}
         ax.plot(curve.index, curve, color=colour, **style)
     if title == "Gradient norm" and any(map(len, curves.values())):
         ax.set_yscale("log")
