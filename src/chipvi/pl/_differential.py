@@ -152,7 +152,7 @@ def differential_loci(
     Returns
     -------
     The figure, that of `ax` if it is given, with a panel per interval, its own scale in each, and the false discovery
-    rate of the interval.
+    rate of the interval if `intervals` has it.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def differential_loci(
     require_whole("n_loci", n_loci, least=1)
     columns = [_keys.CHROM, _keys.START, _keys.END, _keys.ASSAY]
     _require(table, [*columns, "scale1", "scale2", "raw_mean1", "raw_mean2"], "table")
-    _require(intervals, [*columns, "p_value", "fdr"], "intervals")
+    _require(intervals, [*columns, "p_value"], "intervals")
     if not len(intervals):
         raise ValueError("intervals must hold at least one; nothing was called, so there is no locus to draw.")
     best = intervals.sort_values("p_value", kind="stable").head(n_loci)
@@ -172,9 +172,8 @@ def differential_loci(
         margin = _MARGIN * (here[_keys.END] - here[_keys.START]).median()
         here = here[(here[_keys.START] < interval.end + margin) & (here[_keys.END] > interval.start - margin)]
         _draw_locus(panel, here, interval.start, interval.end)
-        panel.set_title(
-            f"{interval.assay}, {interval.chrom} (FDR {interval.fdr:.1g})", fontsize=8, loc="left", color=DARK
-        )
+        rate = f" (FDR {interval.fdr:.1g})" if "fdr" in intervals else ""
+        panel.set_title(f"{interval.assay}, {interval.chrom}{rate}", fontsize=8, loc="left", color=DARK)
     first, second = _groups(table)
     figure.supxlabel("position (kb)", fontsize=8, color=DARK)
     figure.supylabel("reads per region", fontsize=8, color=DARK)
