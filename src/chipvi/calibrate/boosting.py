@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import torch
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -16,7 +18,7 @@ from ..module.vae import ChipVAE
 from ..nn import N_SPLITS, TREE_DEPTH, TreeSum
 
 _MOST_TARGETS = 64  # tracks: of more, boosting would take longer than training
-_MANY_REGIONS = 10_000  # of fewer, leaves reach across sharp peaks
+_MANY_REGIONS = 10_000  # of fewer, leaves reach across the sharp peaks of counts
 _FEWEST_REGIONS, _MOST_REGIONS = 2_000, 50_000
 _MOST_TRACKS = 40  # that a track is predicted from
 _REGIONS_AT_ONCE = 2_048
@@ -25,11 +27,15 @@ _FEATURES_PER_SPLIT = 0.3
 _FEWEST_IN_LEAF = 100  # regions: neighbours are alike, so that fewer carry little information
 
 
-def suits_trees(n_targets: int, n_regions: int, bin_width: int | None) -> bool:
-    """Whether trees are worth their time, and better than the network alone, unless they are asked for.
+def choose_boosted(wish: bool | None, n_targets: int, n_regions: int, bin_width: int | None) -> tuple[ViewKind, ...]:
+    """Views that get trees: all or none if that is asked for, or those for which they are good and worth their time.
+
+    Signal, an arcsinh, has no peaks so sharp that leaves of few regions would flatten them, as counts have.
 
     Parameters
     ----------
+    wish
+        What is asked for; None: nothing.
     n_targets
         Measured tracks but the controls.
     n_regions
@@ -39,15 +45,27 @@ def suits_trees(n_targets: int, n_regions: int, bin_width: int | None) -> bool:
 
     Examples
     --------
-    >>> suits_trees(15, 40_000, None), suits_trees(15, 3_750, None), suits_trees(400, 40_000, None)
-    (True, False, False)
+    >>> [len(choose_boosted(None, *size, None)) for size in [(15, 40_000), (15, 3_750), (400, 40_000)]]
+    [2, 1, 0]
     """
-    return n_targets <= _MOST_TARGETS and count_at_window_bin(n_regions, bin_width) >= _MANY_REGIONS
+    if wish is not None:
+        return tuple(ViewKind) if wish else ()
+    if n_targets > _MOST_TARGETS:
+        return ()
+    has_many = count_at_window_bin(n_regions, bin_width) >= _MANY_REGIONS
+    return tuple(ViewKind) if has_many else (ViewKind.SIGNAL,)
 
 
 @torch.no_grad()
-def boost(module: ChipVAE, data: TrackData, trained: np.ndarray, seed: int, progress: bool = False) -> None:
-    """Learn boosted trees for each view of each measured track but the controls, in place of those of before.
+def boost(
+    module: ChipVAE,
+    data: TrackData,
+    trained: np.ndarray,
+    kinds: Collection[ViewKind],
+    seed: int,
+    progress: bool = False,
+) -> None:
+    """Learn boosted trees for some views of each measured track but the controls, in place of those of before.
 
     The trees of a track see the covariates and the window means of other tracks, never its own: of its biosample
     first, then of its assay in the nearest biosamples, then of the others. Counts are learnt as rates under the Poisson
@@ -60,13 +78,16 @@ def boost(module: ChipVAE, data: TrackData, trained: np.ndarray, seed: int, prog
         Trained; on any device.
     data, trained
         What it was trained on: ascending rows of the data. Of more than 50,000, that many stand for all.
+    kinds
+        The views.
     seed
         Draws the features that each split may use.
     progress
         Show a progress bar, on standard error.
     """
     module.trees.clear()
-    if count_at_window_bin(len(trained), data.segments.bin_width) < _FEWEST_REGIONS:
+    views = [view for view in module.views if view.kind in kinds]
+    if not views or count_at_window_bin(len(trained), data.segments.bin_width) < _FEWEST_REGIONS:
         return
     rows = draw_blocks(trained, _MOST_REGIONS, bin_width=data.segments.bin_width)
     features, widths = [], []
@@ -80,7 +101,7 @@ def boost(module: ChipVAE, data: TrackData, trained: np.ndarray, seed: int, prog
     with progress_bar("Boosted trees", len(columns), "tracks", shown=progress) as show:
         for number, t in enumerate(columns, start=1):
             feature_f = module.tree_features_of(choose_tracks(module, t, data.measured_t))
-            for view in module.views:
+            for view in views:
                 entries = block.view(view.kind)
                 if entries is None or not (present_r := entries.present_rt[:, t]).any():
                     continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, astuple, replace
 from os import PathLike
@@ -26,7 +26,7 @@ from .._files import claimed
 from .._messages import Place, levels_to_caller, unknown
 from .._quiet import announce
 from ..calibrate import holdout
-from ..calibrate.boosting import boost, suits_trees
+from ..calibrate.boosting import boost, choose_boosted
 from ..calibrate.holdout import checkpoints_beside, has_gaps, plan_rounds
 from ..calibrate.recalibration import recalibrate
 from ..data.check import SetupKeys, check_anndata, open_track_data
@@ -35,7 +35,7 @@ from ..data.grid import Grid, Initialisation
 from ..data.minibatch import take_regions
 from ..data.outlook import Outlook
 from ..data.splits import MOST_STANDARDISED, Split, split_regions
-from ..data.track_data import TrackData, names_of_columns
+from ..data.track_data import TrackData, ViewKind, names_of_columns
 from ..module.vae import ChipVAE, ModuleOptions
 from ..train.findings import Finding
 from ..train.plan import PlanOptions, TrainingPlan
@@ -317,9 +317,9 @@ class ChipVI(
         boosted_trees
             Whether boosted trees of each measured track stand beside the network: the imputed mean is the geometric
             mean of the two (of signal, the plain one) wherever all is visible that the trees always saw. They err
-            elsewhere, so that both together are better on nearly every track. None: for up to 64 tracks, where 10,000
-            regions or more are trained on, since of few regions they flatten sharp peaks. Never for a query, and never
-            where fewer than 2,000 regions are trained on.
+            elsewhere, so that both together are better on nearly every track. None: for up to 64 tracks, and
+            for counts where 10,000 regions or more are trained on, since of few regions they flatten sharp peaks.
+            Never for a query, and never where fewer than 2,000 regions are trained on.
         **trainer_kwargs
             `early_stopping_patience`: validations, 20 in a run, without a lower loss after which training stops early;
             8 by default. All others go to :class:`scvi.train.Trainer`, such as `precision="bf16-mixed"`,
@@ -413,7 +413,12 @@ class ChipVI(
                     split,
                     options,
                     calibrate_unseen=calibrate_unseen,
-                    boosted_trees=self._wants_trees(boosted_trees, len(split.train)),
+                    boosted=choose_boosted(
+                        boosted_trees,
+                        int(self.module.tracks.is_target_t.sum()),
+                        len(split.train),
+                        data.segments.bin_width,
+                    ),
                 )
             if options.checkpoint is not None and ranks.is_first and not keep_checkpoint:
                 for file in (options.checkpoint, *checkpoints_beside(options.checkpoint)):
@@ -438,7 +443,7 @@ class ChipVI(
         options: FitOptions,
         recalibrate_spread: bool = True,
         calibrate_unseen: bool | None = False,
-        boosted_trees: bool = False,
+        boosted: Collection[ViewKind] = (),
     ) -> None:
         """Train on a split of the data; :meth:`train` makes the split and the options.
 
@@ -450,8 +455,8 @@ class ChipVI(
             Whether the regions to validate on serve to calibrate the spread. Without, they remain to be judged on.
         calibrate_unseen
             As in :meth:`train`.
-        boosted_trees
-            Whether boosted trees are learnt, too.
+        boosted
+            Views that get boosted trees.
         """
         data = data.within(split.cut(data.segments), split.train)
         size = self.reference_size_
@@ -463,8 +468,9 @@ class ChipVI(
             plan = fit(module, data, split, options, mask, host=self._stand_in)
         if size is None:
             module.trees.clear()
-            if boosted_trees and not plan.was_interrupted:
-                boost(module, data, split.train, options.seed, options.shows_progress and options.ranks.is_first)
+            if boosted and not plan.was_interrupted:
+                shows_progress = options.shows_progress and options.ranks.is_first
+                boost(module, data, split.train, boosted, options.seed, shows_progress)
                 # on unlike machines they may be other trees, or more of them
                 first = options.ranks.gather({name: value.cpu() for name, value in module.trees.named_buffers()})[0]
                 module.trees.take(first)
@@ -486,11 +492,6 @@ class ChipVI(
         model = copy.copy(self)
         model.module = cast(ChipVAE, plan.average.module)
         return model
-
-    def _wants_trees(self, wish: bool | None, n_regions: int) -> bool:
-        if wish is not None:
-            return wish
-        return suits_trees(int(self.module.tracks.is_target_t.sum()), n_regions, self.data.segments.bin_width)
 
     def _wants_unseen(self, wish: bool | None, module: ChipVAE) -> bool:
         return has_gaps(self.grid, module.known_array_ba) if wish is None else wish
