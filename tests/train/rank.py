@@ -14,7 +14,7 @@ import torch
 
 import chipvi
 from chipvi.data import loader
-from chipvi.train import checkpoint, plan
+from chipvi.train import checkpoint, masking, plan
 
 STEPS, SEEDS = 16, (0, 1, 2)
 RANK = int(os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK", 0)))
@@ -29,7 +29,7 @@ def uneven_data(kit):
 
 def remove_chance():
     """Make thinning and latents certain, for nobody could draw them again for both halves together."""
-    torch.binomial = lambda count, prob, generator=None: torch.floor(count * prob)
+    masking.thin = lambda count, keep, generator: torch.floor(count * keep)
     torch.randn = lambda *shape, generator=None, device=None: torch.zeros(*shape, device=device)
 
 
