@@ -72,14 +72,21 @@ def _of_model(model: ChipVI, biosamples: Sequence[str] | None) -> Rates:
 
 def _signal(model: ChipVI, table: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
     """-log10 p as it was measured, and imputed where it was not."""
-    signal_rn = model.get_imputed_pvalues(indices=rows, tracks=table, scale="-log10p", return_numpy=True)
-    entries = model.data.read_rows(rows).view(ViewKind.SIGNAL)
-    tracks = model.data.tracks
+    signal_rn = np.full((len(rows), len(table)), np.nan, dtype=np.float32)
+    entries, tracks = model.data.read_rows(rows).view(ViewKind.SIGNAL), model.data.tracks
     column = {pair: t for t, pair in enumerate(zip(tracks.biosamples, tracks.assays, strict=True))}
     for n, pair in enumerate(table.itertuples(index=False, name=None)):
         if entries is not None and pair in column:
             value_r, present_r = entries.value_rt[:, column[pair]], entries.present_rt[:, column[pair]]
             signal_rn[present_r, n] = np.sinh(value_r[present_r])
+    is_missing_rn = np.isnan(signal_rn)
+    if (lacking_n := is_missing_rn.any(axis=0)).any():
+        asked = table[lacking_n].reset_index(drop=True)
+        imputed_rn = np.empty_like(signal_rn)
+        imputed_rn[:, lacking_n] = model.get_imputed_pvalues(
+            indices=rows, tracks=asked, scale="-log10p", return_numpy=True
+        )
+        signal_rn[is_missing_rn] = imputed_rn[is_missing_rn]
     return signal_rn
 
 
