@@ -95,7 +95,9 @@ def test_lines_count_bytes_in_megabytes_and_what_was_there_before(lines, monkeyp
 def test_nothing_else_makes_bars():
     # but by way of progress_bar, which can be silenced, prints lines in a log and keeps within the terminal
     sources = Path(chipvi.__file__).parent.rglob("*.py")
-    assert [path.name for path in sources if re.search(r"rich\.progress|tqdm", path.read_text("utf-8"))] == ["_workers.py"]
+    assert [path.name for path in sources if re.search(r"rich\.progress|tqdm", path.read_text("utf-8"))] == [
+        "_workers.py"
+    ]
 
 
 def test_a_long_prediction_has_a_bar_on_a_terminal_that_goes(model, screen):
