@@ -21,7 +21,8 @@ from ..data.setup_keys import SetupKeys
 
 Out: TypeAlias = Annotated[Path, typer.Option("--out", "-o", help="File to write, .h5ad or .zarr.", show_default=False)]
 Genome: TypeAlias = Annotated[
-    str | None, typer.Option(help="hg19, hg38, mm10, mm39, or a file of chromosome sizes.", show_default=False)
+    str | None,
+    typer.Option(help="UCSC's name, as hg38 or mm10, or a file of chromosome sizes.", show_default=False),
 ]
 Accelerator: TypeAlias = Annotated[str, typer.Option(help="Where to compute: auto, cpu, gpu, ...")]
 DryRun: TypeAlias = Annotated[
