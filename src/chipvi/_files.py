@@ -62,8 +62,9 @@ def digest(*parts: Any) -> str:
     """Short text that differs for other texts, bytes or arrays, whatever the order in which these lie in memory."""
     found = blake2b(digest_size=16)
     for part in parts:
-        plain = part.encode() if isinstance(part, str) else part
-        data = memoryview(np.ascontiguousarray(plain) if isinstance(plain, np.ndarray) else plain)
+        if isinstance(part, np.ndarray):
+            part = np.ascontiguousarray(part)
+        data = memoryview(part.encode() if isinstance(part, str) else part)
         found.update(f"{data.nbytes}:".encode())
         found.update(data)
     return found.hexdigest()
