@@ -287,8 +287,8 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     from ..data.splits import split_regions
     from ..data.track_data import names_of_layers
     from ..io.inputs import open_anndata
-    from ..model.chipvi import default_batch_size, default_steps
     from ..nn import COUNT_HEADS
+    from ..train.runner import default_batch_size, default_steps
 
     named = GIVEN.options()
     training = _training(given)

@@ -42,7 +42,7 @@ from ..train.findings import Finding
 from ..train.plan import PlanOptions, TrainingPlan
 from ..train.ranks import find_ranks
 from ..train.recorder import extend_history
-from ..train.runner import FitOptions, choose_accelerator, fit, take_patience
+from ..train.runner import FitOptions, choose_accelerator, default_batch_size, default_steps, fit, take_patience
 from ..train.trainable import TrainableMask
 from ..train.words import describe, describe_length, describe_outlook
 from .card import CardMixin
@@ -64,23 +64,8 @@ from .likelihood import LikelihoodMixin
 from .query import QueryMixin, ReferenceSize
 from .saving import SaveMixin, weights_follow
 
-_STEPS = 3_000
 _QUERY_STEPS = 300
-_MANY_REGIONS, _MANY_TRACKS = 20_000, 64
 _HELD_OUT = 0.1
-
-
-def default_batch_size(n_regions: int, n_tracks: int) -> int:
-    """Regions in a minibatch where no number is given: 512, or 1,024 of 20,000 regions or more of 64 tracks or fewer.
-
-    Fewer regions would be learnt by heart, and many tracks fill minibatches by themselves.
-    """
-    return 1_024 if n_regions >= _MANY_REGIONS and n_tracks <= _MANY_TRACKS else 512
-
-
-def default_steps(n_regions: int, batch_size: int, n_devices: int = 1) -> int:
-    """Minibatches of each device where no number is given: 3,000, or one pass of all together if that is more."""
-    return max(_STEPS, -(-n_regions // (batch_size * n_devices)))
 
 
 class ChipVI(
