@@ -12,6 +12,7 @@ from ..data.grid import Grid
 from ..data.splits import MOST_RECALIBRATED, draw_blocks
 from ..data.track_data import TrackData, ViewKind
 from ..module.vae import ChipVAE
+from ..module.views import CountView
 
 _LOG_LEAST, _LOG_MOST = np.log(1e-6), np.log(10.0)
 
@@ -32,8 +33,8 @@ def learn_noise(module: ChipVAE, grid: Grid, data: TrackData, trained: np.ndarra
     """
     rows = draw_blocks(trained, MOST_RECALIBRATED, bin_width=data.segments.bin_width)
     entries = data.read_rows(rows).view(ViewKind.COUNTS)
-    assert entries is not None
     view = module.view(ViewKind.COUNTS)
+    assert entries is not None and isinstance(view, CountView)
     _, condition_t = np.unique(conditions, return_inverse=True)
     is_counted_t = (data.summary.counts.number_t > 0) & grid.is_target_t
     for a in range(len(grid.assays)):
