@@ -59,6 +59,7 @@ KEY_HELP = {
     "assay_key": "Column of var with the assay.",
     "depth_key": "Column of var with reads per track; by default counts are added up.",
     "control_key": "Column of var that is true for controls.",
+    "condition_key": "Column of var that replicates share, such as the cell type; helps denoising.",
     "segment_key": "Column of obs whose equal values mark neighbours; by default chrom, start, end.",
     "covariate_keys": "Columns of obs with numbers to learn from, by commas.",
 }
