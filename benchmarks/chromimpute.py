@@ -5,10 +5,10 @@
     python benchmarks/chromimpute.py read data.h5ad work/ -o chromimpute.h5ad
     chipvi score chromimpute.h5ad data.h5ad --signal-layer signal
 
-ChromImpute (Ernst and Kellis 2015, Nature Biotechnology 33:364) is not part of chipvi, and needs Java. Regions must be bins of
-one width that begin at 0. What is measured goes out as it is stored, in its own converted form (`Convert` is not needed); a track
-without any data is imputed and never looked at. For a track that was measured ChromImpute learns from the other samples, and
-does not see the track itself.
+ChromImpute (Ernst and Kellis 2015, Nature Biotechnology 33:364) is not part of chipvi, and needs Java. Regions must be
+bins of one width that begin at 0. What is measured goes out as it is stored, in ChromImpute's own converted form; a
+track without any data is imputed and never looked at. For a track that was measured ChromImpute learns from the other
+samples, and does not see the track itself.
 """
 
 from __future__ import annotations
