@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 import chipvi
+from chipvi.data.track_data import ViewKind
 from chipvi.metrics import gaussian_smoothing, pearson, r2
 
 WIDTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
@@ -48,7 +49,7 @@ def compare_replicates(path: Path, seed: int, max_steps: int | None) -> pd.DataF
     replicate = adata.var["replicate"].astype(int)
     is_last_t = replicate == replicate.groupby(adata.var["cell"], observed=True).transform("max")
     truth, seen = adata[:, is_last_t], adata[:, ~is_last_t].copy()
-    chipvi.ChipVI.setup_anndata(seen, depth_key="depth")
+    chipvi.ChipVI.setup_anndata(seen, depth_key="depth", condition_key="cell")
     model = chipvi.ChipVI(seen)
     model.train(seed=seed, max_steps=max_steps)
     share = pd.DataFrame(seen.X / seen.X.sum(axis=0), columns=seen.var_names)
@@ -56,8 +57,11 @@ def compare_replicates(path: Path, seed: int, max_steps: int | None) -> pd.DataF
         "raw": share,
         "mean of the cell type": share.T.groupby(seen.var["cell"], observed=True).transform("mean").T,
         "imputed": model.get_imputed_counts(),
-        "denoised": model.get_normalized_expression(),
+        "denoised": (denoised := model.get_normalized_expression()),
+        "mean of the cell type, denoised": denoised.T.groupby(seen.var["cell"], observed=True).transform("mean").T,
     }
+    model.module.view(ViewKind.COUNTS).noise_a.zero_()
+    found["denoised, replicates not named"] = model.get_normalized_expression()
     scores = {}
     for name, values in found.items():
         rows = []

@@ -31,7 +31,7 @@ import pysam
 
 import chipvi
 from chipvi.metrics import gaussian_smoothing, leave_one_out_average, r2
-from chipvi.model.chipvi import default_batch_size
+from chipvi.train.runner import default_batch_size
 
 BIN, READ_LENGTH = 200, 36
 GENOME = 15_400_000  # bins of 200 bp in hg38

@@ -7,9 +7,10 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from chipvi._files import claimed, partial_of, written_whole
+from chipvi._files import claimed, digest, partial_of, written_whole
 
 # Claims a path, starts to write beside it, and waits to be killed.
 HOLD = """
@@ -21,6 +22,12 @@ with written_whole(Path(sys.argv[1])) as partial:
     print("holding", flush=True)
     time.sleep(600)
 """
+
+
+def test_a_digest_goes_by_the_values_of_an_array_and_not_by_how_it_lies_in_memory():
+    rows = np.arange(6).reshape(2, 3)
+    assert digest(rows) == digest(np.asfortranarray(rows)) == digest(np.hstack([rows, rows])[:, :3])
+    assert digest(rows) != digest(rows[::-1])
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import zarr
 from filelock import FileLock, SoftFileLock, Timeout
 
@@ -58,9 +59,11 @@ def shard_of(path: Path, shard: tuple[int, int]) -> Path:
 
 
 def digest(*parts: Any) -> str:
-    """Short text that differs for other texts, bytes or arrays."""
+    """Short text that differs for other texts, bytes or arrays, whatever the order in which these lie in memory."""
     found = blake2b(digest_size=16)
     for part in parts:
+        if isinstance(part, np.ndarray):
+            part = np.ascontiguousarray(part)
         data = memoryview(part.encode() if isinstance(part, str) else part)
         found.update(f"{data.nbytes}:".encode())
         found.update(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -53,9 +53,9 @@ def kept_levels() -> Iterator[None]:
 
 
 @contextmanager
-def quiet_loggers() -> Iterator[None]:
-    """Silence what Lightning and scvi-tools print about themselves; their warnings stay."""
-    loggers = [logging.getLogger(name) for name in _HOSTS]
+def quiet_loggers(names: Sequence[str] = _HOSTS) -> Iterator[None]:
+    """Silence what Lightning and scvi-tools, or others, print about themselves; their warnings stay."""
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(max(level, logging.WARNING))

@@ -25,7 +25,7 @@ from functools import partial
 from multiprocessing import connection, get_all_start_methods, get_context, parent_process, resource_tracker
 from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 from rich.console import Console
@@ -163,11 +163,19 @@ def free_memory() -> int:
 
 @contextmanager
 def progress_bar(
-    text: str, total: int, unit: str, *, done: int = 0, shown: bool = True
+    text: str,
+    total: int,
+    unit: str,
+    *,
+    done: int = 0,
+    shown: bool = True,
+    transient: bool = False,
+    file: IO[str] | None = None,
 ) -> Iterator[Callable[[int], None]]:
     """A bar on standard error, over all workers, with the rate and the time left; yields what moves it.
 
-    Without a terminal or notebook it is a line every half minute. Neither is wider than the terminal.
+    Without a terminal or notebook it is a line every half minute. Neither is wider than the terminal. All bars are made
+    here.
 
     Parameters
     ----------
@@ -179,8 +187,12 @@ def progress_bar(
         "bytes", or what else is counted.
     shown
         Whether there is a bar; where chipvi is silenced (:func:`chipvi._quiet.is_silenced`) there is none.
+    transient
+        Whether it goes when it has ended.
+    file
+        Where a terminal is written to, if not to standard error.
     """
-    console = Console(stderr=True)  # standard output belongs to results
+    console = Console(stderr=True, file=file)  # standard output belongs to results
     if not shown or is_silenced():
         yield lambda number: None
         return
@@ -190,7 +202,7 @@ def progress_bar(
     count = DownloadColumn() if unit == "bytes" else TextColumn("{task.completed:,.0f} of {task.total:,.0f} " + unit)
     bar = BarColumn(None, table_column=Column(max_width=_BAR_WIDTH))  # which alone gives way on a narrow terminal
     columns = (TextColumn(text, markup=False), bar, count, _Rate(unit), TimeRemainingColumn(compact=True))
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, transient=transient) as progress:
         task = progress.add_task("", total=total, completed=done)
         yield lambda number: progress.update(task, completed=done + number)
 

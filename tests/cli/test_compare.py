@@ -44,6 +44,7 @@ def test_it_writes_tables_a_bed_file_and_pictures(written):
     out, text = written
     names = ["intervals.bed", "intervals.tsv", "loci.png", "ma.png", "regions.tsv.gz", "volcano.png"]
     assert sorted(path.name for path in out.iterdir()) == names and all(name in text for name in names)
+    assert text.startswith("group1: cell1\ngroup2: cell2\nAt a false discovery rate of 0.05:\n")
 
 
 def test_the_table_is_that_of_the_model(folder, written):

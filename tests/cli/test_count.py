@@ -166,6 +166,11 @@ def test_a_dry_run_tells_the_size_and_writes_nothing(folder):
             "atac_fragments.tsv.gz gives no strand in its sixth column, and rule 'five_prime' needs it",
             2,
         ),
+        (
+            ("sheet.tsv", "--bin", "200", "--regions", "r.bed", "--append", "-o", "old.zarr"),
+            "in the regions of the store; leave out --regions, --bin.",
+            2,
+        ),
     ],
 )
 def test_errors_take_one_line_and_leave_nothing(folder, arguments, message, code, dry_run):

@@ -51,8 +51,8 @@ def seen():
 
 @pytest.fixture(scope="module")
 def comparison(data, seen):
-    def train(plan, head, seed, watch):
-        model = original(plan, head, seed, watch)
+    def train(plan, head, seed, *watched):
+        model = original(plan, head, seed, *watched)
         seen[head, seed] = (plan, model)
         return model
 

@@ -98,16 +98,23 @@ def test_a_store_trains_imputes_and_is_judged_as_memory_is_to_the_last_bit(kit, 
 
 @pytest.fixture
 def reads(monkeypatch):
-    """Rows of each read of a matrix in a file, in their order."""
+    """Stretches of rows of each read of a matrix in a file, in their order."""
     found = []
-    read = Matrix.read
+    read, read_rows = Matrix.read, Matrix.read_rows
 
     def noting(self, start, stop):
         if not self.in_memory:
             found.append((self.label, start, stop))
         return read(self, start, stop)
 
+    def noting_rows(self, rows):
+        if not self.in_memory:
+            runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+            found.extend((self.label, run[0], run[-1] + 1) for run in runs)
+        return read_rows(self, rows)
+
     monkeypatch.setattr(Matrix, "read", noting)
+    monkeypatch.setattr(Matrix, "read_rows", noting_rows)
     return found
 
 
@@ -219,6 +226,8 @@ def test_a_damaged_chunk_is_an_error_in_one_line(kit, tmp_path):
     chunk.write_bytes(b"no chunk")
     with pytest.raises(ValueError, match=r"adata.X cannot be read at region [\d,]+ and after: [^\n]+$"):
         kit.model(open_anndata(path))
+    with pytest.raises(ValueError, match=r"adata.X cannot be read at region [\d,]+ and after: [^\n]+$"):
+        Matrix("adata.X", open_anndata(path).X).read_rows(np.arange(0, 280, 10))
 
 
 def test_regions_without_names_have_those_of_their_places():

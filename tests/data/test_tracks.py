@@ -73,7 +73,7 @@ def test_an_error_names_the_track_and_says_what_to_do(columns, expected):
         assert text in str(error.value)
 
 
-@pytest.mark.parametrize("argument", ["biosample_key", "assay_key", "depth_key", "control_key"])
+@pytest.mark.parametrize("argument", ["biosample_key", "assay_key", "depth_key", "control_key", "condition_key"])
 def test_an_unknown_key_is_named_with_what_there_is(argument):
     with pytest.raises(
         ValueError, match=rf"{argument} 'read'.*did you mean 'reads'\?.*biosample, assay, reads, is_inp"

@@ -136,10 +136,12 @@ def test_half_a_download_is_not_kept(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("trouble", ["n_cut", "n_refused"])
-def test_a_passing_trouble_is_tried_again(tiny, tmp_path, trouble):
+def test_a_passing_trouble_is_tried_again_without_a_word(tiny, tmp_path, trouble, caplog):
     setattr(tiny, trouble, 1)
     assert roadmap_tss(tmp_path / "cache", splits=["train"], base_url=tiny.url).shape == (3, 10)
     assert tiny.requests == ["/Cell1.train.csv", "/Cell1.train.csv", "/Cell2.train.csv"]
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [f"Downloading {tiny.url}/{cell}.train.csv" for cell in ("Cell1", "Cell2")]
 
 
 def test_a_file_that_the_server_lacks_is_told(tiny, tmp_path):
@@ -151,8 +153,9 @@ def test_no_network_is_told(serve, tmp_path):
     server = serve(tmp_path)
     server.shutdown()
     server.server_close()
-    with pytest.raises(ConnectionError, match="Check the network and try again, put the file into"):
+    with pytest.raises(ConnectionError, match="Check the network and try again, put the file into") as raised:
         roadmap_tss(tmp_path / "cache", base_url=server.url)
+    assert "could not be downloaded: Failed to establish a new connection" in str(raised.value)
 
 
 def test_a_file_put_into_the_cache_by_hand_is_taken(tiny, tmp_path):

@@ -333,6 +333,7 @@ def test_files_that_cannot_be_scored_are_named_in_one_line(files, tmp_path):
         "track.bigWig": "track.bigWig must be a bigWig file; it cannot be read",
         "table.csv": "ends in .h5ad or .zarr",
         "none.h5ad": "there is no",
+        "tracks": "there is no ",
     }.items():
         for pair in ((tmp_path / name, files[1]), (files[0], tmp_path / name)):
             result = call(*pair)

@@ -10,7 +10,6 @@ from chipvi.evaluate.advice import Advice, Fault, advise
 from chipvi.evaluate.verdicts import Intervals, Level, Spread, Standing, TrackVerdict
 from chipvi.evaluate.words import describe, table_words
 
-AVERAGE = "the average of the other biosamples"
 GOOD = TrackVerdict("counts", Level.RIGHT, Spread.RIGHT, Standing.BEATS_BOTH, Intervals.RIGHT, 1.04, 0.3, 0.97, 0.96)
 UNJUDGED = replace(
     GOOD, level=Level.TOO_FEW, spread=Spread.TOO_FEW, standing=Standing.TOO_FEW, intervals=Intervals.TOO_FEW
@@ -36,8 +35,8 @@ UNJUDGED = replace(
         ({"spread": Spread.UNCERTAIN}, "spread", "cannot be judged"),
         ({}, "beats", "beats both"),
         ({"standing": Standing.BEATS_MARGINAL}, "beats", "beats the marginal (no average to compare)"),
-        ({"standing": Standing.LEVEL_WITH_AVERAGE}, "beats", f"level with {AVERAGE}"),
-        ({"standing": Standing.BELOW_AVERAGE}, "beats", f"below {AVERAGE}"),
+        ({"standing": Standing.LEVEL_WITH_AVERAGE}, "beats", "level with the average"),
+        ({"standing": Standing.BELOW_AVERAGE}, "beats", "below the average"),
         ({"standing": Standing.LEVEL_WITH_MARGINAL}, "beats", "level with the marginal"),
         ({"standing": Standing.BELOW_MARGINAL}, "beats", "below the marginal"),
         ({"standing": Standing.NOT_IMPUTABLE}, "beats", "nothing to impute from"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anndata
 import numpy as np
 import pytest
 
@@ -88,6 +89,11 @@ def test_a_saved_model_knows_its_covariates(adata, model, tmp_path):
     np.testing.assert_array_equal(loaded.impute(indices=np.arange(50)).X, model.impute(indices=np.arange(50)).X)
     with pytest.raises(ValueError, match=r"covariate_keys 'n_share' is not in adata\.obs"):
         model.impute(_without(adata, "n_share"))
+
+
+def test_what_covariates_impute_goes_to_a_file(adata, model, tmp_path):
+    model.impute(out=tmp_path / "imputed.h5ad")
+    np.testing.assert_array_equal(anndata.read_h5ad(tmp_path / "imputed.h5ad").X, model.impute().X)
 
 
 def _without(adata, column):

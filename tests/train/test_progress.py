@@ -5,6 +5,7 @@ import logging
 import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -89,6 +90,32 @@ def test_lines_count_bytes_in_megabytes_and_what_was_there_before(lines, monkeyp
     with _workers.progress_bar("Counting", 9_000_000_000, "bytes", done=3_000_000_000) as show:
         show(1_000_000)  # after a second, 5,999 MB are left
     assert lines == ["Counting: 3,001 of 9,000 MB, 100 min left".replace("100 min", "1 h 40 min")]
+
+
+def test_nothing_else_makes_bars():
+    # but by way of progress_bar, which can be silenced, prints lines in a log and keeps within the terminal
+    sources = Path(chipvi.__file__).parent.rglob("*.py")
+    assert [path.name for path in sources if re.search(r"rich\.progress|tqdm", path.read_text("utf-8"))] == [
+        "_workers.py"
+    ]
+
+
+def test_a_long_prediction_has_a_bar_on_a_terminal_that_goes(model, screen):
+    model.get_imputed_counts(batch_size=10)  # 280 regions
+    assert "28 of 28 batches" in screen.getvalue()
+    assert screen.getvalue().endswith("\x1b[1A\x1b[2K")  # up a line, which is wiped
+
+
+def test_a_long_prediction_prints_lines_in_a_log(model, lines):
+    model.get_imputed_counts(batch_size=7)  # a second a batch
+    assert lines == ["Predicting: 30 of 40 batches, 10 s left"]
+
+
+def test_heads_that_are_compared_print_lines_in_a_log(lines):
+    adata = chipvi.datasets.simulate(n_regions=600, n_biosamples=2, n_assays=3)
+    chipvi.ChipVI.setup_anndata(adata, depth_key="depth")
+    chipvi.compare_heads(adata, ["poisson"], steps=31, seeds=[3, 5])
+    assert lines == [f"{i} of 2: poisson, seed {seed}: 30 of 31 steps, 1 s left" for i, seed in ((1, 3), (2, 5))]
 
 
 def test_a_short_work_prints_no_line(lines):

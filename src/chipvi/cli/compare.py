@@ -133,10 +133,11 @@ def _names(text: str) -> list[str]:
 
 
 def _print(table: pd.DataFrame, intervals: pd.DataFrame | None, fdr: float, console: Console) -> None:
-    first, second = table["group1"].iloc[0], table["group2"].iloc[0]
-    print_line(f"{first} and {second}, at a false discovery rate of {fdr:g}:", console)
+    for name in ("group1", "group2"):  # on lines of their own, for they may name many replicates
+        print_line(f"{name}: {table[name].iloc[0]}", console)
+    print_line(f"At a false discovery rate of {fdr:g}:", console)
     shown = plain_table("", "assay")
-    columns = ("regions", "called", f"higher in {first}", f"higher in {second}")
+    columns = ("regions", "called", "higher in group1", "higher in group2")
     for name in (*columns, *(["intervals"] if intervals is not None else [])):
         shown.add_column(name, justify="right")
     for assay, part in table.groupby(_keys.ASSAY, sort=False, observed=True):

@@ -76,11 +76,14 @@ def run(options: Options) -> None:
     from .._files import require_writable
     from ..io.counting.alignments import ReadFilters
     from ..io.counting.rules import CountingRule
-    from ..io.sheets.assemble import plan_sheet
+    from ..io.sheets.assemble import plan_sheet, refuse_regions
     from ..io.sheets.pieces import Store
 
     out, console = options.out, open_console()
-    if not options.append:
+    if options.append:
+        of_regions = {"--regions": options.regions, "--bin": options.bin_size, "--chromosomes": options.chromosomes}
+        refuse_regions(of_regions | {"--fasta": options.fasta, "--mappability": options.mappability})
+    else:
         require_writable(out)
     shard = read_shard(options.shard)
     common: dict[str, Any] = {

@@ -305,7 +305,7 @@ def _compare(scores: pd.DataFrame, ours: str, theirs: str, what: str, reference:
     mean, of_reference = tracks.mean()
     text = (
         f"{what}: {len(tracks) - len(behind)} of {counted(len(tracks), 'track')} {verb} {reference} "
-        f"(mean R² {mean:.2f}, {of_reference:.2f})"
+        f"(mean R² {mean:.2f} against {of_reference:.2f})"
     )
     return f"{text}; not {listed(behind)}." if len(behind) else f"{text}."
 

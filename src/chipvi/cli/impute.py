@@ -76,8 +76,8 @@ class Options:
 def run(options: Options) -> None:
     """Impute tracks with a model: expected counts, intervals and denoised counts, to a file, bigWig files or both.
 
-    With --genome hg19, hg38, mm10 or mm39, or where the data name such an assembly, the bigWig files come with a track
-    hub and a session of IGV.
+    With a --genome that UCSC has, such as hg38 or mm10, or where the data name such an assembly, the bigWig files come
+    with a track hub and a session of IGV.
 
     Tracks in --data that the model has not seen are taken as input, and imputed too.
     """

@@ -21,7 +21,8 @@ from ..data.setup_keys import SetupKeys
 
 Out: TypeAlias = Annotated[Path, typer.Option("--out", "-o", help="File to write, .h5ad or .zarr.", show_default=False)]
 Genome: TypeAlias = Annotated[
-    str | None, typer.Option(help="hg19, hg38, mm10, mm39, or a file of chromosome sizes.", show_default=False)
+    str | None,
+    typer.Option(help="UCSC's name, as hg38 or mm10, or a file of chromosome sizes.", show_default=False),
 ]
 Accelerator: TypeAlias = Annotated[str, typer.Option(help="Where to compute: auto, cpu, gpu, ...")]
 DryRun: TypeAlias = Annotated[
@@ -58,6 +59,7 @@ KEY_HELP = {
     "assay_key": "Column of var with the assay.",
     "depth_key": "Column of var with reads per track; by default counts are added up.",
     "control_key": "Column of var that is true for controls.",
+    "condition_key": "Column of var that replicates share, such as the cell type; helps denoising.",
     "segment_key": "Column of obs whose equal values mark neighbours; by default chrom, start, end.",
     "covariate_keys": "Columns of obs with numbers to learn from, by commas.",
 }

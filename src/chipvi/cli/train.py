@@ -287,8 +287,8 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     from ..data.splits import split_regions
     from ..data.track_data import names_of_layers
     from ..io.inputs import open_anndata
-    from ..model.chipvi import default_batch_size, default_steps
     from ..nn import COUNT_HEADS
+    from ..train.runner import default_batch_size, default_steps
 
     named = GIVEN.options()
     training = _training(given)
@@ -405,7 +405,7 @@ def _judge(model: ChipVI, settings: Settings, console: Console) -> pd.DataFrame 
     which = "Held-out regions" if len(held_out) else "Regions of training"
     shown = plain_table(f"{which}, imputed without the track's own data", "track")
     several = diagnosis.table["quantity"].nunique() > 1
-    for column in [*(["quantity"] if several else []), "R²", "Pearson", "is", "mean", "spread"]:
+    for column in [*(["quantity"] if several else []), "R²", "Pearson", "standing", "mean", "spread"]:
         shown.add_column(column, justify="right" if column in ("R²", "Pearson") else "left")
     for (track, row), verdict in zip(diagnosis.table.iterrows(), diagnosis.verdicts, strict=True):
         numbers = [f"{row[name]:.2f}" if np.isfinite(row[name]) else "-" for name in ("r2", "pearson")]

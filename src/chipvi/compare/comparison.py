@@ -12,8 +12,6 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import pl
 from .._arguments import checked
@@ -22,9 +20,10 @@ from .._quiet import quiet_lightning
 from ..data.check import surveyed_once
 from ..evaluate.track_scores import SCORES
 from ..train.advice import TrainingAdvice
+from ..train.progress import StepProgress
 from ..train.words import describe as describe_finding
 from .plan import ComparisonPlan, plan_comparison
-from .runs import Run, Watch, average, marginal, run_once
+from .runs import Run, average, marginal, run_once
 from .verdict import Verdict, judge_heads, sound_heads
 from .words import describe, outcome_words
 
@@ -140,16 +139,13 @@ def _row(run: Run) -> dict[str, object]:
 
 def _run_all(plan: ComparisonPlan) -> list[Run]:
     runs = []
-    console = Console(stderr=True)  # standard output belongs to results
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = not (console.is_terminal or console.is_jupyter)
-    with quiet_lightning(), Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+    # seed by seed, so that a machine that slows down does so for all heads
+    pairs = list(product(plan.seeds, plan.heads))
+    with quiet_lightning():
         warnings.simplefilter("ignore", TrainingAdvice)  # kept, run by run
-        task = progress.add_task("", total=len(plan.heads) * len(plan.seeds) * plan.steps)
-        # seed by seed, so that a machine that slows down does so for all heads
-        for i, (seed, head) in enumerate(product(plan.seeds, plan.heads)):
-            progress.update(task, description=f"{head}, seed {seed}", completed=i * plan.steps)
-            runs.append(run_once(plan, head, seed, Watch(progress, task)))
+        for i, (seed, head) in enumerate(pairs, 1):
+            bar = StepProgress(f"{i} of {len(pairs)}: {head}, seed {seed}", plan.steps)
+            runs.append(run_once(plan, head, seed, bar))
     return sorted(runs, key=lambda run: plan.heads.index(run.head))
 
 

@@ -10,7 +10,6 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
-from rich.progress import Progress, TaskID
 
 from .. import metrics
 from ..data.splits import draw_blocks
@@ -20,6 +19,7 @@ from ..model.chipvi import ChipVI
 from ..train.advice import Diverged
 from ..train.findings import Finding
 from ..train.plan import PlanOptions, TrainingPlan
+from ..train.progress import StepProgress
 from ..train.runner import FitOptions
 from .plan import ComparisonPlan
 
@@ -100,17 +100,10 @@ class Run:
 
 
 class Watch(pl.Callback):
-    """Counts and times the steps of a run, validation left out, and keeps the history should training fail.
+    """Counts and times the steps of a run, validation left out, and keeps the history should training fail."""
 
-    Parameters
-    ----------
-    progress, task
-        What to move by every step; shown only while a model is trained, for prediction has a bar of its own.
-    """
-
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self.n_steps, self.seconds = 0, 0.0
-        self._progress, self._task, self._since = progress, task, 0.0
+    def __init__(self) -> None:
+        self.n_steps, self.seconds, self._since = 0, 0.0, 0.0
         self._plan: TrainingPlan | None = None
 
     @property
@@ -126,7 +119,6 @@ class Watch(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         self._plan = cast(TrainingPlan, pl_module)
-        self._progress.start()
         self._since = time.perf_counter()
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -134,18 +126,13 @@ class Watch(pl.Callback):
         now = time.perf_counter()
         self.seconds += now - self._since
         self.n_steps, self._since = self.n_steps + 1, now
-        self._progress.advance(self._task)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock again."""
         self._since = time.perf_counter()
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Make room."""
-        self._progress.stop()
 
-
-def train(plan: ComparisonPlan, head: str, seed: int, watch: Watch) -> ChipVI:
+def train(plan: ComparisonPlan, head: str, seed: int, watch: Watch, bar: StepProgress) -> ChipVI:
     """Train a head with a seed.
 
     Raises
@@ -162,7 +149,7 @@ def train(plan: ComparisonPlan, head: str, seed: int, watch: Watch) -> ChipVI:
         seed=seed,
         plan=PlanOptions(log_every_n_steps=max(1, min(_LOG_EVERY, plan.steps // 20))),
         trainer={
-            "callbacks": [watch],
+            "callbacks": [watch, bar],
             "enable_progress_bar": False,
             "val_check_interval": min(plan.steps, max(_LEAST_INTERVAL, plan.steps // _CHECKS)),
         },
@@ -189,10 +176,11 @@ def _unscored() -> pd.DataFrame:
     return pd.DataFrame(columns=list(SCORES), dtype=float)
 
 
-def run_once(plan: ComparisonPlan, head: str, seed: int, watch: Watch) -> Run:
+def run_once(plan: ComparisonPlan, head: str, seed: int, bar: StepProgress) -> Run:
     """Train and judge; a run that diverges has an outcome in place of scores."""
+    watch = Watch()
     try:
-        model = train(plan, head, seed, watch)
+        model = train(plan, head, seed, watch, bar)
     except Diverged as error:
         tracks, outcome = _unscored(), Outcome(Ending.DIVERGED, error.step, error.names)
     else:

@@ -153,7 +153,8 @@ def _read(adata: AnnData, keys: SetupKeys, widths: Widths | None, reference: Tra
             f"adata must hold regions (rows) and tracks (columns); it has {adata.n_obs} and {adata.n_vars}. "
             "Look for a filter that left nothing."
         )
-    tracks = read_tracks(adata.var, keys.biosample_key, keys.assay_key, keys.depth_key, keys.control_key)
+    condition_key = keys.condition_key if reference is None else None  # only training asks who are replicates
+    tracks = read_tracks(adata.var, keys.biosample_key, keys.assay_key, keys.depth_key, keys.control_key, condition_key)
     if reference is not None:
         reference.require_same(tracks)
     _require_unique_regions(adata.obs_names)

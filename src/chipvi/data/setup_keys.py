@@ -18,5 +18,6 @@ class SetupKeys:
     assay_key: str = _keys.ASSAY
     depth_key: str | None = None
     control_key: str | None = None
+    condition_key: str | None = None
     segment_key: str | None = None
     covariate_keys: tuple[str, ...] = ()

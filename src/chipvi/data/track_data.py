@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import cached_property
@@ -185,20 +186,35 @@ class Matrix:
         """
         if self.in_memory:
             return _dense(self._values[start:stop])
-        try:
+        with self._naming(start):
             return _dense(self._pieces.read(start, stop) if self._pieces else self._values[start:stop])
-        except Exception as error:  # noqa: BLE001 - whatever h5py, zarr, dask and codecs raise for damaged files
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise ValueError(f"{self.label} cannot be read at region {start:,} and after: {reason}") from error
 
     def read_rows(self, rows: np.ndarray) -> np.ndarray:
-        """Take rows in any order, as often as asked, dense, in the stored type."""
+        """Take rows in any order, as often as asked, dense, in the stored type.
+
+        Raises
+        ------
+        ValueError
+            If they cannot be read from the file.
+        """
         if self.in_memory:
             return _dense(self._values[rows])
         distinct, back = np.unique(rows, return_inverse=True)  # files are quickest where rows follow each other
+        if hasattr(self._values, "oindex"):  # zarr has a long way to its first chunk, and a short one to further ones
+            with self._naming(int(distinct[0]) if len(distinct) else 0):
+                return np.asarray(self._values.oindex[distinct])[back]
         runs = np.split(distinct, np.flatnonzero(np.diff(distinct) > _NEAR) + 1) if len(distinct) else []
         parts = [self.read(int(run[0]), int(run[-1]) + 1)[run - run[0]] for run in runs]
         return np.concatenate([self.read(0, 0), *parts])[back]
+
+    @contextmanager
+    def _naming(self, row: int) -> Iterator[None]:
+        """Name matrix and row in the errors of reading from files."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever h5py, zarr, dask and codecs raise for damaged files
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ValueError(f"{self.label} cannot be read at region {row:,} and after: {reason}") from error
 
     @cached_property
     def _pieces(self) -> _Pieces | None:
@@ -353,7 +369,7 @@ class TrackData:
         return self._block(range(start, stop), lambda matrix: matrix.read(start, stop))
 
     def read_rows(self, rows: np.ndarray) -> Block:
-        """Regions by row number, 0-based, in any order; where rows follow each other `read` is quicker."""
+        """Regions by row number, 0-based, in any order; of a stretch `read` is quicker."""
         rows = np.asarray(rows, dtype=np.int64)
         if len(rows) and not (0 <= rows.min() and rows.max() < self.n_regions):
             raise IndexError(f"rows {rows.min()} to {rows.max()} are not within the {self.n_regions} regions.")

@@ -28,6 +28,8 @@ class Tracks:
         Which tracks are input only, always visible and never a target: bool, (n_tracks,).
     depth
         Reads of each track, float64, NaN where unknown; None if no depth was given at all.
+    conditions
+        What replicates share, as text: tracks of one condition and assay are replicates; None if it was not given.
     """
 
     names: tuple[str, ...]
@@ -35,6 +37,7 @@ class Tracks:
     assays: tuple[str, ...]
     is_control: np.ndarray
     depth: np.ndarray | None = None
+    conditions: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -65,6 +68,7 @@ class Tracks:
             assays=tuple(self.assays[column] for column in columns),
             is_control=self.is_control[columns],
             depth=None if self.depth is None else self.depth[columns],
+            conditions=None if self.conditions is None else tuple(self.conditions[column] for column in columns),
         )
 
     def require_same(self, other: Tracks) -> None:
@@ -135,6 +139,7 @@ def read_tracks(
     assay_key: str = _keys.ASSAY,
     depth_key: str | None = None,
     control_key: str | None = None,
+    condition_key: str | None = None,
 ) -> Tracks:
     """Read and check what `var` says about the tracks.
 
@@ -148,6 +153,8 @@ def read_tracks(
         Column with reads per track, above 0; NaN where unknown.
     control_key
         Column that is true, or 1, for control tracks. Without it no track is a control.
+    condition_key
+        Column that replicates share.
 
     Raises
     ------
@@ -165,6 +172,7 @@ def read_tracks(
         assays=assays,
         is_control=np.zeros(len(var), dtype=bool) if control_key is None else _flags(var, control_key),
         depth=None if depth_key is None else _depths(var, depth_key),
+        conditions=None if condition_key is None else _texts(var, condition_key, "condition_key"),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from anndata import AnnData
 from .. import _keys
 from .._arguments import checked
 from .._messages import unknown
+from .._quiet import print_aside, quiet_loggers
 
 _COMMIT = "2aef9c5520595b14da265578c2c04c3d65a4ad01"
 _BASE_URL = f"https://raw.githubusercontent.com/QData/DeepDiffChrome/{_COMMIT}/data/"
@@ -125,8 +127,11 @@ def _read_split(cache: pooch.Pooch, split: str) -> pd.DataFrame:
 
 def _fetch(cache: pooch.Pooch, name: str) -> str:
     """Give the path of the file in the cache; download it first where it is not there or not intact."""
+    if not (cache.abspath / name).exists():
+        print_aside(f"Downloading {cache.get_url(name)}")
     try:
-        return cache.fetch(name)
+        with quiet_loggers([pooch.get_logger().name]):  # a line for every try
+            return cache.fetch(name)
     except ValueError as error:
         raise ValueError(
             f"{cache.get_url(name)} must have the sha256 {cache.registry[name]}; the file that came has another and "
@@ -136,6 +141,7 @@ def _fetch(cache: pooch.Pooch, name: str) -> str:
         raise  # pooch says which folder cannot be written
     except OSError as error:
         reason = str(getattr(error.args[0] if error.args else None, "reason", error))  # of the last of all retries
+        reason = re.sub(r"^<?\w+\(.*?\)>?: ", "", reason)  # urllib3 begins with the object
         raise ConnectionError(
             f"{cache.get_url(name)} could not be downloaded: {reason}. Check the network and try again, put the file "
             f"into {cache.path} yourself, or name a mirror as base_url of chipvi.datasets.roadmap_tss."

@@ -9,7 +9,6 @@ from .advice import Advice, Fault
 from .swaps import Suspect, Suspicion
 from .verdicts import Grade, Intervals, Level, Spread, Standing, TrackVerdict
 
-_AVERAGE = "the average of the other biosamples"
 _TOO_FEW = {"counts": "too few reads to judge", "signal": "too little signal to judge"}
 _UNCERTAIN = "cannot be judged"
 _SPREADS = {
@@ -23,8 +22,8 @@ _SPREADS = {
 _STANDINGS = {
     Standing.BEATS_BOTH: "beats both",
     Standing.BEATS_MARGINAL: "beats the marginal (no average to compare)",
-    Standing.LEVEL_WITH_AVERAGE: f"level with {_AVERAGE}",
-    Standing.BELOW_AVERAGE: f"below {_AVERAGE}",
+    Standing.LEVEL_WITH_AVERAGE: "level with the average",
+    Standing.BELOW_AVERAGE: "below the average",
     Standing.LEVEL_WITH_MARGINAL: "level with the marginal",
     Standing.BELOW_MARGINAL: "below the marginal",
     Standing.NOT_IMPUTABLE: "nothing to impute from",

@@ -125,10 +125,10 @@ def _opened(path: Path, read: Callable[[Path], AnnData]) -> AnnData:
             f"data must be regions x tracks, a file that ends in .h5ad or .zarr; {path.name} is a bigWig file. "
             "chipvi.io.read_bigwigs makes such data."
         )
-    if path.suffix not in _READERS:
-        raise ValueError(f"data must be a file that ends in .h5ad or .zarr; got {path.name!r}.")
     if not path.exists():
         raise ValueError(f"there is no {path}.")
+    if path.suffix not in _READERS:
+        raise ValueError(f"data must be a file that ends in .h5ad or .zarr; got {path.name!r}.")
     try:
         with without_pickles():
             return read(path)

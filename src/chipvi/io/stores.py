@@ -20,7 +20,7 @@ from .inputs import without_pickles
 from .reading import STRETCH
 
 _MOST_NAMED = 10**6  # regions whose names are written; those of more are made of their places
-_CHUNK_BYTES, _SHARD_BYTES = 2**18, 2**26  # what is read for a block of regions, and a file
+_CHUNK_BYTES, _SHARD_BYTES = 2**16, 2**26  # what is read for a block of regions, and a file
 _CHUNK_OF_COLUMN = 2**18  # regions, of a column of obs
 _FRAME = {"encoding-type": "dataframe", "encoding-version": "0.2.0"}
 _ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
@@ -167,9 +167,9 @@ def _unconsolidated() -> dict[str, Any]:
 
 
 def _new_array(group: Any, place: str, shape: tuple[int, int], dtype: np.dtype, fill: float, width: int = 0) -> Any:
-    """An empty matrix: chunks of some hundred kilobytes of consecutive rows, many of them in a file."""
+    """An empty matrix: chunks of some ten kilobytes of consecutive rows, many of them in a file."""
     width = width or max(1, shape[1])
-    n_rows = 2 ** int(np.clip(np.log2(_CHUNK_BYTES / (width * dtype.itemsize)), 6, 13))
+    n_rows = 2 ** int(np.clip(np.log2(_CHUNK_BYTES / (width * dtype.itemsize)), 8, 13))
     n_chunks = max(1, min(_SHARD_BYTES // (n_rows * width * dtype.itemsize), STRETCH // n_rows))
     if getattr(getattr(group, "metadata", None), "zarr_format", 2) == 3:
         from zarr.codecs import BloscCodec

@@ -29,6 +29,7 @@ from ..calibrate import holdout
 from ..calibrate.boosting import boost, choose_boosted
 from ..calibrate.holdout import checkpoints_beside, has_gaps, plan_rounds
 from ..calibrate.recalibration import recalibrate
+from ..calibrate.replicates import learn_noise
 from ..data.check import SetupKeys, check_anndata, open_track_data
 from ..data.context import choose_half_widths, describe_context
 from ..data.grid import Grid, Initialisation
@@ -41,7 +42,7 @@ from ..train.findings import Finding
 from ..train.plan import PlanOptions, TrainingPlan
 from ..train.ranks import find_ranks
 from ..train.recorder import extend_history
-from ..train.runner import FitOptions, choose_accelerator, fit, take_patience
+from ..train.runner import FitOptions, choose_accelerator, default_batch_size, default_steps, fit, take_patience
 from ..train.trainable import TrainableMask
 from ..train.words import describe, describe_length, describe_outlook
 from .card import CardMixin
@@ -63,23 +64,8 @@ from .likelihood import LikelihoodMixin
 from .query import QueryMixin, ReferenceSize
 from .saving import SaveMixin, weights_follow
 
-_STEPS = 3_000
 _QUERY_STEPS = 300
-_MANY_REGIONS, _MANY_TRACKS = 20_000, 64
 _HELD_OUT = 0.1
-
-
-def default_batch_size(n_regions: int, n_tracks: int) -> int:
-    """Regions in a minibatch where no number is given: 512, or 1,024 of 20,000 regions or more of 64 tracks or fewer.
-
-    Fewer regions would be learnt by heart, and many tracks fill minibatches by themselves.
-    """
-    return 1_024 if n_regions >= _MANY_REGIONS and n_tracks <= _MANY_TRACKS else 512
-
-
-def default_steps(n_regions: int, batch_size: int, n_devices: int = 1) -> int:
-    """Minibatches of each device where no number is given: 3,000, or one pass of all together if that is more."""
-    return max(_STEPS, -(-n_regions // (batch_size * n_devices)))
 
 
 class ChipVI(
@@ -177,6 +163,7 @@ class ChipVI(
         assay_key: str = _keys.ASSAY,
         depth_key: str | None = None,
         control_key: str | None = None,
+        condition_key: str | None = None,
         segment_key: str | None = None,
         covariate_keys: Sequence[str] = (),
         **kwargs: Any,
@@ -202,6 +189,10 @@ class ChipVI(
             Column of `var` with reads per track; None adds up the counts.
         control_key
             Column of `var` that is true for controls: input only, always visible, never a target.
+        condition_key
+            Column of `var` that replicates share, such as the cell type: the biosamples of one condition are replicates
+            of each other. What they differ by beyond the chance of reads is noise, which denoising then takes out;
+            without it, whatever the reads of an experiment show is taken for its rate.
         segment_key
             Column of `obs` whose equal values mark neighbouring rows, where there are no coordinates.
         covariate_keys
@@ -475,6 +466,9 @@ class ChipVI(
                 first = options.ranks.gather({name: value.cpu() for name, value in module.trees.named_buffers()})[0]
                 module.trees.take(first)
         recalibrate(module, self.grid, data, split.train, split.validation if recalibrate_spread else split.train[:0])
+        conditions = registered_tracks(self._tracks_state).conditions
+        if conditions is not None and ViewKind.COUNTS in self.grid.views:
+            learn_noise(module, self.grid, data, split.train, conditions)
         if size is not None:
             module.learn_tracks(size.n_tracks + np.flatnonzero(data.measured_t[size.n_tracks :]))
         elif not plan.was_interrupted and self._wants_unseen(calibrate_unseen, module):

@@ -74,12 +74,13 @@ class TracksField(BaseAnnDataField):
 
     def register_field(self, adata: AnnData) -> dict[str, Any]:
         """Write down the tracks."""
-        tracks = self._read(adata)
+        tracks = self._read(adata, self._keys.condition_key)
         return self._data | {
             "names": list(tracks.names),
             "biosamples": list(tracks.biosamples),
             "assays": list(tracks.assays),
             "is_control": tracks.is_control.tolist(),
+            "conditions": None if tracks.conditions is None else list(tracks.conditions),
         }
 
     def transfer_field(self, state_registry: dict[str, Any], adata_target: AnnData, **_: Any) -> dict[str, Any]:
@@ -94,9 +95,11 @@ class TracksField(BaseAnnDataField):
     def view_state_registry(self, state_registry: dict[str, Any]) -> None:
         """Nothing to show beyond the summary."""
 
-    def _read(self, adata: AnnData) -> Tracks:
+    def _read(self, adata: AnnData, condition_key: str | None = None) -> Tracks:
         keys = self._keys
-        return read_tracks(adata.var, keys.biosample_key, keys.assay_key, keys.depth_key, keys.control_key)
+        return read_tracks(
+            adata.var, keys.biosample_key, keys.assay_key, keys.depth_key, keys.control_key, condition_key
+        )
 
 
 class OneBatch(CategoricalObsField):
@@ -118,6 +121,7 @@ def registered_tracks(state_registry: dict[str, Any]) -> Tracks:
         biosamples=tuple(state_registry["biosamples"]),
         assays=tuple(state_registry["assays"]),
         is_control=np.array(state_registry["is_control"], dtype=bool),
+        conditions=None if (conditions := state_registry["conditions"]) is None else tuple(conditions),
     )
 
 

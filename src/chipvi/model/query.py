@@ -122,7 +122,8 @@ class QueryMixin:
     @classmethod
     def _join_query(cls, adata: AnnData, reference: Any) -> Any:
         """The model of :meth:`load_query_data`."""
-        keys, known, grid = reference.setup_keys, reference.data, reference.grid
+        keys = replace(reference.setup_keys, condition_key=None)  # what replicates differ by is the reference's to know
+        known, grid = reference.data, reference.grid
         new = open_query(adata, keys, known, grid)
         joined = join(adata.obs, new, reference.adata.obs, known, keys, grid.has_counts)
         if (assembly := assembly_of(adata.uns) or assembly_of(reference.adata.uns)) is not None:

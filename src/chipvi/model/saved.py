@@ -239,11 +239,13 @@ def _require_registry(registry: Any) -> None:
         if not (isinstance(value, tuple) and _are_texts(value) if isinstance(default, tuple) else is_text):
             raise ValueError(f"{name} of its setup is {value!r}")
     texts = [state[name] for name in ("names", "biosamples", "assays")]
+    if state["conditions"] is not None:
+        texts.append(state["conditions"])
     flags = state["is_control"]
     if "X" in others and registry["field_registries"]["X"]["state_registry"]["n_vars"] != len(texts[0]):
         raise ValueError("its X has not as many columns as there are tracks")
     if not all(isinstance(values, list) and _are_texts(values) and len(values) == len(texts[0]) for values in texts):
-        raise ValueError("its tracks must have a name, a biosample and an assay each")
+        raise ValueError("its tracks must have a name, a biosample and an assay each, and all or none a condition")
     if not isinstance(flags, list) or len(flags) != len(texts[0]) or any(type(one) is not bool for one in flags):
         raise ValueError("is_control of its tracks must be true or false")
     for name in ("bin_width", "typical_width"):

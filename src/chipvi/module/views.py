@@ -241,10 +241,14 @@ class CountView(View):
     names = HistoryNames("imp_count", "imp_count_loss", "obs_count", "obs_count_loss")
     head: CountHead
     rate_a: Tensor
+    noise_a: Tensor
 
     def __init__(self, head: CountHead, start: CellStart, known_ba: np.ndarray) -> None:
         super().__init__(head, start, CountCalibration(start.level_ba.shape), known_ba)
         self.register_buffer("rate_a", torch.as_tensor(np.exp(start.level_ba).mean(axis=0)))
+        self.register_buffer(
+            "noise_a", torch.zeros(start.level_ba.shape[1])
+        )  # between replicates, learnt after training
 
     @property
     def strength_ba(self) -> Tensor:
@@ -283,10 +287,11 @@ class CountView(View):
 
     @torch.no_grad()
     def extend_from(self, known: View) -> None:
-        """As of any view, and the mean rates of the known assays."""
+        """As of any view, and what is known of the known assays: mean rates, and the noise between replicates."""
         super().extend_from(known)
         assert isinstance(known, CountView)
-        self.rate_a[: len(known.rate_a)] = known.rate_a
+        n_assays = len(known.rate_a)
+        self.rate_a[:n_assays], self.noise_a[:n_assays] = known.rate_a, known.noise_a
 
     def predict(
         self, raw_rqgo: Tensor, queries: Queries, target: TargetInputs, offsets: WindowOffsets
@@ -308,6 +313,8 @@ class CountView(View):
             own.reads_rqa,
             log_rate_rqg + raw_head_rqgo[..., 0] + own.log_exposure_rqa,
             log_dispersion_rqg + _CAUTION + raw_belief_rqg,
+            # training predicts reads of the same experiment; and neighbours alone tell too little of what is shared
+            None if self.training else self.noise_a[queries.assay_qg] * target.weighted.has_rqa,
         )
         log_mean_rqg = target.log_exposure_rqg + log_rate_rqg + update_rqg
         inputs = HeadInputs(raw_head_rqgo, log_mean_rqg, log_dispersion_rqg)

@@ -8,12 +8,11 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.progress import track
 
 from .. import _keys
 from .._arguments import LARGEST_DEPTH
 from .._messages import listed
+from .._workers import progress_bar
 from ..data.grid import Grid
 from ..data.track_data import TrackData
 from ..data.tracks import Targets, parse_targets
@@ -93,10 +92,11 @@ class Request:
     def run(self, answer: Callable[[Surroundings], T], batch_size: int | None) -> Iterator[T]:
         """Answer batch by batch, in ascending order of the regions."""
         batches = self.predictor.minibatches(self.data, self.rows, batch_size)
-        console = Console(stderr=True)  # standard output belongs to results
-        hidden = len(batches) < LONG
-        for minibatch in track(batches, "Predicting", console=console, disable=hidden, transient=True):
-            yield answer(self.predictor.see(minibatch))
+        n_batches = len(batches)
+        with progress_bar("Predicting", n_batches, "batches", shown=n_batches >= LONG, transient=True) as show:
+            for done, minibatch in enumerate(batches, 1):
+                yield answer(self.predictor.see(minibatch))
+                show(done)
 
     def collect(self, answer: Callable[[Surroundings], np.ndarray], batch_size: int | None) -> np.ndarray:
         """Arrays of all batches below each other, in the order asked for."""

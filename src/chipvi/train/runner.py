@@ -43,6 +43,8 @@ from .trainable import TrainableMask
 
 _CHECKS = 20  # validations in a run
 PATIENCE = 8  # validations without a lower loss
+_STEPS = 3_000
+_MANY_REGIONS, _MANY_TRACKS = 20_000, 64
 # Arguments of train itself, which a misspelt one may mean.
 _OF_TRAIN = (
     "max_epochs",
@@ -163,6 +165,19 @@ def take_patience(trainer_kwargs: dict[str, Any], early_stopping: bool) -> int:
     if patience != PATIENCE and not early_stopping:
         raise ValueError("early_stopping_patience needs early_stopping=True.")
     return int(patience)
+
+
+def default_batch_size(n_regions: int, n_tracks: int) -> int:
+    """Regions in a minibatch where no number is given: 512, or 1,024 of 20,000 regions or more of 64 tracks or fewer.
+
+    Fewer regions would be learnt by heart, and many tracks fill minibatches by themselves.
+    """
+    return 1_024 if n_regions >= _MANY_REGIONS and n_tracks <= _MANY_TRACKS else 512
+
+
+def default_steps(n_regions: int, batch_size: int, n_devices: int = 1) -> int:
+    """Minibatches of each device where no number is given: 3,000, or one pass of all together if that is more."""
+    return max(_STEPS, -(-n_regions // (batch_size * n_devices)))
 
 
 @dataclass(frozen=True)

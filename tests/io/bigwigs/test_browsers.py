@@ -12,6 +12,7 @@ from anndata import AnnData
 
 from chipvi import io
 from chipvi.io.bigwigs.colors import assay_color, blend
+from chipvi.io.genomes import genome_names
 from chipvi.predict import stream
 
 PAIRS = [("K562", "H3K27ac"), ("K562", "DNase"), ('fetal "brain" & <cord>\nblood', "H3K4me3"), ("H1", "MAFK")]
@@ -210,7 +211,8 @@ def test_without_a_lower_end_the_upper_one_alone_lies_behind(files, tmp_path):
 
 
 # What UCSC documents of the settings that a hub of bigWig files has (trackDb documentation, and the browser's help on
-# hubs), and hubCheck refuses: a setting that the type has not, a value out of range, a label or file that is not there.
+# hubs), and hubCheck refuses: a setting that the type has not, a value out of range, a label or file that is not there,
+# a folder or overlay without tracks or with data of its own.
 RULES = {
     "track": r"[A-Za-z][A-Za-z0-9_]*",
     "shortLabel": r"\S.{0,16}",
@@ -223,7 +225,7 @@ RULES = {
     "aggregate": "none|stacked|solidOverlay|transparentOverlay",
     "showSubtrackColorOnUi": "on|off",
     "visibility": "hide|dense|squish|pack|full",
-    "autoScale": "on|off|group",
+    "autoScale": "on|off",  # "group" is for composite tracks
     "alwaysZero": "on|off",
     "maxHeightPixels": r"\d+:\d+:\d+",
     "color": r"\d{1,3},\d{1,3},\d{1,3}",
@@ -238,11 +240,18 @@ def faults_of_hub(hub_file: Path) -> list[str]:
     found = [
         f"hub.txt lacks {name}"
         for name in ("hub", "shortLabel", "longLabel", "genomesFile", "email", "descriptionUrl")
-        if name not in hub
+        if not hub.get(name)
     ]
+    found += [] if re.fullmatch(r"[^\s/]+", hub["hub"]) else [f"hub {hub['hub']}"]
+    found += [
+        f"hub.txt: {key}" for key in ("shortLabel", "longLabel") if not re.fullmatch(RULES[key], hub.get(key, ""))
+    ]
+    found += [] if re.fullmatch(r"[^@\s]+@[^@\s]+", hub.get("email", "")) else ["hub.txt: email"]
     found += [] if (hub_file.parent / hub.get("descriptionUrl", "-")).is_file() else ["missing hub description"]
     for genome in stanzas(hub_file.parent / hub["genomesFile"]):
         track_db = hub_file.parent / genome["trackDb"]
+        if not track_db.is_file() or genome["genome"] not in genome_names():
+            return [*found, f"genomes.txt: {genome}"]
         sizes, seen, labels = io.chrom_sizes(genome["genome"]), {}, set()
         for stanza in stanzas(track_db):
             name = stanza["track"]
@@ -261,34 +270,74 @@ def faults_of_hub(hub_file: Path) -> list[str]:
                 found.append(f"{name}: parent {parent} can have none, or comes later")
             if "color" in stanza and max(map(int, stanza["color"].split(","))) > 255:
                 found.append(f"{name}: color {stanza['color']}")
+            holds_tracks = {"superTrack", "container"} & set(stanza)
+            if ("bigDataUrl" in stanza) == bool(holds_tracks):
+                found.append(f"{name} must hold either data or tracks")
             if "bigDataUrl" in stanza:
-                file = track_db.parent / unquote(stanza["bigDataUrl"])
-                within = io.bigwig_sizes(file) if file.is_file() else {"no file": 1}
-                found += [f"{file}: {chrom}" for chrom, size in within.items() if sizes.get(chrom) != size]
-            elif not {"superTrack", "container"} & set(stanza):
-                found.append(f"{name} has no data")
-            if stanza.get("container") and sum(other.get("parent") == name for other in stanzas(track_db)) < 2:
-                found.append(f"{name} holds only one track")
-            found += [f"{name} comes twice"] * (name in seen) + [f"{stanza['shortLabel']} twice"] * (
-                stanza["shortLabel"] in labels
-            )
+                found += faults_of_file(track_db.parent / unquote(stanza["bigDataUrl"]), sizes)
+            n_inside = sum(other.get("parent", "").partition(" ")[0] == name for other in stanzas(track_db))
+            if holds_tracks and n_inside < (2 if "container" in stanza else 1):
+                found.append(f"{name} holds {n_inside} tracks")
+            label = stanza.get("shortLabel")
+            found += [f"{name} comes twice"] * (name in seen) + [f"{label} comes twice"] * (label in labels)
             seen[name] = stanza
-            labels.add(stanza["shortLabel"])
+            labels.add(label)
     return found
+
+
+def faults_of_file(file: Path, sizes: pd.Series) -> list[str]:
+    """Chromosomes of a bigWig file that the genome has not, or in another length; the file, if it has no header."""
+    try:
+        within = io.bigwig_sizes(file)
+    except (OSError, ValueError) as error:
+        return [f"{file}: {error}"]
+    return [f"{file}: {chrom}" for chrom, size in within.items() if sizes.get(chrom) != size]
 
 
 def test_hub_check_finds_no_fault(with_measured, tmp_path):
     assert faults_of_hub(tmp_path / "my hub" / "hub.txt") == []
-    text = (tmp_path / "my hub" / "trackDb.txt").read_text()
-    for good, bad in (
-        ("html description", "html lost"),
-        ("visibility full", "visibility wide"),
-        ("priority", "order"),
-        (".imputed.bw", ".lost.bw"),
-    ):
-        assert good in text
-        (tmp_path / "my hub" / "trackDb.txt").write_text(text.replace(good, bad))
-        assert faults_of_hub(tmp_path / "my hub" / "hub.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        pytest.param("hub.txt", "^email .*", "email nobody", id="address"),
+        pytest.param("hub.txt", "^shortLabel .*\n", "", id="label of the hub"),
+        pytest.param("hub.txt", "^longLabel .*", "longLabel " + 81 * "x", id="long label of the hub"),
+        pytest.param("hub.txt", "^descriptionUrl .*\n", "", id="description of the hub"),
+        pytest.param("hub.txt", "description.html", "lost.html", id="file of the description"),
+        pytest.param("genomes.txt", "hg38", "hg83", id="genome"),
+        pytest.param("genomes.txt", "trackDb.txt", "lost.txt", id="trackDb"),
+        pytest.param("trackDb.txt", "html description", "html lost", id="page of a track"),
+        pytest.param("trackDb.txt", "visibility full", "visibility wide", id="value"),
+        pytest.param("trackDb.txt", "priority", "order", id="setting"),
+        pytest.param("trackDb.txt", "autoScale on", "autoScale group", id="setting of another type"),
+        pytest.param("trackDb.txt", "imputed.bw", "lost.bw", id="file"),
+        pytest.param("trackDb.txt", "^type bigWig\n", "", id="type"),
+        pytest.param("trackDb.txt", "^shortLabel .*\n", "", id="no label"),
+        pytest.param("trackDb.txt", "^shortLabel .*", "shortLabel the same", id="one label for all"),
+        pytest.param("trackDb.txt", "^shortLabel .*", "shortLabel " + 18 * "x", id="label of 18 letters"),
+        pytest.param("trackDb.txt", "^longLabel .*", "longLabel " + 81 * "x", id="long label of 81 letters"),
+        pytest.param("trackDb.txt", "^parent \\S+_DNase$", "parent lost", id="overlay without tracks"),
+        pytest.param("trackDb.txt", "^container .*", "bigDataUrl K562.DNase.imputed.bw", id="overlay that is none"),
+        pytest.param("trackDb.txt", "^superTrack .*\n", "", id="folder that is none"),
+        pytest.param("trackDb.txt", "^track (.*)_imputed$", r"track \1_upper", id="name twice"),
+        pytest.param("trackDb.txt", "^track K562", "track 562", id="name that begins with a digit"),
+        pytest.param("trackDb.txt", "^color .*", "color 300,0,0", id="colour"),
+    ],
+)
+def test_a_hub_that_breaks_a_rule_of_hub_check_is_found_out(with_measured, tmp_path, name, good, bad):
+    file = tmp_path / "my hub" / name
+    text, n = re.subn(good, bad, file.read_text(), flags=re.M)
+    assert n
+    file.write_text(text)
+    assert faults_of_hub(tmp_path / "my hub" / "hub.txt")
+
+
+@pytest.mark.parametrize("content", [b"", b"no bigWig", b"\x26\xfc\x8f\x88"], ids=["empty", "text", "cut off"])
+def test_a_bigwig_file_without_a_header_is_found_out(with_measured, tmp_path, content):
+    with_measured["file"].iloc[3].write_bytes(content)
+    assert faults_of_hub(tmp_path / "my hub" / "hub.txt")
 
 
 def test_short_labels_differ_whatever_the_names(tmp_path):

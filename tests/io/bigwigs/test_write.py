@@ -15,9 +15,10 @@ import pybigtools
 import pytest
 import zarr
 from anndata import AnnData
+from rich.console import Console
 from scipy import sparse
 
-from chipvi import io
+from chipvi import _workers, io
 from chipvi.io.bigwigs import write as write_module
 
 TRACKS = ["K562.H3K27ac", "K562/H3K4me3 (rep 1)", "H1.DNase"]
@@ -130,9 +131,15 @@ def test_file_names_are_safe_and_differ(adata, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["o[", "o[x]", "bold[bold]"])
-def test_a_folder_with_brackets_is_named_in_the_progress_bar(adata, tmp_path, name, capfd):
+def test_a_folder_with_brackets_is_named_in_the_progress_bar(adata, tmp_path, name, capfd, monkeypatch):
+    monkeypatch.setattr(_workers, "Console", partial(Console, force_terminal=True, width=80))
     assert len(io.write_bigwigs(adata, tmp_path / name, progress=True)) == len(TRACKS)
     assert f"Writing {name}" in capfd.readouterr().err.replace("\n", "")
+
+
+def test_without_a_terminal_writing_a_few_tracks_prints_nothing(adata, tmp_path, capfd):
+    assert len(io.write_bigwigs(adata, tmp_path, progress=True)) == len(TRACKS)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_names_of_parent_folders_do_not_lead_out(adata, tmp_path):

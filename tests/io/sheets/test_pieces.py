@@ -106,7 +106,7 @@ def test_tracks_are_appended_as_if_counted_together_and_no_file_of_the_others_is
         (SHEET, {}, "has all tracks of the sheet already"),
         (["K562,A,a1.bam,"], {}, r"track K562.A is in the store already, of other files: .*a1.bam;.*a2.bam"),
         (MORE, {"rule": "center"}, "was counted with rule five_prime, and is to be appended to with center"),
-        (MORE, {"bin_size": 100}, "the store has its regions; leave out regions"),
+        (MORE, {"bin_size": 100}, "in the regions of the store; leave out bin_size\\."),
         (MORE, {"out": "counts.h5ad"}, "appended to a .zarr store"),
         (MORE, {"out": "none.zarr"}, "there is no store .*none.zarr to append tracks to"),
     ],

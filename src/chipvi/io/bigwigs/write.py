@@ -18,14 +18,12 @@ import numpy as np
 import pandas as pd
 import pybigtools
 from anndata import AnnData
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress
 
 from ... import _keys
 from ..._arguments import checked
 from ..._files import require_space, written_whole
 from ..._messages import and_more, levels_to_caller, listed, unknown
+from ..._workers import progress_bar
 from ...data.segments import refuse_overlaps
 from ...data.track_data import Matrix
 from ..assembly import lengths_by_chrom
@@ -206,9 +204,12 @@ def write_matrix(
     stems = dict(zip(matrices.var.index, file_stems(matrices.var.index), strict=True))
     folder.mkdir(parents=True, exist_ok=True)
     written = {}
-    with _own_stderr() as stderr, Progress(console=Console(file=stderr), disable=not progress) as bar:
-        task = bar.add_task(escape(f"Writing {folder.name}{suffix}"), total=len(columns))
-        for name, values_r in _read_tracks(matrix, observed, columns, first, len(obs)):
+    text = f"Writing {folder.name}{suffix}"
+    with (
+        _own_stderr() as stderr,
+        progress_bar(text, len(columns), "tracks", shown=progress, file=stderr) as show,
+    ):
+        for t, (name, values_r) in enumerate(_read_tracks(matrix, observed, columns, first, len(obs)), 1):
             _refuse_infinite(name, values_r, obs, source.scale)
             if not np.isnan(values_r).all():
                 path = folder / f"{stems[name]}{suffix}{_ENDINGS[format]}"
@@ -216,7 +217,7 @@ def write_matrix(
                 with written_whole(path) as partial:
                     _WRITERS[format](partial, records, places.sizes)
                 written[name] = Written(path, not np.nan_to_num(values_r).any())
-            bar.advance(task)
+            show(t)
     return written
 
 

@@ -18,7 +18,7 @@ from scipy import sparse
 from ... import _keys
 from ..._arguments import checked, require_processes, require_shard, require_whole
 from ..._files import claimed, new_h5ad, new_zarr, require_writable, shard_of, written_whole
-from ..._messages import and_more
+from ..._messages import and_more, listed
 from ..bigwigs.read import read_columns, read_means, require_uncovered
 from ..contigs import choose_chromosomes
 from ..counting.alignments import ReadFilters
@@ -119,6 +119,19 @@ def plan_sheet(
     require_files_of(places, fasta, mappability)
     kept = leave_out(places, blacklist)
     return SheetPlan(tracks, sources, replace(kept, regions=kept.regions.reset_index(drop=True)))
+
+
+def refuse_regions(given: Mapping[str, object]) -> None:
+    """Refuse arguments, by name, of regions where tracks are appended to a store, which has its own.
+
+    Raises
+    ------
+    ValueError
+        Which names those that are given.
+    """
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise ValueError(f"tracks are appended in the regions of the store; leave out {listed(names)}.")
 
 
 @checked
@@ -223,11 +236,9 @@ def count_sheet(
         raise ValueError("a shard is kept beside the file that it becomes part of; name the file with out.")
     if append and (out is None or Path(out).suffix != ".zarr"):
         raise ValueError("tracks are appended to a .zarr store; name it with out.")
-    of_regions = (regions, bin_size, chromosomes, fasta, mappability)
-    if append and any(one is not None for one in of_regions):
-        raise ValueError(
-            "the store has its regions; leave out regions, bin_size, chromosomes, fasta and mappability to append."
-        )
+    if append:
+        of_regions = {"regions": regions, "bin_size": bin_size, "chromosomes": chromosomes, "fasta": fasta}
+        refuse_regions(of_regions | {"mappability": mappability})
     reading = Reading(processes, executor, progress, shard=shard)
     with ExitStack() as stack:
         store = None
