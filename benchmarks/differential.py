@@ -4,13 +4,14 @@
     python benchmarks/differential.py brain --data FOLDER
 
 Simulated: replicates of one cell type in two groups; in the second, the rates of some stretches are multiplied by known
-factors and their counts drawn anew. Power is the share of changed regions that are called at a false discovery rate of
-5 %, FDR the share of the called that did not change. A null mixes both groups evenly on either side: nothing differs.
-"t on denoised" is the same test on rates that are denoised as usual, with all tracks visible.
+factors and their counts drawn anew. Beside them are replicates of another cell type, whose variance is borrowed ("with
+others") or not ("alone"). Power is the share of changed regions that are called at a false discovery rate of 5 %, FDR
+the share of the called that did not change. A null mixes both groups evenly on either side: nothing differs. "t on
+denoised" is the same test on rates that are denoised as usual, with all tracks visible.
 
 Brain: H3K27ac of four cell types with three replicates each (`brain_h3k27ac.h5ad` in the folder). Nulls hold one
-replicate against the other two of its type, and every first against every second replicate; signals hold type against
-type, with PyDESeq2 on the regions that `split` labels valid.
+replicate against one or both others of its type, and every first against every second replicate; signals hold type
+against type, in full, one against two, and one against one, with PyDESeq2 on the regions that `split` labels valid.
 
 PyDESeq2 is not a requirement of the package (`pip install "chipvi[benchmarks]"`). Without it, or with `--no-deseq`, it
 is left out.
@@ -35,18 +36,26 @@ from anndata import AnnData
 
 import chipvi
 from chipvi.differential.discovery import adjusted
-from chipvi.differential.levels import LevelTrend
+from chipvi.differential.levels import GroupTrends
 from chipvi.differential.moderated import Difference, SpreadPrior
 
 ALPHA = 0.05
 KNOWN = "lfc"
+N_OTHERS = 3
 
 
 def plant(n_replicates: int, mean_count: float, n_regions: int, seed: int) -> AnnData:
-    """Simulate two groups of replicates, `group` A and B of `var`; `obsm["lfc"]` has the known log2 fold changes."""
+    """Simulate two groups of replicates and three of another kind, `group` A, B and C of `var`.
+
+    `obsm["lfc"]` has the known log2 fold changes.
+    """
+    n_simulated = max(2 * n_replicates, N_OTHERS)
     adata = chipvi.datasets.simulate(
-        n_regions=n_regions, n_biosamples=1, n_assays=4, n_replicates=2 * n_replicates, mean_count=mean_count, seed=seed
+        n_regions=n_regions, n_biosamples=2, n_assays=4, n_replicates=n_simulated, mean_count=mean_count, seed=seed
     )
+    is_other_t = (adata.var["cell"] == "cell2").to_numpy()
+    number_t = adata.var["replicate"].to_numpy()
+    adata = adata[:, number_t <= np.where(is_other_t, N_OTHERS, 2 * n_replicates)].copy()
     random = np.random.default_rng([seed, 7])
     assays = list(dict.fromkeys(adata.var["assay"]))
     lfc_ra = np.zeros((n_regions, len(assays)))
@@ -56,7 +65,7 @@ def plant(n_replicates: int, mean_count: float, n_regions: int, seed: int) -> An
             length = int(random.integers(4, 16))
             lfc_ra[start : start + length, a] = random.choice([-1, 1]) * random.uniform(0.8, 2.0)
             start += length + int(random.exponential(120))
-    is_second_t = (adata.var["replicate"] > n_replicates).to_numpy()
+    is_second_t = ((adata.var["cell"] == "cell1") & (adata.var["replicate"] > n_replicates)).to_numpy()
     for t in np.flatnonzero(is_second_t):
         lfc_r = lfc_ra[:, assays.index(adata.var["assay"].iloc[t])]
         changed = lfc_r != 0
@@ -64,7 +73,7 @@ def plant(n_replicates: int, mean_count: float, n_regions: int, seed: int) -> An
         rate_r[changed] *= 2 ** lfc_r[changed]
         adata.X[changed, t] = random.poisson(rate_r[changed] * random.gamma(shape, size=changed.sum()) / shape)
     adata.var["depth"] = adata.X.sum(axis=0)
-    adata.var["group"] = np.where(is_second_t, "B", "A")
+    adata.var["group"] = np.where(adata.var["cell"] == "cell2", "C", np.where(is_second_t, "B", "A"))
     adata.obsm[KNOWN] = pd.DataFrame(lfc_ra, index=adata.obs_names, columns=assays)
     return adata
 
@@ -104,8 +113,26 @@ def denoised_as_usual(model: chipvi.ChipVI, names: list[str], is_first_t: np.nda
     """P-values of the same test on rates for which all tracks were visible."""
     rate_rt = model.get_normalized_expression(tracks=names, depth=1e6, return_numpy=True)
     log_rate_rt = np.log2(rate_rt.astype(np.float64))
-    difference = Difference.of(LevelTrend.fit(log_rate_rt).remove(log_rate_rt), is_first_t)
-    return SpreadPrior.fit(difference).moderate(difference).p_value(0.0)
+    group_t = np.where(is_first_t, 0, 1)
+    even_rt = GroupTrends.fit(log_rate_rt, group_t).remove(log_rate_rt)
+    return SpreadPrior.fit(even_rt, group_t).moderate(Difference.of(even_rt, group_t)).p_value(0.0)
+
+
+def label(adata: AnnData, first: list[str], second: list[str], with_others: bool) -> str:
+    """Name a column of `var` that labels biosamples A and B, and those of the other cell type C if asked for."""
+    adata.var["design"] = pd.Series(np.nan, index=adata.var_names, dtype=object)
+    for name, biosamples in (("A", first), ("B", second)):
+        adata.var.loc[adata.var["biosample"].isin(biosamples), "design"] = name
+    if with_others:
+        adata.var.loc[adata.var["group"] == "C", "design"] = "C"
+    return "design"
+
+
+def compared(model: chipvi.ChipVI, column: str, **more: object) -> pd.DataFrame:
+    """Table of A against B."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*no replicates of")
+        return model.differential_signal("A", "B", groupby=column, **more)
 
 
 def judged(called: np.ndarray, changed: np.ndarray) -> dict[str, float]:
@@ -120,28 +147,37 @@ def simulated(options: argparse.Namespace) -> pd.DataFrame:
     adata = plant(options.replicates, options.mean_count, options.regions, options.seed)
     model = trained(adata, options.steps, options.seed)
     rows = []
-    tables = {delta: model.differential_signal("A", "B", groupby="group", delta=delta) for delta in (0.1, 0.25)}
-    tables[0.0] = model.differential_signal("A", "B", groupby="group", mode="vanilla")
-    mixed = [sorted(adata.var["biosample"][adata.var["group"] == group].unique()) for group in "AB"]
-    halves = [[*a[::2], *b[1::2]] for a, b in (mixed, mixed[::-1])]
-    with_null = model.differential_signal(*halves, mode="vanilla")
+    tables = {f"delta {delta:g}": compared(model, "group", delta=delta) for delta in (0.1, 0.25)}
+    first, second = (sorted(adata.var["biosample"][adata.var["group"] == group].unique()) for group in "AB")
+    nulls = {}
+    n = options.replicates
+    for n1, n2 in sorted({(1, 1), (1, 2), (n, n)}):
+        design, halves = (first[:n1], second[:n2]), ([*first, *second][:n1], [*first, *second][n1 : n1 + n2])
+        if n1 == n2 == n:
+            halves = [[*a[::2], *b[1::2]] for a, b in ((first, second), (second, first))]
+        for kind, with_others in (("with others", True), ("alone", False)):
+            name = f"{n1} and {n2}, {kind}"
+            tables[name] = compared(model, label(adata, *design, with_others), mode="vanilla")
+            nulls[name] = compared(model, label(adata, *halves, with_others), mode="vanilla")
     for assay, lfc_r in adata.obsm[KNOWN].items():
-        var = adata.var[adata.var["assay"] == assay].sort_values("group", kind="stable")
+        is_compared = (adata.var["assay"] == assay) & (adata.var["group"] != "C")
+        var = adata.var[is_compared].sort_values("group", kind="stable")
         is_first_t, changed = (var["group"] == "A").to_numpy(), (lfc_r != 0).to_numpy()
         count_rt = np.asarray(adata[:, var.index].X, dtype=np.float64)
 
         def add(method: str, called: np.ndarray, **more: float) -> None:
             rows.append({"assay": assay, "method": method} | judged(called, changed) | more)  # noqa: B023
 
-        for delta, table in sorted(tables.items()):
+        for name, table in tables.items():
             table = table[table["assay"] == assay]
             intervals = chipvi.differential.merge_regions(table)
             hits = [changed[_rows(adata, one)].any() for one in intervals.itertuples()]
             false = 1 - np.mean(hits) if hits else 0.0
-            add(f"chipvi, delta {delta:g}", table["is_de_fdr_0.05"].to_numpy(), intervals=len(hits), false=false)
-        null_r = with_null[with_null["assay"] == assay]
-        add("chipvi, null", null_r["is_de_fdr_0.05"].to_numpy())
-        rows[-1] |= {"power": np.nan, "FDR": np.nan, "p<.01": (null_r["p_value"] < 0.01).mean()}
+            add(f"chipvi, {name}", table["is_de_fdr_0.05"].to_numpy(), intervals=len(hits), false=false)
+        for name, table in nulls.items():
+            null_r = table[table["assay"] == assay]
+            add(f"chipvi, null of {name}", null_r["is_de_fdr_0.05"].to_numpy())
+            rows[-1] |= {"power": np.nan, "FDR": np.nan, "p<.01": (null_r["p_value"] < 0.01).mean()}
         add("t on denoised", adjusted(denoised_as_usual(model, list(var.index), is_first_t)) <= ALPHA)
         rate_rt = count_rt / var["depth"].to_numpy() * var["depth"].mean()
         ratio_r = np.log2((rate_rt[:, is_first_t].mean(axis=1) + 0.5) / (rate_rt[:, ~is_first_t].mean(axis=1) + 0.5))
@@ -169,12 +205,19 @@ def brain(options: argparse.Namespace) -> pd.DataFrame:
     cells = list(dict.fromkeys(adata.var["cell"].astype(str)))
     rows = []
 
-    def compare(kind: str, group1: list[str] | str, group2: list[str] | str, **more: str) -> pd.DataFrame:
+    def compare(kind: str, first: list[str], second: list[str], with_others: bool = True) -> pd.DataFrame:
         start = time.monotonic()
-        table = model.differential_signal(group1, group2, mode="vanilla", **more)
+        labels = adata.var["cell"].astype(object) if with_others else pd.Series(np.nan, adata.var_names, dtype=object)
+        chosen = [*first, *second]
+        kinds = set(adata.var["cell"][adata.var["biosample"].isin(chosen)])
+        labels[adata.var["cell"].isin(kinds)] = np.nan  # of the compared types, only what is compared
+        for name, group in (("A", first), ("B", second)):
+            labels[adata.var["biosample"].isin(group).to_numpy()] = name
+        adata.var["design"] = labels
+        table = compared(model, "design", mode="vanilla")
         rows.append(
             {
-                "comparison": kind,
+                "comparison": kind + ("" if with_others else ", alone"),
                 "calls": int(table["is_de_fdr_0.05"].sum()),
                 "p<.05": (table["p_value"] < 0.05).mean(),
                 "p<.001": (table["p_value"] < 0.001).mean(),
@@ -183,14 +226,20 @@ def brain(options: argparse.Namespace) -> pd.DataFrame:
         )
         return table
 
-    for cell in cells:
-        for number in (1, 2, 3):
-            others = [f"{cell}_{other}" for other in (1, 2, 3) if other != number]
-            compare(f"null: {cell}_{number} and the others of its type", f"{cell}_{number}", others)
-    compare("null: first and second of every type", [f"{c}_1" for c in cells], [f"{c}_2" for c in cells])
+    def of(cell: str, *numbers: int) -> list[str]:
+        return [f"{cell}_{number}" for number in numbers]
+
+    for with_others in (True, False):
+        for cell in cells:
+            for number in (1, 2, 3):
+                others = [other for other in (1, 2, 3) if other != number]
+                compare(f"null: {cell}_{number} and two", of(cell, number), of(cell, *others), with_others)
+                compare(f"null: {cell}_{number} and one", of(cell, number), of(cell, number % 3 + 1), with_others)
+    firsts, seconds = ([f"{cell}_{number}" for cell in cells] for number in (1, 2))
+    compare("null: first and second of every type", firsts, seconds, with_others=False)
     valid = (adata.obs["split"] == "valid").to_numpy()
     for first, second in combinations(cells, 2):
-        table = compare(f"{first} and {second}", first, second, groupby="cell")
+        table = compare(f"{first} and {second}", of(first, 1, 2, 3), of(second, 1, 2, 3))
         if options.deseq and len([row for row in rows if "agreement" in row]) < options.pairs:
             columns = np.flatnonzero(adata.var["cell"].isin([first, second]))
             is_first_t = (adata.var["cell"].iloc[columns] == first).to_numpy()
@@ -207,6 +256,15 @@ def brain(options: argparse.Namespace) -> pd.DataFrame:
                 "called by PyDESeq2": called[ours_r].mean(),
                 "r of lfc": np.corrcoef(ours["lfc_mean"], theirs["log2FoldChange"].fillna(0))[0, 1],
             }
+        called_r = table["is_de_fdr_0.05"].to_numpy()
+        for n1, n2 in ((1, 1), (1, 2), (2, 2)):
+            for with_others in (True, False):
+                numbers = [range(1, n + 1) for n in (n1, n2)]
+                sides = [of(cell, *some) for cell, some in zip((first, second), numbers, strict=True)]
+                few_r = compare(f"{first} and {second}, {n1} and {n2}", *sides, with_others)[
+                    "is_de_fdr_0.05"
+                ].to_numpy()
+                rows[-1] |= {"in 3 and 3": called_r[few_r].mean() if few_r.any() else np.nan}
     return pd.DataFrame(rows).set_index("comparison")
 
 

@@ -4,6 +4,7 @@ import inspect
 
 import pandas as pd
 import pytest
+from anndata import AnnData
 from typer.testing import CliRunner
 
 from chipvi import ChipVI, datasets, tl
@@ -38,6 +39,16 @@ def test_table_picture_and_a_bed_file_of_each_biosample_are_written(folder, tmp_
         assert (bed[2] - bed[1]).sum() == 400 * 200
         assert bed[3].iloc[0] == model.adata.obsm["states"][cell].iloc[0].replace(" ", "_")
     assert "in means of the track" in result.stdout and expected.index[0] in result.stdout
+
+
+def test_a_model_of_signal_alone_has_states(tmp_path):
+    adata = datasets.simulate(n_regions=300, n_biosamples=2, n_assays=2, signal=True)
+    adata.layers["signal"][50:90] = 0  # without any
+    AnnData(obs=adata.obs, var=adata.var, layers={"signal": adata.layers["signal"]}).write_h5ad(tmp_path / "d.h5ad")
+    assert call("train", tmp_path / "d.h5ad", "-o", tmp_path / "model", "--steps", 10).exit_code == 0
+    result = call("states", tmp_path / "model", "-o", tmp_path / "out", "--n-states", 2)
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "out").glob("*.bed"))) == 2
 
 
 def test_without_options_the_command_is_as_the_function():

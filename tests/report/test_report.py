@@ -302,11 +302,7 @@ UNJUDGED = verdict(Level.TOO_FEW, Spread.TOO_FEW, Standing.TOO_FEW, Intervals.TO
         (verdict(intervals=Intervals.UNCERTAIN), Grade.GOOD, "intervals are right"),
         (verdict(spread=Spread.WIDE), Grade.GOOD, "intervals are safe"),
         (verdict(explained=0.6), Grade.GOOD, "intervals are right"),
-        (
-            verdict(explained=0.3),
-            Grade.CARE,
-            "explains 30 % of the ups and downs that are more than the noise of reads.",
-        ),
+        (verdict(explained=0.3), Grade.CARE, "It explains 30 % of what noise allows."),
         (verdict(explained=0.05), Grade.POOR, "explains 5 %"),
         (verdict(explained=-0.2), Grade.POOR, "explains 0 %"),
         (UNJUDGED, Grade.UNKNOWN, "Too few reads to judge."),

@@ -139,6 +139,19 @@ def test_a_model_of_signal_has_the_states_of_what_was_measured_and_of_what_is_im
     chipvi.tl.states(model, n_states=5)
     assert adjusted_rand_score(state_rb[:, [0, 2]].ravel(), codes(signals)[:, [0, 2]].ravel()) > 0.7
     assert signals.obsm["states"].shape == (900, 3)
+    result = model.impute()  # which has no more than what is imputed
+    imputed = model.get_imputed_pvalues(indices=rows, tracks=["cell1.H3K36me3"], scale="-log10p", return_numpy=True)
+    np.testing.assert_allclose(_rates.open_rates(result, ["cell1"]).read(rows)[:, 0, 1], imputed[:, 0], rtol=1e-4)
+    chipvi.tl.states(result, n_states=3)
+    assert result.obsm["states"].shape == (900, 3)
+
+
+def test_regions_without_reads_have_a_state_and_no_warning():
+    adata, _ = make()
+    adata.layers["denoised"][300:800] = 0.01
+    chipvi.tl.states(adata, n_states=4)  # a warning would fail
+    empty = pd.unique(adata.obsm["states"].iloc[320:780].to_numpy().ravel())
+    assert (adata.uns["states"]["table"].loc[empty, "kind"] == "Quiescent").all()
 
 
 @pytest.mark.parametrize(

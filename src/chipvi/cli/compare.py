@@ -42,7 +42,11 @@ class Options:
     ]
     group2: Annotated[str | None, typer.Option(help="Those of the second group; by default all others.")] = None
     groupby: Annotated[
-        str | None, typer.Option(help="Column of var that replicates share; by default the biosample itself.")
+        str | None,
+        typer.Option(
+            help="Column of var that replicates share, also those of other groups, whose spread serves; by default the "
+            "biosample itself."
+        ),
     ] = None
     assay: Annotated[str | None, typer.Option(help="Assays, by commas; by default all that both groups have.")] = None
     delta: Annotated[float, typer.Option(help="Log2 fold change that does not matter; 0: any counts.", min=0)] = 0.1

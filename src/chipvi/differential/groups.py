@@ -1,4 +1,4 @@
-"""Which tracks are compared: two groups of biosamples, assay by assay."""
+"""Which tracks are compared, two groups of biosamples by assay, and which others say what replicates differ by."""
 
 from __future__ import annotations
 
@@ -10,34 +10,47 @@ import pandas as pd
 
 from .._messages import listed, unknown
 
+_MOST_OTHERS = 12  # tracks of other groups: more would hardly say more of the spread, and all are denoised
+
 
 @dataclass(frozen=True, eq=False)
 class Contrast:
-    """Tracks of one assay in two groups.
+    """Tracks of one assay in two groups, and in others that have replicates.
 
     Parameters
     ----------
     assay
         What was measured.
     columns
-        Columns of the data, first those of the first group.
-    is_first_t
-        Which of them are of the first group.
+        Columns of the data, those of a group beside each other.
+    group_t
+        Group of each: 0 the first, 1 the second, from 2 on the others.
     first, second
-        Names of the groups.
+        Names of the two groups.
     """
 
     assay: str
     columns: np.ndarray
-    is_first_t: np.ndarray
+    group_t: np.ndarray
     first: Sequence[str]
     second: Sequence[str]
 
     @property
     def singles(self) -> list[str]:
-        """Names of groups of which one biosample was measured."""
-        groups = ((self.first, self.is_first_t), (self.second, ~self.is_first_t))
-        return [listed(names) for names, is_group_t in groups if np.count_nonzero(is_group_t) == 1]
+        """Names of the compared groups of which one biosample was measured."""
+        number_g = np.bincount(self.group_t)
+        return [
+            listed(names) for names, number in zip((self.first, self.second), number_g, strict=False) if number == 1
+        ]
+
+    @property
+    def n_variances(self) -> int:
+        """Of how many biosamples the variance is known by replicates; that of a pair is one."""
+        return sum(1 if number == 2 else int(number) for number in np.bincount(self.group_t) if number > 1)
+
+    def typical(self, log_depth_t: np.ndarray) -> np.ndarray:
+        """Mean over the compared tracks of log depths of all tracks of the data, for each column."""
+        return np.full(len(self.columns), log_depth_t[self.columns[self.group_t < 2]].mean())
 
 
 def find_contrasts(
@@ -80,17 +93,19 @@ def find_contrasts(
     second = [label for label in known if label not in first] if second is None else second
     if both := [label for label in first if label in second]:
         raise ValueError(f"group1 and group2 must not overlap; {listed(both)} is in both.")
-    is_first_t, is_second_t = np.isin(label_t, first) & is_measured_t, np.isin(label_t, second) & is_measured_t
     assay_t = np.asarray(assays, dtype=object)
     for assay in asked or ():
         if assay not in assays:
             raise ValueError(unknown("assay", assay, list(dict.fromkeys(assays)), "the data"))
+    others = [label for label in dict.fromkeys(label_t[labels.notna()]) if label not in first and label not in second]
     found = []
     for assay in dict.fromkeys(assays if asked is None else asked):
-        columns = [np.flatnonzero(is_group_t & (assay_t == assay)) for is_group_t in (is_first_t, is_second_t)]
+        of_assay_t = is_measured_t & (assay_t == assay)
+        columns = [np.flatnonzero(of_assay_t & np.isin(label_t, group)) for group in (first, second)]
         if all(map(len, columns)):
-            is_first = np.repeat([True, False], [len(part) for part in columns])
-            found.append(Contrast(str(assay), np.concatenate(columns), is_first, first, second))
+            columns += _replicated([np.flatnonzero(of_assay_t & (label_t == label)) for label in others])
+            group_t = np.repeat(np.arange(len(columns)), [len(part) for part in columns])
+            found.append(Contrast(str(assay), np.concatenate(columns), group_t, first, second))
         elif asked is not None:
             lacking = listed(first if not len(columns[0]) else second)
             raise ValueError(
@@ -100,3 +115,10 @@ def find_contrasts(
     if not found:
         raise ValueError(f"no assay was measured in both groups, {listed(first)} and {listed(second)}.")
     return found
+
+
+def _replicated(groups: list[np.ndarray]) -> list[np.ndarray]:
+    """Those with replicates; of many, the first."""
+    n_before = np.cumsum([0, *map(len, groups)])[:-1]
+    kept = [group[: max(_MOST_OTHERS - before, 0)] for group, before in zip(groups, n_before, strict=True)]
+    return [group for group in kept if len(group) > 1]

@@ -76,3 +76,29 @@ class LevelTrend:
         return log_rate_rt - np.stack(
             [np.interp(level_r, self.level_m, shift_m) for shift_m in self.shift_mt.T], axis=1
         )
+
+
+@dataclass(frozen=True, eq=False)
+class GroupTrends:
+    """Trends of the tracks of several groups: those of the two compared to each other, every other group by itself.
+
+    Parameters
+    ----------
+    parts
+        Which tracks, and their trend.
+    """
+
+    parts: tuple[tuple[np.ndarray, LevelTrend], ...]
+
+    @classmethod
+    def fit(cls, log_rate_rt: np.ndarray, group_t: np.ndarray) -> GroupTrends:
+        """Estimate them from log2 rates and the group of each track: 0 and 1 are compared, others have 2 or more."""
+        parts = [np.flatnonzero(np.maximum(group_t, 1) == g) for g in range(1, group_t.max() + 1)]
+        return cls(tuple((part, LevelTrend.fit(log_rate_rt[:, part])) for part in parts))
+
+    def remove(self, log_rate_rt: np.ndarray) -> np.ndarray:
+        """Log2 rates without them."""
+        left_rt = np.empty_like(log_rate_rt)
+        for part, trend in self.parts:
+            left_rt[:, part] = trend.remove(log_rate_rt[:, part])
+        return left_rt

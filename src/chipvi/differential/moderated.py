@@ -2,8 +2,10 @@
 
 Smyth GK. Linear models and empirical Bayes methods for assessing differential expression in microarray experiments.
 Statistical Applications in Genetics and Molecular Biology 3:3 (2004); with a prior that follows the level, as in Law
-CW et al., Genome Biology 15:R29 (2014). Bounds on the change: McCarthy DJ, Smyth GK. Testing significance relative to
-a fold-change threshold is a TREAT. Bioinformatics 25:765 (2009).
+CW et al., Genome Biology 15:R29 (2014), and groups that vary by unlike amounts, as in Liu R et al., Nucleic Acids
+Research 43:e97 (2015). Residual variances are those of all groups with replicates, the two compared ones or not. Bounds
+on the change: McCarthy DJ, Smyth GK. Testing significance relative to a fold-change threshold is a TREAT.
+Bioinformatics 25:765 (2009).
 """
 
 from __future__ import annotations
@@ -18,50 +20,151 @@ from .levels import mean_by_row, strata
 _TAIL = 0.9  # share of the regions that say how far most of them differ
 _MOST = 1e6  # degrees of freedom that stand for a variance that is known
 _SMALLEST = 1e-12  # variance, of replicates that agree to the last digit
+_CONFIDENCE = 0.95  # that a biosample without replicates varies no more than is assumed
+FEWEST = 3  # variances of biosamples from which that of another is foreseen
+_LOWEST = 0.1  # variance of a biosample, in means of its group: estimates of small ones may be negative
 
 
 @dataclass(frozen=True, eq=False)
-class Difference:
-    """Two groups in each region, before anything is shared between regions.
+class Replicates:
+    """The biosamples of one group in each region.
 
     Parameters
     ----------
     mean_r
-        Mean log2 rate of the first group less that of the second; NaN where either was not measured.
-    variance_r
-        Variance between replicates of one group; NaN without replicates.
-    degrees_r
-        Degrees of freedom of the variance, 0 without replicates.
-    scale_r
-        Variance of the difference in variances of one track, 1 / n1 + 1 / n2; NaN where either was not measured.
-    level_r
-        Mean log2 rate over both groups.
-    has_single
-        Whether a group is a single track, so that nothing says what its replicates would differ by.
+        Mean log2 rate; NaN where none was measured.
+    squares_r
+        Sum of squared departures from it.
+    number_r
+        How many were measured.
     """
 
     mean_r: np.ndarray
-    variance_r: np.ndarray
-    degrees_r: np.ndarray
-    scale_r: np.ndarray
-    level_r: np.ndarray
-    has_single: bool
+    squares_r: np.ndarray
+    number_r: np.ndarray
 
     @classmethod
-    def of(cls, log_rate_rt: np.ndarray, is_first_t: np.ndarray) -> Difference:
-        """From log2 rates of all tracks, NaN where missing, and which tracks are of the first group."""
-        means, squares, numbers = [], [], []
-        for is_group_t in (is_first_t, ~is_first_t):
-            group_rt = log_rate_rt[:, is_group_t]
-            means.append(mean_by_row(group_rt))
-            squares.append(np.nansum((group_rt - means[-1][:, None]) ** 2, axis=1))
-            numbers.append((~np.isnan(group_rt)).sum(axis=1))
-        degrees_r = np.maximum(numbers[0] - 1, 0) + np.maximum(numbers[1] - 1, 0)
-        total_r = squares[0] + squares[1]
-        variance_r = np.divide(total_r, degrees_r, out=np.full(len(total_r), np.nan), where=degrees_r > 0)
-        scale_r = sum(np.divide(1, n_r, out=np.full(len(n_r), np.nan), where=n_r > 0) for n_r in numbers)
-        has_single = bool(min(is_first_t.sum(), (~is_first_t).sum()) < 2)
-        return cls(means[0] - means[1], variance_r, degrees_r, scale_r, mean_by_row(log_rate_rt), has_single)
+    def of(cls, log_rate_rt: np.ndarray) -> Replicates:
+        """From log2 rates, NaN where missing."""
+        mean_r = mean_by_row(log_rate_rt)
+        squares_r = np.nansum((log_rate_rt - mean_r[:, None]) ** 2, axis=1)
+        return cls(mean_r, squares_r, (~np.isnan(log_rate_rt)).sum(axis=1))
+
+    @property
+    def degrees_r(self) -> np.ndarray:
+        """Degrees of freedom of the squares."""
+        return np.maximum(self.number_r - 1, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """Two groups in each region, before anything is shared between regions, and others that have replicates.
+
+    Parameters
+    ----------
+    groups
+        The two that are compared, then the others.
+    level_r
+        Mean log2 rate over the two.
+    """
+
+    groups: tuple[Replicates, ...]
+    level_r: np.ndarray
+
+    @classmethod
+    def of(cls, log_rate_rt: np.ndarray, group_t: np.ndarray) -> Difference:
+        """From log2 rates of all tracks, NaN where missing, and the group of each: 0, 1, and 2 or more for others."""
+        groups = tuple(Replicates.of(log_rate_rt[:, group_t == g]) for g in range(group_t.max() + 1))
+        return cls(groups, mean_by_row(log_rate_rt[:, group_t < 2]))
+
+    @property
+    def mean_r(self) -> np.ndarray:
+        """Mean log2 rate of the first group less that of the second; NaN where either was not measured."""
+        return self.groups[0].mean_r - self.groups[1].mean_r
+
+
+@dataclass(frozen=True, eq=False)
+class LevelVariance:
+    """A variance that follows the level.
+
+    Parameters
+    ----------
+    level_m
+        Levels (log2) at which it is known, ascending.
+    log_variance_m
+        Its log there.
+    """
+
+    level_m: np.ndarray
+    log_variance_m: np.ndarray
+
+    @classmethod
+    def fit(cls, level_r: np.ndarray, log_variance_r: np.ndarray) -> tuple[LevelVariance, float]:
+        """The mean of log variances at each level, and the variance about it."""
+        parts = strata(level_r)
+        mean_m = np.array([log_variance_r[rows].mean() for rows in parts])
+        squares = sum(((log_variance_r[rows] - mean) ** 2).sum() for rows, mean in zip(parts, mean_m, strict=True))
+        found = cls(np.array([level_r[rows].mean() for rows in parts]), mean_m)
+        return found, squares / max(len(level_r) - len(parts), 1)
+
+    def at(self, level_r: np.ndarray) -> np.ndarray:
+        """The variance at some levels."""
+        return np.exp(np.interp(level_r, self.level_m, self.log_variance_m))
+
+
+@dataclass(frozen=True, eq=False)
+class Unevenness:
+    """By how much more the biosamples of one group vary than those of another.
+
+    Parameters
+    ----------
+    factor_g
+        Mean variance of the biosamples of each group, in geometric means over all of them. For a group without
+        replicates, what its factor is below with a probability of 95 %, as far as those of others say; 1 where these
+        are fewer than three.
+    is_foreseen
+        Whether they are three or more.
+    """
+
+    factor_g: np.ndarray
+    is_foreseen: bool
+
+    @classmethod
+    def fit(cls, log_rate_rt: np.ndarray, group_t: np.ndarray, usual: LevelVariance) -> Unevenness:
+        """From log2 rates of all tracks, the group of each, and the variance that is usual at each level.
+
+        Logs of the variances of biosamples are taken for normal, and the next is foreseen from them, with Student's t.
+        A pair of replicates has one variance between them, whose log scatters half as much.
+        """
+        variances = [_variances(log_rate_rt[:, group_t == g], usual) for g in range(group_t.max() + 1)]
+        known = [np.log(one_t[:1] if len(one_t) == 2 else one_t) for one_t in variances]
+        weight_n = np.concatenate([np.full(len(log_t), 2.0 if len(log_t) == 1 else 1.0) for log_t in known])
+        log_n = np.concatenate(known)
+        centre, most = (np.average(log_n, weights=weight_n) if len(log_n) else 0.0), 1.0
+        if is_foreseen := len(log_n) >= FEWEST:
+            variance = (weight_n * (log_n - centre) ** 2).sum() / (len(log_n) - 1)
+            error = np.sqrt(variance * (1 + 1 / weight_n.sum()))
+            most = float(np.exp(stdtrit(len(log_n) - 1, _CONFIDENCE) * error))
+        factors = [one_t.mean() / np.exp(centre) if len(one_t) else most for one_t in variances]
+        return cls(np.array(factors), is_foreseen)
+
+
+def _variances(log_rate_rt: np.ndarray, usual: LevelVariance) -> np.ndarray:
+    """Variance of each replicate, in what is usual at a region's level; none where there is no region that all have.
+
+    What one departs by from the mean of n has the variance v (1 - 2 / n) + V / n^2, v its own and V the sum of all
+    (Grubbs FE. Journal of the American Statistical Association 43:243, 1948). Two depart alike.
+    """
+    n_tracks, rows = log_rate_rt.shape[1], ~np.isnan(log_rate_rt).any(axis=1)
+    if n_tracks < 2 or not rows.any():
+        return np.zeros(0)
+    mean_r = log_rate_rt[rows].mean(axis=1)
+    square_t = ((log_rate_rt[rows] - mean_r[:, None]) ** 2 / usual.at(mean_r)[:, None]).mean(axis=0)
+    total = max(square_t.sum() * n_tracks / (n_tracks - 1), _SMALLEST)
+    if n_tracks == 2:
+        return np.full(2, total / 2)
+    own_t = (square_t - total / n_tracks**2) * n_tracks / (n_tracks - 2)
+    return np.maximum(own_t, _LOWEST * total / n_tracks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,56 +173,93 @@ class SpreadPrior:
 
     Parameters
     ----------
-    level_m
-        Levels (log2) at which it is known, ascending.
-    log_variance_m
-        Log of the variance there.
+    usual
+        Variance between replicates at the level of a group, in geometric means over the levels.
+    factor_g
+        Variance of each group in geometric means over biosamples.
+    region
+        Variance of a region in both, by the level of the two compared.
     degrees
         How many degrees of freedom it is worth; infinite where regions of one level do not differ.
+    has_single
+        Whether a compared group has no replicates.
     bulk
-        Where a group is a single track, how far most regions differ.
+        How far most regions differ, where it has none, and too few others say by how much they would differ.
     """
 
-    level_m: np.ndarray
-    log_variance_m: np.ndarray
+    usual: LevelVariance
+    factor_g: np.ndarray
+    region: LevelVariance
     degrees: float
+    has_single: bool
     bulk: Bulk | None = None
 
     @classmethod
-    def fit(cls, found: Difference) -> SpreadPrior:
-        """Estimate it from replicates, and where a group has none, from the bulk of the regions, too."""
-        has_replicates = (found.degrees_r > 0).any()
-        prior = cls._from_replicates(found) if has_replicates else cls(np.zeros(1), np.log([_SMALLEST]), np.inf)
-        if not found.has_single:
-            return prior
-        return replace(prior, bulk=Bulk.fit(prior.moderate(found), found.level_r, is_test=bool(has_replicates)))
+    def fit(cls, log_rate_rt: np.ndarray, group_t: np.ndarray) -> SpreadPrior:
+        """Estimate it from the log2 rates of all groups, in the order of :meth:`Difference.of`."""
+        found = Difference.of(log_rate_rt, group_t)
+        has_replicates = [bool((one.degrees_r > 0).any()) for one in found.groups]
+        has_single = not all(has_replicates[:2])
+        if any(has_replicates):
+            usual = _usual(found)
+            uneven = Unevenness.fit(log_rate_rt, group_t, usual)
+            prior = cls(usual, uneven.factor_g, _CONSTANT, np.inf, has_single)._of_regions(found)
+            if uneven.is_foreseen or not has_single:
+                return prior
+        else:
+            nothing = LevelVariance(np.zeros(1), np.log([_SMALLEST]))
+            prior = cls(nothing, np.ones(len(found.groups)), _CONSTANT, np.inf, has_single)
+        return replace(prior, bulk=Bulk.fit(prior.moderate(found), found.level_r, is_test=any(has_replicates)))
 
-    @classmethod
-    def _from_replicates(cls, found: Difference) -> SpreadPrior:
+    def _of_regions(self, found: Difference) -> SpreadPrior:
         """By the first two moments of the log variances of many regions (Smyth 2004, section 6.2)."""
-        chosen = found.degrees_r > 0
-        half_r = found.degrees_r[chosen] / 2
-        log_variance_r = np.log(np.maximum(found.variance_r[chosen], _SMALLEST)) - digamma(half_r) + np.log(half_r)
-        level_r = found.level_r[chosen]
-        parts = strata(level_r)
-        mean_m = np.array([log_variance_r[rows].mean() for rows in parts])
-        squares = sum(((log_variance_r[rows] - mean) ** 2).sum() for rows, mean in zip(parts, mean_m, strict=True))
-        excess = squares / max(len(level_r) - len(parts), 1) - polygamma(1, half_r).mean()
+        squares_r, degrees_r = self._pooled(found)
+        rows = (degrees_r > 0) & ~np.isnan(found.level_r)
+        region, scatter = LevelVariance.fit(found.level_r[rows], _log_variance(squares_r[rows], degrees_r[rows]))
+        excess = scatter - polygamma(1, degrees_r[rows] / 2).mean()
         degrees = 2 * _inverse_trigamma(excess) if excess > 0 else np.inf
         shift = digamma(degrees / 2) - np.log(degrees / 2) if np.isfinite(degrees) else 0.0
-        return cls(np.array([level_r[rows].mean() for rows in parts]), mean_m + shift, degrees)
+        return replace(self, region=LevelVariance(region.level_m, region.log_variance_m + shift), degrees=degrees)
+
+    def _pooled(self, found: Difference) -> tuple[np.ndarray, np.ndarray]:
+        """Squares of all groups, in what is usual for each, and their degrees of freedom."""
+        squares_r, degrees_r = np.zeros(len(found.level_r)), np.zeros(len(found.level_r))
+        for one, factor in zip(found.groups, self.factor_g, strict=True):
+            squares_r += np.where(one.degrees_r > 0, one.squares_r / (factor * self.usual.at(one.mean_r)), 0)
+            degrees_r += one.degrees_r
+        return squares_r, degrees_r
 
     def moderate(self, found: Difference) -> ModeratedDifference:
-        """The variance of each region, drawn towards that of its level."""
-        prior_r = np.exp(np.interp(found.level_r, self.level_m, self.log_variance_m))
-        own_r = np.where(found.degrees_r > 0, found.variance_r, 0) * found.degrees_r
+        """The variance of each region, drawn towards that of its level.
+
+        Where a group has no replicates, those of others are not counted as degrees of freedom: its variance may depart
+        from theirs in any region, by as much as regions do.
+        """
+        squares_r, own_r = self._pooled(found)
+        variance_r = self.region.at(found.level_r)
         if np.isfinite(self.degrees):
-            variance_r = (self.degrees * prior_r + own_r) / (self.degrees + found.degrees_r)
-        else:
-            variance_r = prior_r
-        degrees_r = np.minimum(self.degrees + found.degrees_r, _MOST)
-        moderated = ModeratedDifference(found.mean_r, np.sqrt(variance_r * found.scale_r), degrees_r)
+            variance_r = (self.degrees * variance_r + squares_r) / (self.degrees + own_r)
+        scale_r = np.zeros(len(variance_r))
+        for one, factor in zip(found.groups[:2], self.factor_g[:2], strict=True):
+            scale_r += np.divide(factor, one.number_r, out=np.full(len(scale_r), np.nan), where=one.number_r > 0)
+        error_r = np.sqrt(variance_r * self.usual.at(found.level_r) * scale_r)
+        degrees_r = np.minimum(self.degrees + (0 if self.has_single else own_r), _MOST)
+        moderated = ModeratedDifference(found.mean_r, error_r, np.broadcast_to(degrees_r, error_r.shape))
         return moderated if self.bulk is None else self.bulk.widen(moderated, found.level_r)
+
+
+_CONSTANT = LevelVariance(np.zeros(1), np.zeros(1))
+
+
+def _usual(found: Difference) -> LevelVariance:
+    """Variance between replicates by the level of their group, in what is usual in it."""
+    levels, logs = [], []
+    for one in found.groups:
+        if (rows := one.degrees_r > 0).any():
+            log_variance_r = _log_variance(one.squares_r[rows], one.degrees_r[rows])
+            levels.append(one.mean_r[rows])
+            logs.append(log_variance_r - log_variance_r.mean())
+    return LevelVariance.fit(np.concatenate(levels), np.concatenate(logs))[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +289,8 @@ class Bulk:
     def fit(cls, found: ModeratedDifference, level_r: np.ndarray, is_test: bool) -> Bulk:
         """Estimate it from differences and their errors, as replicates say them.
 
-        Without any replicate it is a screen: tails are taken for normal, for what changed cannot be told from them.
+        Without any replicate it is a screen: tails are taken for normal, for what changed cannot be distinguished from
+        them.
         """
         rows_r = np.flatnonzero(~np.isnan(found.mean_r))
         parts = [rows_r[rows] for rows in strata(level_r[rows_r])]
@@ -186,6 +327,12 @@ class ModeratedDifference:
         return np.maximum(
             np.divide(np.abs(self.mean_r), score_r, out=self.error_r.copy(), where=score_r > 0), self.error_r
         )
+
+
+def _log_variance(squares_r: np.ndarray, degrees_r: np.ndarray) -> np.ndarray:
+    """Logs of variances whose expectation is that of the true ones."""
+    log_variance_r = np.log(np.maximum(squares_r / degrees_r, _SMALLEST))
+    return log_variance_r - digamma(degrees_r / 2) + np.log(degrees_r / 2)
 
 
 def _inverse_trigamma(value: float) -> float:

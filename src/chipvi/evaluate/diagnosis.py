@@ -145,7 +145,7 @@ def _summary(verdict: TrackVerdict) -> str:
         (verdict.spread is Spread.RIGHT, "spread", spread_words),
         (verdict.intervals is Intervals.RIGHT, "intervals", intervals_words),
     ]
-    faults = [explained_words(verdict)] if verdict.explains_little else []
+    faults = [f"{explained_words(verdict)} explained"] if verdict.explains_little else []
     faults += [f"{what} {words(verdict)}" for is_right, what, words in parts if not is_right]
     return "; ".join([standing, *(faults or ["all else right"])])
 

@@ -137,9 +137,9 @@ def sum_up(grades: Sequence[Grade]) -> str:
 
 
 def explained_words(verdict: TrackVerdict) -> str:
-    """What share of what noise allows is explained."""
+    """What is explained: a share of what noise allows, or of the signal, whose noise is not known."""
     of_what = "of what noise allows" if verdict.quantity == "counts" else "of the signal"
-    return f"{100 * max(verdict.explained, 0):.0f} % {of_what} explained"
+    return f"{100 * max(verdict.explained, 0):.0f} % {of_what}"
 
 
 def level_words(verdict: TrackVerdict) -> str:

@@ -18,8 +18,8 @@ from .._workers import progress_bar
 from ..differential.changes import ChangePrior
 from ..differential.discovery import adjusted
 from ..differential.groups import Contrast, find_contrasts
-from ..differential.levels import LevelTrend, mean_by_row
-from ..differential.moderated import Difference, SpreadPrior
+from ..differential.levels import GroupTrends, mean_by_row
+from ..differential.moderated import FEWEST, Difference, SpreadPrior
 from ..predict.alone import LoneDenoiser, LoneRates
 from ..predict.predictor import require_batch_size
 from ..predict.request import LONG, Indices, asked_rows
@@ -63,14 +63,21 @@ class DifferentialMixin(RequestMixin):
         other biosamples would carry the noise of one into the next). Log rates are freed of what depends on a region's
         level alone (depth, enrichment), and compared by a moderated t test: the variance between replicates of each
         region is drawn towards that of regions of its level, as far as the data say that these agree. So all that
-        replicates differ by is in the spread. A change of most regions in one direction cannot be told from a
+        replicates differ by is in the spread. A change of most regions in one direction cannot be distinguished from a
         difference of depth or enrichment, and is not seen.
 
-        **Without replicates** of both groups nothing tells a difference between conditions from one between any two
-        biosamples: a single one may be unlike its fellows everywhere. The spread is then at least what it would be if
-        most regions did not change (an empirical null, with the median and the tail of the differences; Efron 2004),
-        and those called stand out from the bulk; whether other biosamples would show them remains open. Where neither
-        group has replicates this is a screen rather than a test, with normal tails. A warning says so.
+        The variance is that of all groups of `groupby` with replicates, compared or not, as in limma's linear models
+        (of up to 12 biosamples that are not compared), each in what is usual for its group: some vary more.
+
+        **A group of one biosample** borrows its variance from these replicates. How much it would vary itself remains
+        unknown, since one biosample in a few is unlike its fellows everywhere. It is taken to vary more than 19 of 20
+        biosamples do, as far as the scatter of the others' variances says (three are needed: a group of three, or three
+        pairs), and the degrees of freedom are those of the prior alone. Such a design calls the larger changes; of 20
+        such biosamples one may have many false calls. Where too few groups have replicates, or `groupby` does not name
+        them, the spread is at least what it would be if most regions did not change (an empirical null, with the median
+        and the tail of the differences; Efron 2004): only what stands out from the bulk is called, next to nothing
+        where most regions change. Where no group has any, this is a screen rather than a test, with normal tails. A
+        warning says which.
 
         Parameters
         ----------
@@ -79,7 +86,8 @@ class DifferentialMixin(RequestMixin):
         assay
             Assays to compare; None: all that were measured in both groups.
         groupby
-            Column of `var` whose values are shared by replicates; None: the biosample itself.
+            Column of `var` whose values are shared by replicates, of the compared groups and of others; None: the
+            biosample itself, so that only the compared groups have replicates.
         mode
             "change" tests whether the log2 fold change is beyond `delta` either way; "vanilla" whether there is any,
             and in which direction.
@@ -149,19 +157,13 @@ class DifferentialMixin(RequestMixin):
         groups = (_names(group1), None if group2 is None else _names(group2))
         asked = None if assay is None else _names(assay)
         contrasts = find_contrasts(source.var[key], data.tracks.assays, is_measured_t, groups, asked)
-        if alone := [one for one in contrasts if one.singles]:
-            singles = listed(dict.fromkeys(name for one in alone for name in one.singles))
-            warnings.warn(
-                f"{listed(one.assay for one in alone)}: no replicates of {singles}. Regions that are called differ "
-                "more than most do, and are few where most differ; whether other biosamples of the same kinds would "
-                "differ there, these data cannot tell.",
-                UserWarning,
-                stacklevel=levels_to_caller(),
-            )
+        for remark in _remarks([one for one in contrasts if one.singles]):
+            warnings.warn(remark, UserWarning, stacklevel=levels_to_caller())
         rows, back = np.unique(asked_rows(indices, data.n_regions), return_inverse=True)
-        columns = np.concatenate([one.columns for one in contrasts])
+        columns, log_depth_t = np.concatenate([one.columns for one in contrasts]), self.log_depths(data)
+        asked_n = np.concatenate([one.typical(log_depth_t) for one in contrasts])
         self.module.eval()
-        denoiser = LoneDenoiser(self.module, self.grid, data, columns, self.log_depths(data), batch_size)
+        denoiser = LoneDenoiser(self.module, self.grid, data, columns, log_depth_t, asked_n, batch_size)
         tests = _Tests(contrasts, delta if mode == "change" else 0.0, is_directed=mode == "vanilla")
         found = tests.run(denoiser, rows, data.n_regions)
 
@@ -189,7 +191,7 @@ class DifferentialMixin(RequestMixin):
 class _Learnt:
     """What many regions say of one assay: how its tracks depart, how much replicates differ, how large changes are."""
 
-    trend: LevelTrend
+    trends: GroupTrends
     spread: SpreadPrior
     changes: ChangePrior
 
@@ -236,20 +238,20 @@ class _Tests:
             yield one, LoneRates.joined([rates.of(place) for rates in blocks])
 
     def _learn(self, one: Contrast, rates: LoneRates) -> _Learnt:
-        is_compared_r = rates.present_rn[:, one.is_first_t].any(axis=1) & rates.present_rn[:, ~one.is_first_t].any(
-            axis=1
-        )
+        is_first_r, is_second_r = (rates.present_rn[:, one.group_t == g].any(axis=1) for g in (0, 1))
+        is_compared_r = is_first_r & is_second_r
         if not is_compared_r.any():
             raise ValueError(f"no region has counts of {one.assay} in both groups, so that they cannot be compared.")
         log_rate_rt = rates.log_rate_rn[is_compared_r]
-        trend = LevelTrend.fit(log_rate_rt)
-        difference = Difference.of(trend.remove(log_rate_rt), one.is_first_t)
-        spread = SpreadPrior.fit(difference)
-        return _Learnt(trend, spread, ChangePrior.fit(spread.moderate(difference)))
+        trends = GroupTrends.fit(log_rate_rt, one.group_t)
+        even_rt = trends.remove(log_rate_rt)
+        spread = SpreadPrior.fit(even_rt, one.group_t)
+        found = spread.moderate(Difference.of(even_rt, one.group_t))
+        return _Learnt(trends, spread, ChangePrior.fit(found))
 
     def _compare(self, one: Contrast, known: _Learnt, rates: LoneRates) -> pd.DataFrame:
-        log_rate_rt = known.trend.remove(rates.log_rate_rn)
-        difference = known.spread.moderate(Difference.of(log_rate_rt, one.is_first_t))
+        found = Difference.of(known.trends.remove(rates.log_rate_rn), one.group_t)
+        difference = known.spread.moderate(found)
         below_r, above_r = known.changes.probability_beyond(difference, self.delta)
         if self.is_directed:
             open_r = 1 - below_r - above_r  # no change: neither is higher
@@ -258,9 +260,8 @@ class _Tests:
         else:
             first, second = below_r + above_r, 1 - below_r - above_r
             names = ("proba_de", "proba_not_de")
-        groups = (one.is_first_t, ~one.is_first_t)
-        scales = [2 ** mean_by_row(log_rate_rt[:, is_group_t]) for is_group_t in groups]
-        raw = [mean_by_row(rates.count_rn[:, is_group_t]) for is_group_t in groups]
+        scales = [2**group.mean_r for group in found.groups[:2]]
+        raw = [mean_by_row(rates.count_rn[:, one.group_t == g]) for g in (0, 1)]
         columns = {
             "lfc_mean": difference.mean_r,
             "lfc_std": difference.error_r,
@@ -275,6 +276,28 @@ class _Tests:
         }
         # p-values need the range of float64; in the others, of which a genome has many, float32 is enough
         return pd.DataFrame(columns).astype({name: np.float32 for name in columns if name != "p_value"})
+
+
+def _remarks(singles: list[Contrast]) -> Iterator[str]:
+    """What to know of designs in which a group has no replicates."""
+    borrowing = [one for one in singles if one.n_variances >= FEWEST]
+    bare = [one for one in singles if one.n_variances < FEWEST]
+    for contrasts, remark in (
+        (
+            borrowing,
+            "It is taken to vary more than 19 of 20 biosamples do, by the replicates of other groups, so that only "
+            "larger changes are called; if it varies still more, too many are.",
+        ),
+        (
+            bare,
+            "Regions that are called differ more than most do, and are few where most differ; whether other biosamples "
+            "of the same kinds would differ there is not known. Replicates of other groups would help: three of one, "
+            "or three pairs, in the column that groupby names.",
+        ),
+    ):
+        if contrasts:
+            names = listed(dict.fromkeys(name for one in contrasts for name in one.singles))
+            yield f"{listed(one.assay for one in contrasts)}: no replicates of {names}. {remark}"
 
 
 def _repeated(text: str, number: int, known: Sequence[str] | None = None) -> pd.Categorical:

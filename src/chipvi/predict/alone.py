@@ -19,14 +19,14 @@ from .predictor import Predictor, TargetQueries
 
 @dataclass(frozen=True, eq=False)
 class LoneRates:
-    """Tracks (n) in some regions (r), at one depth for each assay; NaN where there is no count.
+    """Tracks (n) in some regions (r), at the depths asked for; NaN where there is no count.
 
     Parameters
     ----------
     log_rate_rn
         Log2 of the denoised count.
     count_rn
-        The count.
+        The count, at that depth.
     """
 
     log_rate_rn: np.ndarray
@@ -75,6 +75,8 @@ class LoneDenoiser:
         Tracks to denoise.
     log_depth_t
         Log depth of the tracks of the data less the module's centre.
+    asked_n
+        The same of the depth at which to denoise each.
     batch_size
         Regions at a time; None chooses.
     """
@@ -86,18 +88,16 @@ class LoneDenoiser:
         data: TrackData,
         columns: np.ndarray,
         log_depth_t: np.ndarray,
+        asked_n: np.ndarray,
         batch_size: int | None,
     ) -> None:
         self._data, self._columns, self._batch_size = data, columns, batch_size
-        # a track's log depth beside the mean of its assay: what takes it to the depth at which all are compared
-        assay_n, log_depth_n = grid.assay_t[columns], log_depth_t[columns]
-        mean_n = np.array([log_depth_n[assay_n == assay].mean() for assay in assay_n])
-        self._log_factor_n = log_depth_n - mean_n
+        self._log_factor_n = log_depth_t[columns] - asked_n
         self._biosamples = []
         for b in np.unique(grid.biosample_t[columns]):
             place_n = np.flatnonzero(grid.biosample_t[columns] == b)
             targets = parse_targets([data.tracks.names[t] for t in columns[place_n]], data.tracks)
-            predictor = Predictor(module, grid, data, targets, log_depth_t, mean_n[place_n])
+            predictor = Predictor(module, grid, data, targets, log_depth_t, asked_n[place_n])
             is_own_t = torch.as_tensor(grid.biosample_t == b, device=module.known_ba.device)
             self._biosamples.append(_Biosample(predictor, predictor.with_own_data(), place_n, is_own_t))
 

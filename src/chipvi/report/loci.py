@@ -144,7 +144,7 @@ def judge_stretches(
         if not has_signal_n.any() or 2 * (stop - start) < max(lengths):
             continue
         r2_n, average_n = (np.where(has_signal_n, r2(truth, x_rn), np.nan) for x_rn in (imputed, average))
-        variance = float((variance_n / whole_n)[has_signal_n].sum())
+        variance = float((variance_n[has_signal_n] / whole_n[has_signal_n]).sum())
         found.append(Stretch(int(start), int(stop), _median(r2_n), _median(average_n), r2_n, variance))
     return found
 

@@ -11,7 +11,7 @@ from .._messages import counted, listed
 from ..data.tracks import Tracks
 from ..evaluate.diagnosis import Diagnosis
 from ..evaluate.verdicts import Intervals, Level, Spread, Standing, TrackVerdict
-from ..evaluate.words import intervals_words, level_words, standing_words, sum_up
+from ..evaluate.words import explained_words, intervals_words, level_words, standing_words, sum_up
 from .overview import Kind, Track
 
 _FEWEST_REGIONS = 5_000
@@ -52,15 +52,8 @@ def assess(verdict: TrackVerdict) -> str:
     if not verdict.is_judged:
         return f"{standing_words(verdict).capitalize()}."
     remarks = [*_level(verdict), *_spread(verdict)] or ["Level, spread and intervals are right."]
-    return " ".join([_STANDINGS[verdict.standing], *_explained(verdict), *remarks])
-
-
-def _explained(verdict: TrackVerdict) -> list[str]:
-    """A sentence where R2 is far from what noise allows."""
-    if not verdict.explains_little:
-        return []
-    of_what = "that are more than the noise of reads" if verdict.quantity == "counts" else "of the p-values"
-    return [f"It explains {100 * max(verdict.explained, 0):.0f} % of the ups and downs {of_what}."]
+    little = [f"It explains {explained_words(verdict)}."] if verdict.explains_little else []
+    return " ".join([_STANDINGS[verdict.standing], *little, *remarks])
 
 
 def _level(verdict: TrackVerdict) -> list[str]:
@@ -102,7 +95,7 @@ def describe_head(name: str) -> str:
 
 
 def _median(scores: pd.Series) -> str:
-    middle = scores.median()
+    middle = scores.dropna().median()
     return "–" if np.isnan(middle) else f"{middle:.2f}".replace("-", "−")
 
 

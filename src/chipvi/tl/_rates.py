@@ -91,10 +91,14 @@ def _signal(model: ChipVI, table: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
 
 
 def _of_result(adata: AnnData, biosamples: Sequence[str] | None) -> Rates:
-    if _keys.DENOISED not in names_of_layers(adata) or not {_keys.BIOSAMPLE, _keys.ASSAY} <= set(adata.var):
+    layers = names_of_layers(adata)
+    is_of_signal = _keys.PVAL in layers and _keys.DISPERSION not in layers  # which results of counts have
+    kind = _keys.PVAL if is_of_signal else _keys.DENOISED
+    if kind not in layers or not {_keys.BIOSAMPLE, _keys.ASSAY} <= set(adata.var):
         raise ValueError(
-            "model_or_adata must be a model or what its impute() returned, with the layer denoised and the columns "
-            f"biosample and assay of var; its layers are {listed(names_of_layers(adata)) or 'none'}."
+            "model_or_adata must be a model or what its impute() returned, with the layer denoised (or pval, "
+            "of a model of signal alone) and the columns biosample and assay of var; its layers are "
+            f"{listed(layers) or 'none'}."
         )
     columns = {
         pair: column for column, pair in enumerate(zip(adata.var[_keys.BIOSAMPLE], adata.var[_keys.ASSAY], strict=True))
@@ -107,8 +111,13 @@ def _of_result(adata: AnnData, biosamples: Sequence[str] | None) -> Rates:
     column_ba = np.array([[columns[biosample, assay] for assay in assays] for biosample in chosen])
     has_places = {_keys.CHROM, _keys.START, _keys.END} <= set(adata.obs)
     segments = find_segments(adata.obs) if has_places else Segments(np.array([0, adata.n_obs]))
-    denoised = Matrix(_keys.DENOISED, adata.layers[_keys.DENOISED])
-    return Rates(adata, segments, chosen, assays, lambda rows: denoised.read_rows(rows)[:, column_ba])
+    matrix = Matrix(kind, adata.layers[kind])
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        value_rba = matrix.read_rows(rows)[:, column_ba]
+        return np.sinh(value_rba) if is_of_signal else value_rba
+
+    return Rates(adata, segments, chosen, assays, read)
 
 
 def _choose(asked: Sequence[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:

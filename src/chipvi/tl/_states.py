@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from scipy.sparse import SparseEfficiencyWarning
 
 from .._arguments import LARGEST_SEED, checked, require_real, require_whole
 from ..data.check import surveyed_once
@@ -51,6 +53,7 @@ def states(
     biosample.
 
     A model of signal alone has no rates: in their place is -log10 p, as it was measured, or imputed where it was not.
+    What its `impute` returned has imputed -log10 p only.
 
     Parameters
     ----------
@@ -88,8 +91,8 @@ def states(
     Raises
     ------
     ValueError
-        For numbers out of range, unknown biosamples, a model that is not trained, an AnnData without denoised rates, or
-        fewer than 50 regions.
+        For numbers out of range, unknown biosamples, a model that is not trained, an AnnData without denoised rates or
+        imputed signal, or fewer than 50 regions.
     ImportError
         Where igraph is not installed.
 
@@ -182,8 +185,10 @@ def _cluster(x_nf: np.ndarray, n_states: int | None, resolution: float, seed: in
     import scanpy as sc
 
     cells = AnnData(x_nf.astype(np.float32))
-    # exact, the same everywhere, and for so few regions faster than to compile what finds them nearly
-    sc.pp.neighbors(cells, n_neighbors=min(_NEIGHBOURS, len(x_nf) - 1), use_rep="X", transformer="sklearn")
+    with warnings.catch_warnings():  # of regions without reads, which are alike, scanpy sets distances anew
+        warnings.simplefilter("ignore", SparseEfficiencyWarning)
+        # exact, the same everywhere, and for so few regions faster than to compile what finds them nearly
+        sc.pp.neighbors(cells, n_neighbors=min(_NEIGHBOURS, len(x_nf) - 1), use_rep="X", transformer="sklearn")
 
     def clusters(resolution: float) -> np.ndarray:
         sc.tl.leiden(cells, resolution, flavor="igraph", n_iterations=2, directed=False, random_state=seed % 2**31)
