@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _ROUNDS = 20  # of expectation and maximisation
-_FLOOR = 0.01  # of the variance of a standardised log rate
+FLOOR = 0.01  # of the variance of a standardised log rate
 _STAY = 0.9  # chance to stay in a state, to begin with
 _PRIOR = 0.1  # transitions of each kind that were seen before any data
 
@@ -104,7 +104,7 @@ def _moments(x_nf: np.ndarray, weight_nk: np.ndarray) -> tuple[np.ndarray, np.nd
     """Mean and covariance of each state."""
     total_k = weight_nk.sum(axis=0) + 1e-9
     mean_kf = weight_nk.T @ x_nf / total_k[:, None]
-    floor_ff = _FLOOR * np.eye(x_nf.shape[1])
+    floor_ff = FLOOR * np.eye(x_nf.shape[1])
     centred = (x_nf - mean_f for mean_f in mean_kf)
     covariances = [
         (weight_n[:, None] * d_nf).T @ d_nf / n + floor_ff

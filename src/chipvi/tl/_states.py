@@ -1,4 +1,4 @@
-"""Chromatin states: regions of one kind, found by scanpy's clusters and followed along the genome."""
+"""Chromatin states: regions of one kind, found as clusters and followed along the genome."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy.sparse import SparseEfficiencyWarning
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
 
 from .._arguments import LARGEST_SEED, checked, require_real, require_whole
 from ..data.check import surveyed_once
 from ..data.segments import Segments
 from ..metrics import gaussian_smoothing
 from ..model.chipvi import ChipVI
-from ._chain import Chain, Stretches
+from ._chain import FLOOR, Chain, Stretches
 from ._naming import KINDS, find_kind
 from ._rates import Rates, open_rates
 
@@ -31,7 +33,7 @@ _MARGIN = 25  # regions to either side of a stretch from which the chain is foll
 _CHUNK = 8_192  # regions in memory at a time
 _NEIGHBOURS = 15
 _PSEUDO = 0.1  # added to rates, in means of the track
-_TRIES = 12  # resolutions tried for a number of states
+_STARTS = 10  # of the mixture that states begin with
 
 
 @checked
@@ -46,8 +48,9 @@ def states(
 
     A region is described by what the model makes of it in all assays, measured in its biosample or not: the log of
     the denoised rates, each in means of the track, smoothed over neighbours. Stretches are drawn (all of them, where
-    there are few), and some of their regions clustered by :func:`scanpy.pp.neighbors` and :func:`scanpy.tl.leiden`.
-    With these clusters begins a hidden Markov model with normal log rates; it is fitted to the stretches, and gives
+    there are few), and some of their regions clustered by a mixture of normal distributions, the most likely of ten
+    starts; as many as :func:`scanpy.tl.leiden` finds, or `n_states`. With these clusters begins a hidden Markov model
+    with normal log rates; it is fitted to the stretches, and gives
     each region of the genome its most probable state. States are shared between biosamples, so that these can be
     compared. Memory does not grow with the regions, but for the states themselves: a byte for each region and
     biosample.
@@ -60,9 +63,9 @@ def states(
     model_or_adata
         A trained model, which is asked about the regions of its `adata`; or what its `impute` returned, or wrote.
     n_states
-        Number of states, from 2 to 100; None leaves it to the resolution. Fewer, where there are not so many clusters.
+        Number of states, from 2 to 100; None leaves it to the resolution. Fewer, where some have no region.
     resolution
-        Of the clusters, above 0: the higher, the more states. Without effect where `n_states` is given.
+        Of :func:`scanpy.tl.leiden`, above 0: the higher, the more states. Without effect where `n_states` is given.
     biosamples
         Names; None for all.
     seed
@@ -94,7 +97,7 @@ def states(
         For numbers out of range, unknown biosamples, a model that is not trained, an AnnData without denoised rates or
         imputed signal, or fewer than 50 regions.
     ImportError
-        Where igraph is not installed.
+        Where igraph, which counts clusters, is not installed, and no `n_states` is given.
 
     Examples
     --------
@@ -113,8 +116,10 @@ def states(
     if resolution == 0:
         raise ValueError("resolution must be above 0; it is 0.")
     require_whole("seed", seed, least=0, most=LARGEST_SEED)
-    if find_spec("igraph") is None:
-        raise ImportError("states are clustered with igraph, which is not installed: pip install 'chipvi[states]'.")
+    if n_states is None and find_spec("igraph") is None:
+        raise ImportError(
+            "states are counted with igraph, which is not installed: pip install 'chipvi[states]', or give n_states."
+        )
     with surveyed_once():
         rates = open_rates(model_or_adata, biosamples)
         if rates.adata.n_obs * len(rates.biosamples) < 50:
@@ -181,7 +186,16 @@ def _smooth(x_rba: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def _cluster(x_nf: np.ndarray, n_states: int | None, resolution: float, seed: int) -> np.ndarray:
-    """Cluster of each region, by Leiden's algorithm."""
+    """Cluster of each region: components of the most likely of some mixtures of normal distributions."""
+    n_clusters = _count_clusters(x_nf, resolution, seed) if n_states is None else min(n_states, len(x_nf))
+    mixture = GaussianMixture(n_clusters, n_init=_STARTS, reg_covar=FLOOR, random_state=seed % 2**32)
+    with warnings.catch_warnings():  # the chain goes on from wherever it ends, and with fewer where regions are alike
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return np.unique(mixture.fit_predict(x_nf), return_inverse=True)[1]
+
+
+def _count_clusters(x_nf: np.ndarray, resolution: float, seed: int) -> int:
+    """How many clusters Leiden's algorithm finds."""
     import scanpy as sc
 
     cells = AnnData(x_nf.astype(np.float32))
@@ -189,36 +203,8 @@ def _cluster(x_nf: np.ndarray, n_states: int | None, resolution: float, seed: in
         warnings.simplefilter("ignore", SparseEfficiencyWarning)
         # exact, the same everywhere, and for so few regions faster than to compile what finds them nearly
         sc.pp.neighbors(cells, n_neighbors=min(_NEIGHBOURS, len(x_nf) - 1), use_rep="X", transformer="sklearn")
-
-    def clusters(resolution: float) -> np.ndarray:
-        sc.tl.leiden(cells, resolution, flavor="igraph", n_iterations=2, directed=False, random_state=seed % 2**31)
-        return cells.obs["leiden"].cat.codes.to_numpy().astype(np.int64)
-
-    if n_states is None:
-        return clusters(resolution)
-    low, high = 0.01, 16.0
-    found = clusters(high)
-    for _ in range(_TRIES):
-        middle = float(np.sqrt(low * high))
-        tried = clusters(middle)
-        n_found = int(tried.max()) + 1
-        if n_found == n_states:
-            return tried
-        low, high, found = (low, middle, tried) if n_found > n_states else (middle, high, found)
-    return _merge(x_nf, found, n_states)
-
-
-def _merge(x_nf: np.ndarray, cluster_n: np.ndarray, n_states: int) -> np.ndarray:
-    """Join clusters, nearest first as Ward has it, until no more than some are left."""
-    size_k = np.bincount(cluster_n)
-    if len(size_k) <= n_states:
-        return cluster_n
-    mean_kf = np.stack([x_nf[cluster_n == k].mean(axis=0) for k in range(len(size_k))])
-    harmonic_kk = 1 / (1 / size_k[:, None] + 1 / size_k)
-    loss_kk = harmonic_kk * ((mean_kf[:, None] - mean_kf) ** 2).sum(axis=-1) + np.diag(np.full(len(size_k), np.inf))
-    keep, drop = sorted(divmod(int(loss_kk.argmin()), len(size_k)))
-    joined_n = np.where(cluster_n == drop, keep, cluster_n)
-    return _merge(x_nf, joined_n - (joined_n > drop), n_states)
+    sc.tl.leiden(cells, resolution, flavor="igraph", n_iterations=2, directed=False, random_state=seed % 2**31)
+    return cells.obs["leiden"].nunique()
 
 
 def _stack(x_rba: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> Stretches:
