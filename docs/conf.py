@@ -74,6 +74,7 @@ html_theme_options = {
     "show_navbar_depth": 1,
     "show_toc_level": 2,
 }
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_additional_pages = {"index": "redirect.html"}
@@ -100,7 +101,7 @@ def list_commands(app: Sphinx, page: str, text: list[str]) -> None:
         return
     for name, command in get_command(cli).commands.items():
         text[0] += f"\n## chipvi {name}\n\n{command.help}\n\n| | |\n|---|---|\n"
-        for option in command.params:
+        for option in sorted(command.params, key=lambda one: one.param_type_name):  # arguments first
             names = (
                 ", ".join(f"`{flag}`" for flag in option.opts) if option.param_type_name == "option" else option.name
             )

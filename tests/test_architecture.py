@@ -220,6 +220,15 @@ def test_what_lies_on_a_floor_does_not_overlap_and_stays_within_the_picture():
         assert all(right <= left for (_, right), (left, _) in zip(ends, ends[1:], strict=False))
         assert ends[0][0] >= 0
         assert ends[-1][1] <= PICTURE.WIDTH
+    assert drawing.reach == (0, PICTURE.WIDTH)
+
+
+def test_a_floor_that_is_wider_than_the_picture_makes_it_wider():
+    widths = {"a": 90.0, "b": 500.0, "c": 400.0}
+    drawing = PICTURE.Drawing([["a"], ["b", "c"]], {"a": {"b", "c"}, "b": set(), "c": set()}, widths)
+    left, right = drawing.reach
+    assert right - left >= 500 + 400 + PICTURE.GAP + PICTURE.MARGIN
+    assert all(left < drawing.x[n] - w / 2 and drawing.x[n] + w / 2 < right for n, w in widths.items())
 
 
 def test_the_order_of_rooms_is_that_of_the_layout():

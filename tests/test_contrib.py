@@ -77,7 +77,7 @@ def test_the_image_gets_all_that_the_build_needs():
 def block(module: Path, name: str) -> str:
     """The shell commands of a module, what Nextflow would put into them put in."""
     text = (module / "main.nf").read_text("utf-8")
-    (shell,) = re.findall(rf'^    {name}:\n(?:    def [^\n]*\n)*    """\n(.*?)^    """', text, flags=re.M | re.S)
+    (shell,) = re.findall(rf'^    {name}:\n(?:    [^\n"]* = [^\n]*\n)*    """\n(.*?)^    """', text, flags=re.M | re.S)
     values = {"prefix": "atlas", "args": "", "task.cpus": "2", "bin_size": "200", "task.process": "CHIPVI"}
     shell = re.sub(r"(?<!\\)\$\{?([\w.]+)\}?", lambda name: values.get(name[1], name[1]), shell)
     lines = shell.replace("\\\\", "\\").replace("\\$", "$").splitlines()
@@ -110,6 +110,14 @@ def test_the_stub_of_a_module_writes_what_the_module_promises(module, tmp_path):
     for pattern in re.findall(r'path\(?\s*"([^"]+)"', outputs):
         assert list(work.glob(pattern.replace("${prefix}", "atlas"))), pattern
     assert yaml.safe_load((work / "versions.yml").read_text()) == {"CHIPVI": {"chipvi": "1.2.3"}}
+
+
+@every_module
+def test_names_in_outputs_are_those_that_nextflow_sees_there(module):
+    text = (module / "main.nf").read_text("utf-8")
+    outputs = re.search(r"output:\n(.*?)\n\n", text, flags=re.S)[1]
+    for name in re.findall(r"\$\{?(\w+)", outputs):  # not those of a block, which begin with def
+        assert re.findall(rf"^    (.*?)\b{name} += ", text, flags=re.M) == ["", ""]
 
 
 @every_module

@@ -164,6 +164,13 @@ class Drawing:
         shift += max(0, MARGIN - first) - max(0, last - (WIDTH - MARGIN))
         self.x.update({name: place + shift for name, place in zip(names, places, strict=True)})
 
+    @property
+    def reach(self) -> Point:
+        """Left and right end: a floor may be wider than all should be."""
+        left = min(x - self.widths[name] / 2 for name, x in self.x.items())
+        right = max(x + self.widths[name] / 2 for name, x in self.x.items())
+        return min(left - MARGIN, 0), max(right + MARGIN, WIDTH)
+
     def draw(self, ax: Axes) -> None:
         """Draw arrows below rooms."""
         y = {name: floor * STEP for floor, names in enumerate(self.floors) for name in names}
@@ -193,9 +200,9 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _draw_box(ax: Axes, x: float, y: float, width: float, text: str) -> None:
-    corner = (x - width / 2, y - HEIGHT / 2)
-    box = FancyBboxPatch(corner, width, HEIGHT, "round,pad=0,rounding_size=6", facecolor=FILL, edgecolor=EDGE)
+def _draw_box(ax: Axes, x: float, y: float, width: float, text: str, height: float = HEIGHT) -> None:
+    corner = (x - width / 2, y - height / 2)
+    box = FancyBboxPatch(corner, width, height, "round,pad=0,rounding_size=6", facecolor=FILL, edgecolor=EDGE)
     ax.add_patch(box)
     ax.text(x, y, text, ha="center", va="center", color=INK, fontsize=12)
 
@@ -212,15 +219,16 @@ def draw(texts: dict[str, str], path: Path) -> None:
         if room in lines:
             lines[room] += len(text.splitlines())
     shown = reduce({room: imports[room] & lines.keys() for room in lines})
-    height = (len(floors) + 1) * STEP
-    figure = Figure(figsize=(WIDTH / 100, height / 100), facecolor="white")
+    drawing = Drawing(floors, shown, {room: max(LEAST, PER_LINE * number) for room, number in lines.items()})
+    (left, right), height = drawing.reach, (len(floors) + 1) * STEP
+    figure = Figure(figsize=((right - left) / 100, height / 100), facecolor="white")
     ax = figure.add_axes((0, 0, 1, 1))
-    ax.set_xlim(0, WIDTH)
+    ax.set_xlim(left, right)
     ax.set_ylim(height - STEP / 2, -STEP / 2)
     ax.axis("off")
-    Drawing(floors, shown, {room: max(LEAST, PER_LINE * number) for room, number in lines.items()}).draw(ax)
-    ground = f"{',  '.join(GROUND)}:  any room may import these"
-    _draw_box(ax, WIDTH / 2, len(floors) * STEP, WIDTH - 2 * MARGIN, ground)
+    drawing.draw(ax)
+    ground = f"{',  '.join(GROUND)}\nany room may import these"
+    _draw_box(ax, (left + right) / 2, len(floors) * STEP, right - left - 2 * MARGIN, ground, 1.4 * HEIGHT)
     figure.savefig(path, metadata={"Date": None})
 
 

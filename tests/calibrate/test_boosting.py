@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import r2_score
 
 import chipvi
+from chipvi.calibrate import boosting
 from chipvi.calibrate.boosting import choose_tracks
 from chipvi.predict.predictor import TREES_WEIGHT
 
@@ -120,3 +121,15 @@ def test_trees_are_learnt_for_the_views_that_a_track_has():
     assert found[True] == [[True] * 2] * 2 + [[True, False]] * 2
     # by default, so few regions are too few for counts
     assert found[None] == [[False, True]] * 2 + [[False] * 2] * 2
+
+
+@pytest.mark.parametrize(("bin_size", "n_regions", "fewest"), [(200, 2_400, 100), (50, 9_600, 400)])
+def test_a_leaf_holds_as_many_base_pairs_whatever_the_width_of_bins(monkeypatch, bin_size, n_regions, fewest):
+    adata = chipvi.datasets.simulate(n_regions=n_regions, n_biosamples=1, n_assays=2, bin_size=bin_size, seed=1)
+    chipvi.ChipVI.setup_anndata(adata, depth_key="depth")
+    models, learn = [], boosting._learn
+    monkeypatch.setattr(boosting, "_learn", lambda *args: models.append(learn(*args)) or models[-1])
+    chipvi.ChipVI(adata, n_latent=4, n_hidden=16).train(boosted_trees=True, **(STEPS | {"max_steps": 1}))
+    nodes = [tree.nodes for model in models for (tree,) in model._predictors]
+    assert len(nodes) == 2 * 150
+    assert fewest <= min(node["count"][node["is_leaf"] == 1].min() for node in nodes) < 2 * fewest

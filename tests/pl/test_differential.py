@@ -81,6 +81,30 @@ def test_loci_show_the_best_intervals_with_gaps_where_there_is_no_region(table, 
     assert np.isnan(last.get_ydata()).any()
 
 
+def test_loci_name_the_gene_with_the_nearest_start(table, tmp_path):
+    gtf = tmp_path / "genes.gtf"
+    lines = [  # the start of a gene on the minus strand is its end
+        ("gene", 9_001, 9_500, "+", "FAR"),
+        ("gene", 101, 1_500, "-", "NEAR"),
+        ("exon", 2_001, 2_100, "+", "PART"),
+        ("gene", 4_101, 4_800, "+", "WITHIN"),
+    ]
+    rows = [
+        f'1\tx\t{kind}\t{start}\t{end}\t.\t{strand}\t.\tgene_name "{name}";\n'
+        for kind, start, end, strand, name in lines
+    ]
+    gtf.write_text("".join(rows))
+    intervals = chipvi.differential.merge_regions(table, fdr_target=0.1)
+    titles = [ax.get_title(loc="left").splitlines()[1] for ax in differential_loci(table, intervals, gtf=gtf).axes]
+    assert titles == ["0.5 kb from the start of NEAR", "the start of WITHIN"]  # of 2,000 to 3,000 and 4,000 to 4,200
+    gtf.write_text("".join(rows).replace("1\tx", "2\tx"))
+    title = differential_loci(table, intervals, gtf=gtf).axes[0].get_title(loc="left")
+    assert title.endswith("\nno gene on this chromosome")
+    gtf.write_text(rows[2])
+    with pytest.raises(ValueError, match="genes.gtf has no line of a gene"):
+        differential_loci(table, intervals, gtf=gtf)
+
+
 def test_nothing_called_has_no_locus(table):
     with pytest.raises(ValueError, match="intervals must hold at least one; nothing was called"):
         differential_loci(table, chipvi.differential.merge_regions(table.assign(p_value=1.0)))

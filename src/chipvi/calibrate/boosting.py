@@ -9,7 +9,7 @@ import torch
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from .._workers import progress_bar
-from ..data.context import count_at_window_bin
+from ..data.context import count_at_window_bin, count_per_window_bin
 from ..data.loader import FixedMinibatches
 from ..data.splits import draw_blocks
 from ..data.track_data import TrackData, ViewKind
@@ -24,7 +24,7 @@ _MOST_TRACKS = 40  # that a track is predicted from
 _REGIONS_AT_ONCE = 2_048
 _N_TREES, _LEARNING_RATE = 150, 0.1
 _FEATURES_PER_SPLIT = 0.3
-_FEWEST_IN_LEAF = 100  # regions: neighbours are alike, so that fewer carry little information
+_FEWEST_IN_LEAF = 100  # bins of 200 bp: neighbours are alike, so that fewer carry little information
 
 
 def choose_boosted(wish: bool | None, n_targets: int, n_regions: int, bin_width: int | None) -> tuple[ViewKind, ...]:
@@ -97,6 +97,7 @@ def boost(
         widths.append(minibatch.width_l[minibatch.own_row_r].double().numpy())
     feature_rf, width_r = np.concatenate(features), np.concatenate(widths)
     block, sums = data.read_rows(rows), []
+    fewest_in_leaf = _FEWEST_IN_LEAF * count_per_window_bin(data.segments.bin_width)
     columns = module.tracks.is_target_t.nonzero()[:, 0].tolist()
     with progress_bar("Boosted trees", len(columns), "tracks", shown=progress) as show:
         for number, t in enumerate(columns, start=1):
@@ -111,7 +112,7 @@ def boost(
                 # no tree can split what is missing in all of these regions, as the signal of a track of counts alone
                 there_f = feature_f[~np.isnan(feature_rf[np.ix_(present_r, feature_f)]).all(axis=0)]
                 if value_r.any() and len(there_f):  # a track without a read has no rate to learn
-                    model = _learn(feature_rf[np.ix_(present_r, there_f)], value_r, view.kind, seed)
+                    model = _learn(feature_rf[np.ix_(present_r, there_f)], value_r, view.kind, fewest_in_leaf, seed)
                     sums.append(_sum_of(model, feature_rf[present_r], there_f, t, view.number))
             show(number)
     module.trees.set(sums)
@@ -126,14 +127,16 @@ def choose_tracks(module: ChipVAE, track: int, measured_t: np.ndarray) -> np.nda
     return order[measured_t[order] & (order != track)][:_MOST_TRACKS]
 
 
-def _learn(feature_rf: np.ndarray, value_r: np.ndarray, kind: ViewKind, seed: int) -> HistGradientBoostingRegressor:
+def _learn(
+    feature_rf: np.ndarray, value_r: np.ndarray, kind: ViewKind, fewest_in_leaf: int, seed: int
+) -> HistGradientBoostingRegressor:
     model = HistGradientBoostingRegressor(
         loss="poisson" if kind is ViewKind.COUNTS else "squared_error",
         max_iter=_N_TREES,
         learning_rate=_LEARNING_RATE,
         max_depth=TREE_DEPTH,
         max_features=_FEATURES_PER_SPLIT,
-        min_samples_leaf=_FEWEST_IN_LEAF,
+        min_samples_leaf=fewest_in_leaf,
         early_stopping=False,
         random_state=seed,
     )

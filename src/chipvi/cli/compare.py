@@ -52,6 +52,7 @@ class Options:
     delta: Annotated[float, typer.Option(help="Log2 fold change that does not matter; 0: any counts.", min=0)] = 0.1
     fdr: Annotated[float, typer.Option(help="Share of false discoveries to allow.")] = 0.05
     gap: Annotated[int, typer.Option(help="Most bp between two regions of one interval.", min=0)] = 0
+    gtf: Annotated[Path | None, typer.Option(help="Genes (GTF), of which the nearest is named at each locus.")] = None
     data: Annotated[
         Path | None, typer.Option(help="Regions x tracks, .h5ad or .zarr; by default those of training.")
     ] = None
@@ -106,7 +107,7 @@ def _run(options: Options, console: Console) -> None:
         with written_whole(out / "intervals.bed") as partial:
             partial.write_text("".join(bed_lines(intervals)))
         if len(intervals):
-            differential_loci(table, intervals, save=out / "loci.png")
+            differential_loci(table, intervals, save=out / "loci.png", gtf=options.gtf)
             files["loci.png"] = INTERVAL_FILES["loci.png"]
     print_files(out, files, console)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +16,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from .. import _keys
 from .._arguments import checked, require_whole
 from .._messages import unknown
+from ..io.genes import find_nearest
 from ._style import (
     BLUE,
     DARK,
@@ -131,6 +133,7 @@ def differential_loci(
     title: str | None = None,
     show: bool = False,
     ax: Axes | None = None,
+    gtf: Path | None = None,
 ) -> Figure:
     """Draw the intervals with the smallest p-values and what is around them.
 
@@ -148,6 +151,8 @@ def differential_loci(
     ax
         Axes of a grid, such as of `subplots` (best with ``layout="constrained"``), whose place the panels take; by
         default a figure is made.
+    gtf
+        A GTF file, plain or compressed, of which the gene with the nearest start site is named at each interval.
 
     Returns
     -------
@@ -157,7 +162,8 @@ def differential_loci(
     Raises
     ------
     ValueError
-        For a table without a column that it needs, or no interval; and for `figsize` with `ax`, which has a size.
+        For a table without a column that it needs, or no interval; for a `gtf` without genes; and for `figsize` with
+        `ax`, which has a size.
     """
     require_whole("n_loci", n_loci, least=1)
     columns = [_keys.CHROM, _keys.START, _keys.END, _keys.ASSAY]
@@ -166,19 +172,33 @@ def differential_loci(
     if not len(intervals):
         raise ValueError("intervals must hold at least one; nothing was called, so there is no locus to draw.")
     best = intervals.sort_values("p_value", kind="stable").head(n_loci)
+    genes = _name_genes(best, gtf)
     figure, axes = _panels(len(best), 1.6, figsize, ax)
-    for panel, interval in zip(axes, best.itertuples(), strict=True):
+    for panel, interval, gene in zip(axes, best.itertuples(), genes, strict=True):
         here = table[(table[_keys.ASSAY] == interval.assay) & (table[_keys.CHROM] == interval.chrom)]
         margin = _MARGIN * (here[_keys.END] - here[_keys.START]).median()
         here = here[(here[_keys.START] < interval.end + margin) & (here[_keys.END] > interval.start - margin)]
         _draw_locus(panel, here, interval.start, interval.end)
         rate = f" (FDR {interval.fdr:.1g})" if "fdr" in intervals else ""
-        panel.set_title(f"{interval.assay}, {interval.chrom}{rate}", fontsize=8, loc="left", color=DARK)
+        panel.set_title(f"{interval.assay}, {interval.chrom}{rate}{gene}", fontsize=8, loc="left", color=DARK)
     first, second = _groups(table)
     figure.supxlabel("position (kb)", fontsize=8, color=DARK)
     figure.supylabel("reads per region", fontsize=8, color=DARK)
     legend_above(figure, [Patch(color=BLUE, label=first), Patch(color=ORANGE, label=second)])
     return finished(figure, Finish(title, save, show))
+
+
+def _name_genes(intervals: pd.DataFrame, gtf: Path | None) -> list[str]:
+    """A line for the title of each."""
+    if gtf is None:
+        return [""] * len(intervals)
+    places = list(zip(*(intervals[name] for name in (_keys.CHROM, _keys.START, _keys.END)), strict=True))
+    lines = []
+    for gene, (_, start, end) in zip(find_nearest(pathlib.Path(gtf), places), places, strict=True):
+        away = 0 if gene is None else gene.distance(start, end)
+        place = f"{away / 1e3:,.1f} kb from the" if away else "the"
+        lines.append("\nno gene on this chromosome" if gene is None else f"\n{place} start of {gene.name}")
+    return lines
 
 
 def _draw_locus(ax: Axes, here: pd.DataFrame, start: int, end: int) -> None:
