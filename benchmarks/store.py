@@ -152,26 +152,6 @@ def train(path: Path, n_steps: int, model_folder: Path | None) -> dict[str, Any]
     return {"set-up s": set_up - start, "set-up GB": peak, "steps": n_steps, "training s": trained - set_up}
 
 
-def read_pass(path: Path, share: float) -> dict[str, Any]:
-    """A pass of the loader over a share of the regions, which reads blocks in random order and computes nothing."""
-    from chipvi.data.check import SetupKeys, open_track_data
-    from chipvi.data.context import choose_half_widths
-    from chipvi.data.loader import RegionLoader
-    from chipvi.data.tracks import read_tracks
-    from chipvi.io.inputs import open_anndata
-
-    quiet()
-    adata = open_anndata(path)
-    data = open_track_data(adata, SetupKeys(depth_key="depth"), read_tracks(adata.var, "biosample", "assay"))
-    rows = np.arange(int(share * data.n_regions))
-    n_steps = len(rows) // BATCH
-    loader = RegionLoader(data, rows, choose_half_widths(200), BATCH, n_steps, np.random.default_rng(0))
-    start = time.perf_counter()
-    n_read = sum(minibatch.n_regions for minibatch in loader)
-    seconds = time.perf_counter() - start
-    return {"regions": n_read, "seconds": seconds, "minibatches/s": n_steps / seconds}
-
-
 def impute(path: Path, model_folder: Path, out: Path, n_targets: int) -> dict[str, Any]:
     """Impute some tracks of one chromosome, to a store."""
     import chipvi
@@ -267,7 +247,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tracks", type=int, default=100)
     parser.add_argument("--fine", type=int, default=123_000_000, help="regions of the store of 25-bp bins; 0 for none")
     parser.add_argument("--files", type=int, default=10, help="files to count")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument(
+        "--steps", type=int, default=300, help="four times those of a turn, thrice those of the fine store"
+    )
     parser.add_argument("--targets", type=int, default=4, help="tracks to impute on one chromosome")
     parser.add_argument("--part", type=int, default=1_000_000, help="regions to compare with memory on")
     return parser.parse_args()
@@ -282,9 +264,8 @@ def main() -> int:
     try:
         measured(f"write {n:,} x {t}", write, store, n, t, 200)
         steps = [
-            measured("train", train, store, arguments.steps, model),
+            measured("train a pass over a tenth", train, store, n // (10 * BATCH), model),
             measured("impute chr21", impute, store, model, folder / "imputed.zarr", arguments.targets),
-            measured("read a tenth", read_pass, store, 0.1),
             measured(f"count {arguments.files} files", count, folder, n, arguments.files),
         ]
         measured(f"write {arguments.part:,} x {t}", write, part, arguments.part, t, 200)

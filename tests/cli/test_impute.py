@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from chipvi import ChipVI, datasets, io
 from chipvi.cli.app import app
-from chipvi.cli.impute import find_regions
+from chipvi.cli.places import find_regions
 from chipvi.data import check
 
 UNSEEN = "cell2.H3K4me3"
@@ -289,7 +289,7 @@ def test_data_that_lack_a_track_are_refused_by_its_name(folder, tmp_path):
         (["--regions", "chr1:0-5"], "a place counts from 1"),
         (["--regions", "peaks.bed"], "there is no peaks.bed."),
         (["--chromosomes", "chr9"], "'chr9' matches no whole name of the genome"),
-        (["--chromosomes", "chr1", "--regions", "chr1"], "--regions and --chromosomes both say where to impute"),
+        (["--chromosomes", "chr1", "--regions", "chr1"], "--regions and --chromosomes both name regions; give one"),
         (["--level", "95"], "level must be between 0 and 1"),
         (["--genome", "hg19"], "--genome is for bigWig files"),
         (["--data", "none.h5ad"], "there is no none.h5ad."),
@@ -341,3 +341,21 @@ def test_places_count_from_1_and_include_their_end(obs, text, rows):
 def test_bed_files_count_from_0_and_exclude_their_end(obs, tmp_path):
     (tmp_path / "some.bed").write_text("chr1\t200\t400\nchr2\t399\t400\nchr7\t1\t2\n")
     assert find_regions(str(tmp_path / "some.bed"), obs).tolist() == [1, 5]
+
+
+def test_regions_of_many_overlapping_places_are_those_that_touch_one(tmp_path):
+    random = np.random.default_rng(3)
+    start_r = np.r_[np.arange(0, 5_000, 50), np.arange(25, 4_000, 75)]
+    width_r = random.integers(20, 60, len(start_r))
+    obs = pd.DataFrame({"chrom": ["chr1"] * 100 + ["chr2"] * 53, "start": start_r, "end": start_r + width_r})
+    places = [
+        (f"chr{random.integers(1, 4)}", *(low + [0, random.integers(1, 90)])) for low in random.integers(0, 5_000, 40)
+    ]
+    (tmp_path / "many.bed").write_text("".join(f"{chrom}\t{low}\t{high}\n" for chrom, low, high in places))
+    rows = [
+        row
+        for row, (chrom, start, end) in enumerate(obs.itertuples(index=False))
+        if any(chrom == name and start < high and low < end for name, low, high in places)
+    ]
+    assert 20 < len(rows) < 130
+    assert find_regions(str(tmp_path / "many.bed"), obs).tolist() == rows

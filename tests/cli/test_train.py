@@ -185,6 +185,29 @@ def test_of_chromosomes_that_are_named_the_model_is_that_of_data_without_the_oth
     assert list(anndata.read_h5ad(tmp_path / "imputed.h5ad").obs_names) == list(adata.obs_names[chosen_r])
 
 
+def test_of_regions_that_are_named_the_model_is_that_of_data_without_the_others(tmp_path, monkeypatch):
+    adata, steps = make_data(), ["--steps", 3]
+    chrom, start, end = (adata.obs[name].to_numpy() for name in ("chrom", "start", "end"))
+    chosen_r = ((chrom == "chr1") & (end > 1_000) & (start < 5_000)) | ((chrom == "chr3") & (start < 4_321))
+    adata[chosen_r].write_h5ad(tmp_path / "part.h5ad")
+    adata.X[~chosen_r] = -1  # no counts: whoever reads them fails
+    adata.layers["observed"][~chosen_r] = 1
+    adata.write_h5ad(tmp_path / "whole.h5ad")
+    (tmp_path / "some.bed").write_text("chr3\t0\t4321\nchr1\t1000\t5000\nchr1\t2000\t3000\n")
+    monkeypatch.chdir(tmp_path)
+    for name, options in (("part", steps), ("whole", ["--regions", "some.bed", *steps])):
+        assert call("train", f"{name}.h5ad", "-o", name, *options).exit_code == 0
+    part = weights(tmp_path / "part", tmp_path / "part.h5ad")
+    assert_same_weights(part, weights(tmp_path / "whole", tmp_path / "part.h5ad"))
+    monkeypatch.chdir(tmp_path.parent)  # the BED file is found from elsewhere
+    result = call("impute", tmp_path / "whole", "-o", tmp_path / "imputed.h5ad")
+    assert result.exit_code == 0, result.output
+    assert list(anndata.read_h5ad(tmp_path / "imputed.h5ad").obs_names) == list(adata.obs_names[chosen_r])
+    both = ["--regions", "chr1", "--chromosomes", "chr1"]
+    line = one_line(call("train", tmp_path / "whole.h5ad", "-o", tmp_path / "both", *both))
+    assert "--regions and --chromosomes both name regions; give one of them." in line
+
+
 def test_flags_win_over_the_config_and_the_config_over_defaults(data, tmp_path):
     config = tmp_path / "mine.toml"
     config.write_text("steps = 7\nseed = 5\nvalidation_size = 0.2\nearly-stopping = true\n")

@@ -13,6 +13,7 @@ import pytest
 import scipy.sparse as sp
 
 import chipvi
+from chipvi.cli.places import open_places
 from chipvi.cli.settings import Made
 from chipvi.data import check
 from chipvi.data.annotation import find_rows, region_names
@@ -132,7 +133,7 @@ def test_chromosomes_that_are_named_are_read_into_memory_and_no_others(kit, tmp_
     path = store(whole, tmp_path)
     path = tmp_path / "data.h5ad" if store is sparse else path
     monkeypatch.setattr(inputs, "_IN_MEMORY", limit)
-    found = open_anndata(path, f"{chromosomes[2]}, {chromosomes[0]}")
+    found = open_places(path, f"{chromosomes[2]}, {chromosomes[0]}", None)
     pd.testing.assert_frame_equal(found.obs, expected.obs, check_categorical=False)
     assert sp.issparse(found.X) == (store is sparse)
     np.testing.assert_array_equal(found.X.toarray() if store is sparse else found.X, expected.X)
@@ -140,7 +141,7 @@ def test_chromosomes_that_are_named_are_read_into_memory_and_no_others(kit, tmp_
     for name in expected.layers:
         np.testing.assert_array_equal(found.layers[name], expected.layers[name])
     with pytest.raises(ValueError, match="matches no whole name"):
-        open_anndata(path, "chr99")
+        open_places(path, "chr99", None)
 
 
 def test_a_file_is_surveyed_once_and_minibatches_read_blocks_with_their_halo(kit, tmp_path, reads, monkeypatch):

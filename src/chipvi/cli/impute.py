@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,18 +15,27 @@ from .._messages import and_more, counted, listed, unknown
 from .._quiet import quiet_lightning
 from .cluster import connected, read_shard
 from .console import open_console, print_files, print_line
-from .options import Accelerator, DryRun, Genome, Model, Scheduler, Shard, Workers, require_folder
+from .options import (
+    Accelerator,
+    Chromosomes,
+    DryRun,
+    Genome,
+    Model,
+    Regions,
+    Scheduler,
+    Shard,
+    Workers,
+    require_folder,
+)
+from .places import find_rows, read_place, require_places
 from .saved import find_saved, load_saved
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     from rich.console import Console
 
     from ..model.chipvi import ChipVI
     from ..predict.imputation import Imputation
-
-_PLACE = re.compile(r"(?P<chrom>[^:]+)(:(?P<start>[\d,]+)-(?P<end>[\d,]+))?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +63,8 @@ class Options:
     tracks: Annotated[
         str | None, typer.Option(help="By commas: names, or biosample.assay for what nobody has run; by default all.")
     ] = None
-    regions: Annotated[
-        str | None, typer.Option(help="chr1:1,001-2,000 as in a browser, or a BED file; by default all.")
-    ] = None
-    chromosomes: Annotated[
-        str | None, typer.Option(help="Instead of --regions: names or patterns by commas, chr21 or chr[0-9]+.")
-    ] = None
+    regions: Regions = None
+    chromosomes: Chromosomes = None
     depth: Annotated[float | None, typer.Option(help="Reads to impute at; by default each track's own.", min=1)] = None
     level: Annotated[float, typer.Option(help="Probability of the interval.")] = 0.95
     intervals: Annotated[bool, typer.Option(help="Intervals as well.")] = True
@@ -102,9 +105,9 @@ def _impute(options: Options, shard: tuple[int, int] | None, console: Console) -
     for line in lines:
         print_line(line, console)
     targets = _default_targets(model) if options.tracks is None else find_tracks(options.tracks, model)
-    rows = _find_rows(options, model.adata.obs)
+    rows = find_rows(model.adata.obs, options.chromosomes, options.regions)
     if options.bigwig is not None or options.chromhmm is not None:
-        _require_places(model.adata.obs)
+        require_places(model.adata.obs)
         refuse_overlaps(model.adata.obs if rows is None else model.adata.obs.iloc[rows])
     verb = "Would impute" if options.dry_run else "Imputing"
     regions = counted(model.adata.n_obs if rows is None else len(rows), "region")
@@ -128,17 +131,6 @@ def _impute(options: Options, shard: tuple[int, int] | None, console: Console) -
         )
         with quiet_lightning():
             _write(model, work, shard, options, console)
-
-
-def _find_rows(options: Options, obs: pd.DataFrame) -> np.ndarray | None:
-    """Rows of the regions that are asked for; None for all."""
-    from ..io.inputs import find_chromosomes
-
-    if options.regions is not None and options.chromosomes is not None:
-        raise ValueError("--regions and --chromosomes both say where to impute; give one of them.")
-    if options.chromosomes is not None:
-        return find_chromosomes(obs, options.chromosomes)
-    return None if options.regions is None else find_regions(options.regions, obs)
 
 
 def _asked(options: Options) -> list[Path]:
@@ -226,7 +218,7 @@ def _require_writable(options: Options) -> None:
     if options.genome is not None and options.bigwig is None and options.chromhmm is None:
         raise ValueError("--genome is for bigWig files and ChromHMM; name a folder with --bigwig or --chromhmm.")
     if options.locus is not None:
-        _read_place(options.locus)
+        read_place(options.locus)
     if options.out is not None:
         require_new(options.out)
         require_folder(options.out.parent)
@@ -234,14 +226,6 @@ def _require_writable(options: Options) -> None:
         require_folder(folder)
     if options.genome is not None:
         io.chrom_sizes(options.genome)
-
-
-def _require_places(obs: pd.DataFrame) -> None:
-    absent = [name for name in (_keys.CHROM, _keys.START, _keys.END) if name not in obs]
-    if absent:
-        raise ValueError(
-            f"bigWig files and places need the columns chrom, start and end of obs; {', '.join(absent)} not found."
-        )
 
 
 def _open(folder: Path, path: Path | None, accelerator: str) -> tuple[ChipVI, list[str]]:
@@ -324,60 +308,3 @@ def find_tracks(asked: str, model: ChipVI) -> pd.DataFrame:
     if not rows:
         raise ValueError("tracks name no track; leave the option out for all.")
     return pd.DataFrame(list(rows.values()), index=list(rows), columns=[_keys.BIOSAMPLE, _keys.ASSAY])
-
-
-def find_regions(asked: str, obs: pd.DataFrame) -> np.ndarray:
-    """Rows that touch a place, such as `chr1:1,001-2,000` (as browsers count: from 1, the end included) or a BED file.
-
-    Raises
-    ------
-    ValueError
-        If a place cannot be read, or no region lies there.
-    """
-    import numpy as np
-    import pandas as pd
-
-    from ..io.inputs import read_bed
-
-    _require_places(obs)
-    path = Path(asked)
-    if path.exists():
-        bed = read_bed(path)
-        places = list(zip(bed[_keys.CHROM].astype(str), bed[_keys.START], bed[_keys.END], strict=True))
-    elif path.suffix in (".bed", ".gz"):
-        raise ValueError(f"there is no {path}.")
-    else:
-        places = [_read_place(one) for one in asked.split()]
-    if not places:
-        raise ValueError("regions name no place; leave the option out for all.")
-    code_r, names = pd.factorize(obs[_keys.CHROM])
-    known, start_r, end_r = list(map(str, names)), obs[_keys.START].to_numpy(), obs[_keys.END].to_numpy()
-    is_chosen_r = np.zeros(len(obs), dtype=bool)
-    rows_of = {
-        name: np.flatnonzero(code_r == known.index(name)) for name in {name for name, _, _ in places} & set(known)
-    }
-    for name, low, high in places:
-        rows = rows_of.get(name, np.arange(0))
-        is_chosen_r[rows[(end_r[rows] > low) & (start_r[rows] < high)]] = True
-    if not is_chosen_r.any():
-        first = places[0][0]
-        if first not in known:
-            raise ValueError(unknown("chromosome", first, known, "the data"))
-        there = rows_of[first]
-        raise ValueError(
-            f"no region of the data lies in {asked}; on {first} they lie between {start_r[there].min() + 1:,} and "
-            f"{end_r[there].max():,}."
-        )
-    return np.flatnonzero(is_chosen_r)
-
-
-def _read_place(text: str) -> tuple[str, int, float]:
-    found = _PLACE.fullmatch(text)
-    if found is None:
-        raise ValueError(f"regions must be a BED file, or a place such as chr1:1,001-2,000 or chr1; got {text!r}.")
-    if found["start"] is None:
-        return found["chrom"], 0, math.inf
-    start, end = (int(found[name].replace(",", "") or 0) for name in ("start", "end"))
-    if not 0 < start <= end:
-        raise ValueError(f"a place counts from 1 and ends where it starts or later; got {text!r}.")
-    return found["chrom"], start - 1, end

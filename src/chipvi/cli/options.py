@@ -47,6 +47,12 @@ Shard: TypeAlias = Annotated[
         help="Do part i of n only, as 2/4; run once more without it at the end.", metavar="I/N", show_default=False
     ),
 ]
+Regions: TypeAlias = Annotated[
+    str | None, typer.Option(help="chr1:1,001-2,000 as in a browser, or a BED file; by default all.")
+]
+Chromosomes: TypeAlias = Annotated[
+    str | None, typer.Option(help="Instead of --regions: names or patterns by commas, chr21 or chr[0-9]+.")
+]
 Seed: TypeAlias = Annotated[int, typer.Option(help="The same seed gives the same model.", min=0)]
 
 _TOO_LARGE = 10**18

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .._keys import DATA_FILE
 from .._quiet import quiet_lightning
+from .places import open_places
 from .settings import SETTINGS_FILE, Made, Settings, read_stored
 from .train import KNOWN, require_accelerator
 
@@ -66,14 +67,13 @@ def load_saved(saved: Saved, adata: AnnData | None, accelerator: str) -> ChipVI:
     ValueError
         If the data do not fit; or, for those of training, if they are not there or have changed since.
     """
-    from ..io.inputs import open_anndata
-
     if adata is not None:
         if list(adata.var_names) != saved.tracks and set(adata.var_names) == set(saved.tracks):
             adata = adata[:, saved.tracks].to_memory()
         return _load(saved.folder, adata, accelerator)
     path = _find_data(saved)
-    model = _load(saved.folder, open_anndata(path, saved.settings.get("chromosomes")), accelerator)
+    places = (saved.settings.get(name) for name in ("chromosomes", "regions"))
+    model = _load(saved.folder, open_places(path, *places), accelerator)
     if saved.made is not None and not saved.made.is_of(model.data):
         raise ValueError(
             f"{path} is not what the model was trained on any more: its regions, reads or signal changed. To use it "

@@ -19,7 +19,8 @@ from .._quiet import quiet_lightning
 from .._signals import take
 from ..data.setup_keys import SetupKeys
 from .console import open_console, plain_table, print_files, print_line
-from .options import KEY_HELP, Accelerator, DryRun, Given, Keys, Seed, require_folder
+from .options import KEY_HELP, Accelerator, Chromosomes, DryRun, Given, Keys, Regions, Seed, require_folder
+from .places import open_places
 from .settings import (
     SETTINGS_FILE,
     Made,
@@ -60,10 +61,8 @@ class Training:
     ] = None
     seed: Seed = 0
     head: Annotated[str, typer.Option(help="Count head.")] = "mean_dispersion"
-    chromosomes: Annotated[
-        str | None,
-        typer.Option(help="To learn from, names or patterns by commas; no others are read. By default all."),
-    ] = None
+    regions: Regions = None
+    chromosomes: Chromosomes = None
     early_stopping: Annotated[
         bool, typer.Option("--early-stopping", help="Stop when the loss on held-out regions no longer falls.")
     ] = False
@@ -172,6 +171,8 @@ def _gather(options: Options) -> tuple[Path | None, Settings]:
     given: Settings = {**options.keys, **options.training}
     if options.config is not None:
         given = read_config(options.config, KNOWN) | given
+    if Path(given.get("regions") or "").is_file():
+        given["regions"] = str(Path(given["regions"]).resolve())  # to be found from anywhere, as the data are
     return _resumed(unfinished_of(options.out), options.data, given) if options.resume else (options.data, given)
 
 
@@ -286,7 +287,6 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     from ..data.segments import find_segments
     from ..data.splits import split_regions
     from ..data.track_data import names_of_layers
-    from ..io.inputs import open_anndata
     from ..nn import COUNT_HEADS
     from ..train.runner import default_batch_size, default_steps
 
@@ -295,7 +295,7 @@ def make_plan(path: Path, given: Mapping[str, Any]) -> Plan:
     if training.head not in COUNT_HEADS:
         raise ValueError(unknown("head", training.head, list(COUNT_HEADS), "chipvi.nn.COUNT_HEADS"))
     require_accelerator(training.accelerator)
-    adata = open_anndata(path, training.chromosomes)
+    adata = open_places(path, training.chromosomes, training.regions)
     keys, found = find_keys(names_of_layers(adata), adata.var, {k: v for k, v in given.items() if k not in named})
     size = training.validation_size
     if size is None:

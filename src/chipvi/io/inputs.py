@@ -12,14 +12,13 @@ import h5py
 import numcodecs.registry
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 import zarr
 from anndata import AnnData
 from anndata.io import read_elem, sparse_dataset
 
 from .. import _keys
 from ..data.annotation import number_rows, take_rows, without_matrices
-from ..data.track_data import names_of_layers
+from ..data.track_data import Matrix, names_of_layers
 from .contigs import choose_chromosomes
 from .text import as_whole, is_header, read_rows
 
@@ -54,7 +53,7 @@ def read_anndata(path: Path) -> AnnData:
     return _opened(path, lambda path: _READERS[path.suffix](path))
 
 
-def open_anndata(path: Path, chromosomes: str | None = None) -> AnnData:
+def open_anndata(path: Path) -> AnnData:
     """Open an AnnData: regions and tracks are read, and matrices when their rows are asked for, if they are large.
 
     Of the rest only `uns` is read. Regions that the file only numbers have no names of their own, and numbers as index.
@@ -64,19 +63,30 @@ def open_anndata(path: Path, chromosomes: str | None = None) -> AnnData:
     ----------
     path
         File that ends in .h5ad, or folder that ends in .zarr.
-    chromosomes
-        Names or patterns by commas, as for :func:`chipvi.io.contigs.choose_chromosomes`. Their regions are read into
-        memory, in the type that the file has, and no others. None: all regions.
 
     Raises
     ------
     ValueError
-        As :func:`read_anndata`, and for chromosomes that the data do not have.
+        As :func:`read_anndata`.
     """
-    adata = _opened(path, _open_lazily)
-    if chromosomes is None:
-        return adata
-    rows = find_chromosomes(adata.obs, chromosomes)
+    return _opened(path, _open_lazily)
+
+
+def read_regions(path: Path, adata: AnnData, rows: np.ndarray) -> AnnData:
+    """Read some regions of an opened AnnData into memory, in the type that the file has, and no others.
+
+    Parameters
+    ----------
+    path, adata
+        What :func:`open_anndata` has opened.
+    rows
+        Regions, 0-based, ascending.
+
+    Raises
+    ------
+    ValueError
+        If they cannot be read.
+    """
     return _opened(path, lambda _: _take(adata, rows))
 
 
@@ -88,7 +98,7 @@ def find_chromosomes(obs: pd.DataFrame, chromosomes: str) -> np.ndarray:
     obs
         Regions.
     chromosomes
-        As for :func:`open_anndata`.
+        Names or patterns by commas, as for :func:`chipvi.io.contigs.choose_chromosomes`.
 
     Raises
     ------
@@ -105,11 +115,9 @@ def find_chromosomes(obs: pd.DataFrame, chromosomes: str) -> np.ndarray:
 
 def _take(adata: AnnData, rows: np.ndarray) -> AnnData:
     """Some regions, ascending, in memory."""
-    runs = [slice(run[0], run[-1] + 1) for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)]
 
     def read(matrix: Any) -> Any:
-        parts = [matrix[run] for run in runs]
-        return sp.vstack(parts, format="csr") if sp.issparse(parts[0]) else np.concatenate(parts)
+        return matrix[rows] if hasattr(matrix, "format") else Matrix("matrix", matrix).read_rows(rows)
 
     part = without_matrices(take_rows(adata.obs, rows), adata.var, adata.uns)
     for name in names_of_layers(adata):

@@ -34,6 +34,8 @@ from ..io.genomes import assembly_of
 from ..module.vae import ChipVAE
 from .field import TRACKS_FIELD, TracksField
 
+_ROWS = 16_384  # joined together
+
 
 @dataclass(frozen=True)
 class ReferenceSize:
@@ -261,26 +263,28 @@ def join(
             stacklevel=levels_to_caller(),
         )
     n_known, n_tracks = reference.n_tracks, reference.n_tracks + query.n_tracks
-    known, new = reference.read_rows(row_r[is_shared_r]), query.read(0, query.n_regions)
-
-    def beside(kind: ViewKind) -> np.ndarray:
-        value_rt = np.full((query.n_regions, n_tracks), np.nan, dtype=np.float32)
-        for block, rows, columns in (
-            (known, is_shared_r, slice(n_known)),
-            (new, slice(None), slice(n_known, None)),
+    is_wanted = {ViewKind.COUNTS: has_counts or keys.layer is not None, ViewKind.SIGNAL: keys.signal_layer is not None}
+    joined = {
+        kind: np.full((query.n_regions, n_tracks), np.nan, dtype=np.float32) for kind in ViewKind if is_wanted[kind]
+    }
+    for start in range(0, query.n_regions, _ROWS):  # beside the result, a piece of either at a time
+        rows = np.arange(start, min(start + _ROWS, query.n_regions))
+        shared = rows[is_shared_r[rows]]
+        for block, rows_of_block, columns in (
+            (reference.read_rows(row_r[shared]), shared, slice(n_known)),
+            (query.read_rows(rows), rows, slice(n_known, None)),
         ):
-            if (entries := block.view(kind)) is not None:
-                value_rt[rows, columns] = entries.measured_rt
-        return value_rt
-
-    counts_rt = beside(ViewKind.COUNTS) if has_counts or keys.layer is not None else None
+            for kind, value_rt in joined.items():
+                if (entries := block.view(kind)) is not None:
+                    value_rt[rows_of_block, columns] = entries.measured_rt
+    counts_rt = joined.get(ViewKind.COUNTS)
     layers = {}
     if counts_rt is not None and keys.layer is not None:
         layers[keys.layer] = counts_rt
     if counts_rt is not None and keys.observed_layer is not None:
         layers[keys.observed_layer] = np.isfinite(counts_rt).astype(np.uint8)
     if keys.signal_layer is not None:
-        layers[keys.signal_layer] = beside(ViewKind.SIGNAL)
+        layers[keys.signal_layer] = joined[ViewKind.SIGNAL]
     x_rt = counts_rt if keys.layer is None else None
     return AnnData(X=x_rt, obs=obs.copy(), var=_join_var(reference.tracks, query.tracks, keys), layers=layers)
 
