@@ -72,6 +72,8 @@ def test_loci_show_the_best_intervals_with_gaps_where_there_is_no_region(table, 
     (shade,) = [patch for patch in first.patches if to_hex(patch.get_facecolor()) == LIGHT]
     assert shade.get_x() == pytest.approx(2.0) and shade.get_width() == pytest.approx(1.0)
     assert first.get_title(loc="left").startswith("CTCF, chr1 (FDR ")
+    low, high = first.get_xlim()
+    assert low < x[0] and high > x[~np.isnan(y)][-1]  # an interval at the edge ends there
     whole = Figure(layout="constrained")
     left, right = whole.subplots(1, 2)
     assert differential_loci(table, intervals, ax=right) is whole

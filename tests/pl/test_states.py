@@ -33,6 +33,9 @@ def test_every_number_and_colour_is_that_of_the_table(adata):
     heat, shares, strip = chipvi.pl.states(adata).axes
     assert [text.get_text() for text in heat.texts] == ["8.0", "1.0", "0.5", "2.0", "0.2", "0.4"]
     np.testing.assert_allclose(heat.images[0].get_array(), np.log2([[8, 1], [0.5, 2], [0.25, 0.4]]))
+    colour = heat.images[0].to_rgba
+    np.testing.assert_allclose(colour(np.zeros(1))[0], 1, atol=0.02)  # white is average
+    assert colour(np.array([1.0]))[0, 2] < 0.8 < colour(np.array([-1.0]))[0, 2]  # orange above it, blue below
     assert [label.get_text() for label in heat.get_yticklabels()] == NAMES
     assert [bar.get_width() for bar in shares.patches] == [0.3, 0.2, 0.5]
     assert [to_hex(bar.get_facecolor()) for bar in shares.patches] == list(adata.uns["states_colors"])

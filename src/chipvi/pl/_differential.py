@@ -213,7 +213,7 @@ def _draw_locus(ax: Axes, here: pd.DataFrame, start: int, end: int) -> None:
         ax.fill_between(x, shown[count], color=colour, alpha=0.15, linewidth=0)
         ax.plot(x, shown[rate], color=colour, linewidth=1.2)
     ax.axvspan(start / 1e3, end / 1e3, color=LIGHT, zorder=0)
-    ax.set_xlim(low[0], high[-1])
+    ax.margins(x=0.02)  # an interval at the edge ends there
     ax.set_ylim(0)
     ax.xaxis.set_major_locator(MaxNLocator(3))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))

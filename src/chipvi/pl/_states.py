@@ -20,7 +20,9 @@ _KEY = "states"
 _FOLD = 4.0  # enrichment at which the colours end
 _SHOWN = 400  # regions of a strip, where none are asked for
 _NOT_ASSAYS = ["kind", "color", "regions", "share"]
-_COLOURS = LinearSegmentedColormap.from_list("enrichment", [BLUE, "white", ORANGE, "#7a2d08"])
+_COLOURS = LinearSegmentedColormap.from_list(
+    "enrichment", [(0.0, BLUE), (0.5, "white"), (0.75, ORANGE), (1.0, "#7a2d08")]
+)
 
 
 @runtime_checkable
