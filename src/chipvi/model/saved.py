@@ -176,7 +176,7 @@ def cannot_be_read(path: Path) -> Iterator[None]:
     except _WRONG as error:
         reason = " ".join(str(error).split())[:300].removesuffix(".") or type(error).__name__
         if isinstance(error, KeyError):
-            reason = f"it has no {reason}"
+            reason = f"it has no {reason}, so that another version wrote it or it is damaged; train it anew"
         raise ValueError(f"{path} cannot be read as a model of chipvi: {reason}.") from error
 
 
