@@ -313,12 +313,20 @@ class CountView(View):
             own.reads_rqa,
             log_rate_rqg + raw_head_rqgo[..., 0] + own.log_exposure_rqa,
             log_dispersion_rqg + _CAUTION + raw_belief_rqg,
-            # training predicts reads of the same experiment; and neighbours alone tell too little of what is shared
-            None if self.training else self.noise_a[queries.assay_qg] * target.weighted.has_rqa,
+            self._noise(queries, target),
         )
         log_mean_rqg = target.log_exposure_rqg + log_rate_rqg + update_rqg
         inputs = HeadInputs(raw_head_rqgo, log_mean_rqg, log_dispersion_rqg)
         return ViewPrediction(self.head(raw_head_rqgo, log_mean_rqg, log_dispersion_rqg), inputs)
+
+    def _noise(self, queries: Queries, target: TargetInputs) -> Tensor | None:
+        """Noise between replicates to take out of the targets' own reads; None for none.
+
+        Training predicts reads of the same experiment, and from neighbours alone a prior is too wide to gain by it.
+        """
+        if self.training or not self.noise_a.any():
+            return None
+        return self.noise_a[queries.assay_qg] * target.weighted.has_rqa
 
     def losses(
         self, prediction: ViewPrediction, truth: Truth, queries: Queries, log_exposure_rqg: Tensor

@@ -24,8 +24,8 @@ def log_update(
     prior mean times (s + y) / (s + m) (Gelman et al., Bayesian Data Analysis, section 2.6).
 
     That is the rate of this experiment. Where replicates differ by a variance of c m^2 beyond the m of Poisson reads,
-    the rate that they share varies by c less, 1 / s - c, and the reads tell as much of it as 1 / (1 + c m) times as
-    many Poisson reads would.
+    the rate that they share varies by c less, 1 / s - c, and the reads are worth 1 / (1 + c m) times as many Poisson
+    reads of it.
 
     Parameters
     ----------
